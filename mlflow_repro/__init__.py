@@ -1,0 +1,42 @@
+"""mlflow-repro: bring any MLflow run back, and say whether it is the same.
+
+>>> import mlflow_repro
+>>> report = mlflow_repro.reproduce_run("d1b4b10969174863a2bad1342f6746ce")    # doctest: +SKIP
+>>> report.comparison.verdict    # doctest: +SKIP
+<Verdict.IDENTICAL: 'IDENTICAL'>
+
+Importing this package imports nothing else: not mlflow, not numpy, not git. The plugin part of it runs inside
+other people's training processes, and `--help` has to answer at once.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mlflow_repro.model import Comparison, Report, RunRecord, Verdict
+    from mlflow_repro.reproduce import compare_runs, reproduce_run
+
+__version__ = "0.1.0"
+__all__ = ["Comparison", "Report", "RunRecord", "Verdict", "__version__", "compare_runs", "reproduce_run"]
+
+_HOMES = {
+    "Comparison": "mlflow_repro.model",
+    "Report": "mlflow_repro.model",
+    "RunRecord": "mlflow_repro.model",
+    "Verdict": "mlflow_repro.model",
+    "compare_runs": "mlflow_repro.reproduce",
+    "reproduce_run": "mlflow_repro.reproduce",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

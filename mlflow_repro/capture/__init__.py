@@ -1,0 +1,54 @@
+"""Observe what made a run: a table of probes, one function for each group of facts.
+
+A probe reads the world and returns facts. It may fail: then its facts are absent, the run is marked
+``repro.capture = partial:<probe>``, and nothing else happens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_repro.capture.code import probe_code
+from mlflow_repro.capture.environment import probe_environment
+from mlflow_repro.capture.launch import probe_launch
+from mlflow_repro.model import Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TAG_LIMIT = 5000  # characters; MLflow cuts at 8,000, some stores earlier
+
+OMITTED = "omitted: "
+"""What stands, with the length, in place of a value that no tag can hold. It is never valid JSON."""
+
+PROBES: tuple[tuple[str, Callable[[], Iterable[Fact]]], ...] = (
+    ("code", probe_code),
+    ("launch", probe_launch),
+    ("environment", probe_environment),
+)
+
+
+def collect_facts() -> tuple[dict[str, str], list[str]]:
+    """The facts of this process as tags, and a line for each probe that failed. Never raises an Exception."""
+    tags: dict[str, str] = {}
+    failures: list[str] = []
+    for name, probe in PROBES:
+        try:
+            tags.update({fact.tag: to_tag_value(fact.value) for fact in probe() if fact.value is not None})
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a guest: not even SystemExit may reach the training
+            failures.append(f"{name}: {type(error).__name__}: {error}")
+    partial = ",".join(failure.partition(":")[0] for failure in failures)
+    tags["repro.capture"] = f"partial:{partial}" if partial else "started"
+    return tags, failures
+
+
+def to_tag_value(value: str) -> str:
+    """``value`` as every store takes it: no lone surrogates, no control characters, not too long."""
+    value = value.encode("utf-8", "backslashreplace").decode("utf-8")
+    value = "".join(
+        character if character >= " " and character != "\x7f" else f"\\x{ord(character):02x}"
+        for character in value
+    )
+    return value if len(value) <= TAG_LIMIT else f"{OMITTED}{len(value)} characters"

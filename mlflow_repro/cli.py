@@ -1,0 +1,310 @@
+"""The command line: ``mlflow-repro COMMAND``. The only place where obstacles become text and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_repro import __version__
+from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
+from mlflow_repro.redact import redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+FORMATS = ("table", "json")
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+EXIT_CODES = """\b
+Exit codes:
+  0  the runs are equal
+  1  they differ
+  2  usage error or bad input
+  3  cannot be judged
+  4  the relaunch failed or timed out
+  5  the tracking store or the git remote cannot be reached
+  6  refused for safety
+  70 a bug in mlflow-repro; 128+N ended by signal N
+"""
+
+REPRODUCE_HELP = f"""Run a recorded MLflow run again and compare the two.
+
+Reads the run, fetches its commit into a temporary folder (your own working tree is never touched), relaunches it by
+mlflow.projects.run with the same entry point and parameters, prints both runs' metrics and "Runs equal: True|False".
+
+\b
+Example:
+  mlflow-repro reproduce --run_id d1b4b10969174863a2bad1342f6746ce \\
+      --uri https://host/repo.git#python/sklearn
+
+This runs the code of that repository with your rights.
+
+{EXIT_CODES}
+Options may be written with dashes or with underscores. Completion: mlflow-repro completion --help.
+"""
+
+
+class Signalled(BaseException):
+    """SIGTERM or SIGHUP arrived: unwind, so that the child's tree is ended and its run is marked."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def option(name: str, **settings: Any) -> Callable[[Any], Any]:
+    """A click option that may be written with dashes or with underscores; help shows the form of ``name`` first."""
+    spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"))
+    return click.option(*spellings, name.replace("-", "_"), **settings)
+
+
+def _parse_params(
+    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    params: dict[str, str] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not (equals and name):
+            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE")
+        if name in params:
+            raise click.BadParameter(f"{name!r} is given twice")
+        params[name] = value
+    return params
+
+
+def _once(_context: click.Context, parameter: click.Parameter, values: tuple[Any, ...]) -> Any:
+    """click takes the last of a repeated option silently; which of two run ids was meant is not ours to guess."""
+    if len(values) > 1:
+        raise click.BadParameter("it is given more than once", param=parameter)
+    return values[0] if values else None
+
+
+@click.group(
+    context_settings=_CONTEXT,
+    help=f"Bring MLflow runs back, and say whether they are the same.\n\n{EXIT_CODES}",
+)
+@click.version_option(__version__, prog_name="mlflow-repro")
+def cli() -> None:
+    pass
+
+
+@cli.command(help=REPRODUCE_HELP, short_help="Run a recorded run again and compare the two.")
+@option("run_id", required=True, multiple=True, callback=_once, metavar="ID", help="The reference run.")
+@option(
+    "uri", default="", metavar="URI#SUBDIR", help="Git URI of its project. Default: as the run recorded it."
+)
+@option(
+    "experiment_name",
+    default="Default",
+    show_default=True,
+    metavar="NAME",
+    help="Where the new run lives; created when missing.",
+)
+@option(
+    "rel_tol",
+    type=float,
+    default=1e-9,
+    show_default=True,
+    metavar="X",
+    help="Relative tolerance, as of math.isclose.",
+)
+@option(
+    "abs_tol",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="X",
+    help="Absolute tolerance, as of math.isclose.",
+)
+@option(
+    "tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default."
+)
+@option(
+    "env-manager",
+    default="",
+    metavar="NAME",
+    help="local, virtualenv, uv or conda. Default: what the reference used.",
+)
+@option("backend", default="", metavar="NAME", help="Where to run. Default: what the reference used.")
+@option("backend-config", default="", metavar="JSON", help="JSON, or a .json file, for that backend.")
+@click.option(
+    "-P",
+    "--param",
+    "params",
+    multiple=True,
+    callback=_parse_params,
+    metavar="NAME=VALUE",
+    help="Set or replace a launch parameter. May be repeated.",
+)
+@option(
+    "recurse-submodules", is_flag=True, help="Fetch the repository's submodules too (https and ssh only)."
+)
+@option("include-deleted", is_flag=True, help="Accept a reference run that was deleted.")
+@option("allow-failed", is_flag=True, help="Accept a reference run that FAILED or was KILLED.")
+@option(
+    "timeout", type=float, default=None, metavar="SECONDS", help="End the relaunched run after this long."
+)
+@option(
+    "work-dir",
+    default="",
+    metavar="DIRECTORY",
+    help="Where the checkout is made, and removed. Default: the system's.",
+)
+@option(
+    "resume", default="", metavar="ID", help="Launch nothing: judge this reproduction, which has run already."
+)
+@option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="json: one object, nothing else on stdout.",
+)
+@click.option("--json", "format_", flag_value="json", hidden=True)
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks."
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
+    from mlflow_repro.report import RENDERERS
+    from mlflow_repro.reproduce import ReproduceOptions, reproduce_with
+
+    known = {field.name for field in fields(ReproduceOptions)}
+    show = _show_line if verbose else None
+    report = reproduce_with(
+        ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
+    )
+    click.echo(RENDERERS[format_](report, verbose))
+    return int(report.exit_code)
+
+
+@cli.command(short_help="Print the line that turns on shell completion.")
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> int:
+    """Print the line that turns on completion in SHELL; put it into your shell's start-up file."""
+    source = f"_MLFLOW_REPRO_COMPLETE={shell}_source mlflow-repro"
+    click.echo(f"{source} | source" if shell == "fish" else f'eval "$({source})"')
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None, *, program: str = "mlflow-repro") -> int:
+    """Run a command and return its exit code. Every obstacle becomes one line on standard error here."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    is_json = (
+        "--json" in arguments
+        or "--format=json" in arguments
+        or ("json" in arguments and "--format" in arguments)
+    )
+    wants_trace = bool({"--debug", "--verbose", "-v"} & set(arguments))
+    _leave_working_directory_out_of_imports()
+    try:
+        with _signals_raised():
+            result = cli.main(args=arguments, prog_name=program, standalone_mode=False)
+            sys.stdout.flush()
+            return result if isinstance(result, int) else 0
+    except ReproError as error:
+        _say_obstacle(error, is_json=is_json)
+        if wants_trace:
+            _print_trace()
+        return int(error.exit_code)
+    except click.UsageError as error:
+        return _say_usage(error, is_json=is_json)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 128 + signal.SIGINT
+    except Signalled as error:
+        click.echo(f"ended by {signal.Signals(error.number).name}", err=True)
+        return 128 + error.number
+    except BrokenPipeError:
+        # Whoever read our output is gone; what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.BROKEN_PIPE)
+    except Exception as error:  # noqa: BLE001 - the last line of defence, and it says so
+        click.echo(f"error: a bug in mlflow-repro: {type(error).__name__}: {_first_line(error)}", err=True)
+        if wants_trace:
+            _print_trace()
+        else:
+            click.echo("(run it again with --debug and report what it prints)", err=True)
+        return int(ExitCode.BUG)
+
+
+def _say_obstacle(error: ReproError, *, is_json: bool) -> None:
+    if is_json:
+        from mlflow_repro.report.json_format import render_json_error
+
+        click.echo(redact_text(render_json_error(error)))
+    if isinstance(error, LaunchError) and error.log_tail:
+        click.echo("\n".join(f"  | {line}" for line in error.log_tail.splitlines()), err=True)
+    click.echo(f"error: {_one_line(redact_text(str(error)))}", err=True)
+
+
+def _say_usage(error: click.UsageError, *, is_json: bool) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return int(ExitCode.USAGE)
+    command = error.ctx.command_path if error.ctx else "mlflow-repro"
+    _say_obstacle(UsageError(error.format_message(), f"{command} --help explains"), is_json=is_json)
+    return int(ExitCode.USAGE)
+
+
+class _signals_raised:  # noqa: N801 - used as a context manager
+    """While it lasts, SIGTERM and SIGHUP raise `Signalled` in the main thread."""
+
+    def __enter__(self) -> None:
+        self._before: dict[int, Any] = {}
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            raise Signalled(number)
+
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None:
+                try:
+                    self._before[number] = signal.signal(number, on_signal)
+                except ValueError:  # not in the main thread: the host decides about signals
+                    return
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _leave_working_directory_out_of_imports() -> None:
+    """``python -m`` puts the working directory first on the path: a ``random.py`` there would become ours."""
+    here = os.path.realpath(os.getcwd()) if os.path.isdir(".") else ""
+    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if sys.path and os.path.realpath(sys.path[0] or ".") == here != os.path.realpath(package_parent):
+        del sys.path[0]
+
+
+def _show_line(line: str) -> None:
+    click.echo(f"  | {line}", err=True)
+
+
+def _one_line(text: str) -> str:
+    from mlflow_repro.report.text import show
+
+    return show(" ".join(text.split()))
+
+
+def _first_line(error: Exception) -> str:
+    return redact_text(str(error).strip().partition("\n")[0])[:300]
+
+
+def _print_trace() -> None:
+    click.echo(redact_text(traceback.format_exc()), err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The process that calls `mlflow.projects.run`, in a session of its own.
+
+It is started early, so that its `import mlflow` happens while the tool reads the reference and fetches the code. It
+gets its job as one line of JSON on the control pipe and answers with one line on the result pipe. The control pipe
+stays open as long as the tool lives: when it closes before the job is done, the tool is gone (SIGKILL included), and
+everything in this session is ended, so that no training goes on that nobody waits for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+GRACE_SECONDS = 5.0
+
+
+def main(control: int, result: int) -> None:
+    """Import mlflow, wait for the job, run it, answer."""
+    os.set_inheritable(control, False)  # noqa: FBT003 - the signature is the standard library's
+    os.set_inheritable(result, False)  # noqa: FBT003
+    # The launching process itself is nobody's training. The variable is given back before the child starts.
+    disabled_before = os.environ.get("MLFLOW_REPRO_DISABLE")
+    os.environ["MLFLOW_REPRO_DISABLE"] = "1"
+    import mlflow.projects
+
+    pipe = os.fdopen(control, "rb", buffering=0)
+    line = _read_line(pipe)
+    if not line:
+        return
+    if disabled_before is None:
+        del os.environ["MLFLOW_REPRO_DISABLE"]
+    else:
+        os.environ["MLFLOW_REPRO_DISABLE"] = disabled_before
+    # A handler, not SIG_IGN: what is ignored here would stay ignored in the child.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    job = json.loads(line)
+    abandoned = threading.Event()
+    threading.Thread(target=_end_with, args=(pipe, abandoned), daemon=True).start()
+    answer = _run(job)
+    if abandoned.is_set():
+        _mark_abandoned(answer["run_id"])
+        return
+    with os.fdopen(result, "w", encoding="utf-8") as out:
+        json.dump(answer, out)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # nothing is left to do here, and the tool waits for the end of this process
+
+
+def _read_line(pipe: Any) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = pipe.read(65536)
+        if not part:
+            return b""
+        line += part
+    return line
+
+
+def _end_with(pipe: Any, abandoned: threading.Event) -> None:
+    """Block until the tool is gone, then end this session: politely, and after a grace for certain."""
+    while pipe.read(65536):
+        pass
+    abandoned.set()
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    import mlflow
+    from mlflow import projects
+
+    if job["plugin_path"]:
+        inherited = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (inherited, job["plugin_path"])))
+    exit_codes = _watch_exit_codes()
+    mlflow.set_tracking_uri(job["tracking_uri"])
+    answer: dict[str, Any] = {"run_id": job["run_id"], "error": "", "exit_code": None}
+    try:
+        run_project: Any = projects.run  # MLflow leaves it untyped
+        submitted = run_project(
+            uri=job["directory"],
+            entry_point=job["entry_point"],
+            parameters=job["parameters"],
+            experiment_id=job["experiment_id"],
+            backend=job["backend"],
+            backend_config=job["backend_config"] or None,
+            env_manager=job["env_manager"],
+            storage_dir=job["storage_directory"],
+            run_id=job["run_id"] or None,
+        )
+        answer["run_id"] = submitted.run_id
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the tool is told, and says it to the user
+        answer["error"] = f"{type(error).__name__}: {error}"
+    answer["exit_code"] = exit_codes[-1] if exit_codes else None
+    return answer
+
+
+def _mark_abandoned(run_id: str) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    client.set_terminated(run_id, "KILLED")
+    client.set_tag(run_id, "repro.error", "the reproducing process ended before its run did")
+
+
+def _watch_exit_codes() -> list[int]:
+    """Collect the exit codes of MLflow's child processes; `mlflow.projects.run` says only that one failed."""
+    codes: list[int] = []
+    try:
+        from mlflow.projects.submitted_run import LocalSubmittedRun
+
+        submitted_run: Any = LocalSubmittedRun
+        original = submitted_run.wait
+
+        def wait(self: Any) -> Any:
+            result = original(self)
+            codes.append(self.command_proc.returncode)
+            return result
+
+        submitted_run.wait = wait
+    except (ImportError, AttributeError):
+        pass  # another MLflow: the exit code is not known, the failure is
+    return codes
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

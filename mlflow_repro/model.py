@@ -1,0 +1,350 @@
+"""The values that the pipeline hands on: frozen dataclasses of plain types, no behaviour that reaches outside.
+
+``to_dict`` and ``from_dict`` are inverse to each other and make the stored form, which carries one schema number
+(`SCHEMA_VERSION`). JSON has no NaN and no infinity, so numbers that are not finite are stored as the strings
+``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA_VERSION = 1
+
+TAG_PREFIX = "repro."
+"""A fact's dotted name is its tag: the fact ``git.commit`` is the tag ``repro.git.commit``."""
+
+REDACTED = "[redacted]"
+"""What stands where a secret was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One captured fact: a value, or absent with its reason; never both, never neither."""
+
+    name: str
+    value: str | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.reason == ""):
+            raise ValueError(f"fact {self.name!r} needs a value or a reason why there is none, and not both")
+
+    @property
+    def tag(self) -> str:
+        """The name of the MLflow tag that holds this fact."""
+        return TAG_PREFIX + self.name
+
+
+def absent(name: str, reason: str) -> Fact:
+    """The fact ``name`` that could not be had, and why."""
+    return Fact(name=name, reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One MLflow run as the tracking store has it. Times are milliseconds since 1970 UTC, 0 when not known."""
+
+    run_id: str
+    run_name: str = ""
+    experiment_id: str = ""
+    experiment_name: str = ""
+    status: str = ""
+    lifecycle_stage: str = "active"
+    start_time: int = 0
+    end_time: int = 0
+    artifact_uri: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def fact(self, name: str) -> Fact:
+        """The fact that the plugin recorded under ``name``; absent when it recorded none."""
+        value = self.tags.get(TAG_PREFIX + name)
+        if value is None:
+            reason = "not recorded" if self.is_captured else "the run was made without mlflow-repro"
+            return absent(name, reason)
+        return Fact(name=name, value=value)
+
+    @property
+    def is_captured(self) -> bool:
+        """True when the plugin was at work in the process that made the run."""
+        return TAG_PREFIX + "capture" in self.tags
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = asdict(self)
+        plain["metrics"] = {name: plain_number(value) for name, value in self.metrics.items()}
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> RunRecord:
+        metrics = {name: float(value) for name, value in plain["metrics"].items()}
+        return cls(**{**plain, "metrics": metrics})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the code of a run is: a git URI without credentials, the project's folder in it, and the commit."""
+
+    uri: str
+    commit: str
+    subdirectory: str = ""
+
+    @property
+    def project_uri(self) -> str:
+        """``uri#subdirectory``, the form that MLflow uses."""
+        return f"{self.uri}#{self.subdirectory}" if self.subdirectory else self.uri
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter that an entry point of an MLproject file declares."""
+
+    name: str
+    type: str = "string"
+    default: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """An MLproject file, or the lack of one (``has_file`` false): its entry points and its kind of environment."""
+
+    has_file: bool = False
+    name: str = ""
+    environment: str = ""
+    """``python_env``, ``conda_env``, ``docker_env`` or empty."""
+    entry_points: Mapping[str, tuple[Parameter, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchPlan:
+    """Everything that the relaunch needs, decided before anything is done.
+
+    ``parameters`` are the exact values of the launch parameters. ``command`` is the argument vector of a run
+    that was not launched through an entry point (``python train.py 3``), else empty. ``working_directory`` is
+    relative to the top of the repository. ``caveats`` say what the relaunch will not be able to put back.
+    """
+
+    reference_run_id: str
+    source: Source
+    entry_point: str = "main"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    only_declared: bool = False
+    command: tuple[str, ...] = ()
+    working_directory: str = ""
+    experiment_name: str = "Default"
+    tracking_uri: str = ""
+    backend: str = "local"
+    backend_config: str = ""
+    env_manager: str = "local"
+    caveats: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "command": list(self.command), "caveats": list(self.caveats)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> LaunchPlan:
+        changed = {
+            "source": Source(**plain["source"]),
+            "command": tuple(plain["command"]),
+            "caveats": tuple(plain["caveats"]),
+        }
+        return cls(**{**plain, **changed})
+
+
+class Status(str, Enum):
+    """How the two sides of a finding stand to each other."""
+
+    IDENTICAL = "identical"
+    CLOSE = "close"
+    DIFFERENT = "different"
+    MISSING = "missing"
+    """Only the reference has it."""
+    EXTRA = "extra"
+    """Only the reproduction has it."""
+    IGNORED = "ignored"
+    """Shown, not judged: it measures time or the machine, or a rule of the user's says so."""
+
+
+EQUAL_STATUSES = (Status.IDENTICAL, Status.CLOSE)
+OUTCOMES = ("metric",)
+"""The kinds of finding that make the verdict. Every other kind is a fact: it explains, it does not judge."""
+
+MIRRORED = {Status.MISSING: Status.EXTRA, Status.EXTRA: Status.MISSING}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One row of a comparison: what was compared, the value on both sides, and how they stand to each other."""
+
+    kind: str
+    name: str
+    reference: float | str | None
+    reproduction: float | str | None
+    status: Status
+    note: str = ""
+
+    @property
+    def is_judged(self) -> bool:
+        """True when this row counts for the verdict."""
+        return self.kind in OUTCOMES and self.status is not Status.IGNORED
+
+    @property
+    def is_equal(self) -> bool:
+        return self.status in EQUAL_STATUSES
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "reference": plain_number(self.reference),
+            "reproduction": plain_number(self.reproduction),
+            "status": self.status.value,
+            "note": self.note,
+            "judged": self.is_judged,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Finding:
+        def value(side: str) -> float | str | None:
+            stored: float | str | None = plain[side]
+            return float(stored) if plain["kind"] == "metric" and stored is not None else stored
+
+        return cls(
+            kind=plain["kind"],
+            name=plain["name"],
+            reference=value("reference"),
+            reproduction=value("reproduction"),
+            status=Status(plain["status"]),
+            note=plain["note"],
+        )
+
+
+class Verdict(str, Enum):
+    """The graded answer, strongest first."""
+
+    IDENTICAL = "IDENTICAL"
+    WITHIN_TOLERANCE = "WITHIN_TOLERANCE"
+    CONSISTENT = "CONSISTENT"
+    DIFFERENT = "DIFFERENT"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if self is Verdict.DIFFERENT:
+            return ExitCode.DIFFERENT
+        return ExitCode.NOT_JUDGED if self is Verdict.INCONCLUSIVE else ExitCode.EQUAL
+
+    @property
+    def runs_equal(self) -> str:
+        """The word behind ``Runs equal:``."""
+        return {ExitCode.EQUAL: "True", ExitCode.DIFFERENT: "False"}.get(self.exit_code, "Unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerances:
+    """How far two numbers may lie apart and still be equal; the meaning is that of `math.isclose`."""
+
+    rel_tol: float = 1e-9
+    abs_tol: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("rel_tol", self.rel_tol), ("abs_tol", self.abs_tol)):
+            if not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{name} is {value!r}", "it must be a finite number that is not negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Both runs side by side. The verdict is derived from the findings, never stored by hand."""
+
+    reference_run_id: str
+    reproduction_run_id: str
+    findings: tuple[Finding, ...]
+    tolerances: Tolerances
+
+    @property
+    def verdict(self) -> Verdict:
+        judged = [finding.status for finding in self.findings if finding.is_judged]
+        if not judged:
+            return Verdict.INCONCLUSIVE
+        if any(status not in EQUAL_STATUSES for status in judged):
+            return Verdict.DIFFERENT
+        if all(status is Status.IDENTICAL for status in judged):
+            return Verdict.IDENTICAL
+        return Verdict.WITHIN_TOLERANCE
+
+    def of_kind(self, kind: str) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.kind == kind)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "reference_run_id": self.reference_run_id,
+            "reproduction_run_id": self.reproduction_run_id,
+            "verdict": self.verdict.value,
+            "runs_equal": self.verdict.runs_equal,
+            "tolerances": asdict(self.tolerances),
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
+        return cls(
+            reference_run_id=plain["reference_run_id"],
+            reproduction_run_id=plain["reproduction_run_id"],
+            findings=tuple(Finding.from_dict(row) for row in plain["findings"]),
+            tolerances=Tolerances(**plain["tolerances"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The whole answer: the plan, both runs and their comparison.
+
+    A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then.
+    """
+
+    plan: LaunchPlan
+    reference: RunRecord
+    reproduction: RunRecord | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return self.comparison.verdict.exit_code if self.comparison else ExitCode.EQUAL
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA_VERSION,
+            "plan": self.plan.to_dict(),
+            "reference": self.reference.to_dict(),
+            "reproduction": self.reproduction.to_dict() if self.reproduction else None,
+            "comparison": self.comparison.to_dict() if self.comparison else None,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Report:
+        if plain["schema"] != SCHEMA_VERSION:
+            raise ValueError(f"schema {plain['schema']!r} is not {SCHEMA_VERSION}")
+        reproduction, comparison = plain["reproduction"], plain["comparison"]
+        return cls(
+            plan=LaunchPlan.from_dict(plain["plan"]),
+            reference=RunRecord.from_dict(plain["reference"]),
+            reproduction=RunRecord.from_dict(reproduction) if reproduction else None,
+            comparison=Comparison.from_dict(comparison) if comparison else None,
+        )
+
+
+def plain_number(value: float | str | None) -> float | str | None:
+    """``value`` in a form that JSON has: numbers that are not finite as text that `float` reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value

@@ -1,0 +1,307 @@
+"""Decide how a run is brought back. Pure functions: nothing here reads a file, a store or a clock."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.giturl import check_commit, parse_git_uri
+from mlflow_repro.model import REDACTED, LaunchPlan, Source
+from mlflow_repro.pyargv import parse_python_argv
+from mlflow_repro.quoting import (
+    ENTRY_POINT_TAG,
+    is_project_run,
+    launch_parameters,
+    recorded_launch_parameters,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_repro.model import Project, RunRecord
+
+ENV_MANAGERS = ("local", "virtualenv", "uv", "conda")
+_RUN_ID = re.compile(r"^[A-Za-z0-9][\w\-]{0,255}$")
+_PARAM_NAME = re.compile(r"^[\w.\-/ ]+$")
+_PARAM_CUT = 6000  # characters; where MLflow cuts a parameter that it logs
+_ARGUMENT_LIMIT = 128 * 1024 - 1  # bytes of one argument, Linux's MAX_ARG_STRLEN
+_SCRIPT_SUFFIXES = (".py", ".sh", ".R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """What the user asked for beside the run itself. Empty means "as the reference had it"."""
+
+    uri: str = ""
+    experiment_name: str = "Default"
+    tracking_uri: str = ""
+    env_manager: str = ""
+    backend: str = ""
+    backend_config: str = ""
+    params: Mapping[str, str] | None = None
+    include_deleted: bool = False
+    allow_failed: bool = False
+
+
+def check_run_id(run_id: str) -> str:
+    """``run_id`` when it can be one. Raises UsageError."""
+    if not _RUN_ID.match(run_id):
+        raise UsageError(
+            f"not a run id: {run_id[:80]!r}", "a run id is 32 letters and digits, as the MLflow UI shows it"
+        )
+    return run_id
+
+
+def check_options(options: PlanOptions) -> None:
+    """Find bad input before anything is read or started. Raises UsageError or RefusedError."""
+    if options.uri:
+        parse_git_uri(options.uri)
+    if options.env_manager and options.env_manager not in ENV_MANAGERS:
+        raise UsageError(
+            f"unknown environment manager {options.env_manager!r}", f"use one of {', '.join(ENV_MANAGERS)}"
+        )
+    if not options.experiment_name.strip():
+        raise UsageError("the experiment name is empty", "leave --experiment_name out for 'Default'")
+    _check_parameters(options.params or {})
+
+
+def check_reference(reference: RunRecord, options: PlanOptions) -> None:
+    """Refuse a run that cannot be a reference. Raises CannotJudgeError."""
+    name = f"run {reference.run_id}"
+    if reference.lifecycle_stage == "deleted" and not options.include_deleted:
+        raise CannotJudgeError(f"{name} is deleted", "restore it, or pass --include-deleted")
+    if reference.status in ("RUNNING", "SCHEDULED"):
+        raise CannotJudgeError(
+            f"{name} has not ended (status {reference.status})", "wait until it has, or end it"
+        )
+    if reference.status in ("FAILED", "KILLED") and not options.allow_failed:
+        raise CannotJudgeError(
+            f"{name} ended {reference.status}, so it has no complete result to compare with",
+            "choose a finished run, or pass --allow-failed",
+        )
+
+
+def plan_launch(reference: RunRecord, options: PlanOptions) -> LaunchPlan:
+    """The plan that follows from the record alone; `fit_to_project` completes it once the code is there.
+
+    Raises CannotJudgeError when the record does not say enough, UsageError or RefusedError on bad options.
+    """
+    source, caveats = _plan_source(reference, options)
+    plan = LaunchPlan(
+        reference_run_id=reference.run_id,
+        source=source,
+        working_directory=source.subdirectory,
+        experiment_name=options.experiment_name,
+        tracking_uri=options.tracking_uri,
+        backend=options.backend or reference.tags.get("mlflow.project.backend", "local"),
+        backend_config=options.backend_config,
+        env_manager=options.env_manager or _recorded_env_manager(reference),
+        caveats=tuple(caveats),
+    )
+    if is_project_run(reference):
+        plan = _plan_entry_point(reference, plan)
+    else:
+        plan = _plan_script(reference, plan, options)
+    if options.params:
+        plan = replace(plan, parameters={**plan.parameters, **options.params})
+    _refuse_redacted(plan)
+    _check_parameters(plan.parameters)
+    return plan
+
+
+def fit_to_project(plan: LaunchPlan, project: Project) -> LaunchPlan:
+    """Check the plan against the project as it is at that commit, before a run is created.
+
+    Raises UsageError when the entry point or a parameter's value is missing, CannotJudgeError when there is
+    neither an MLproject file nor a script to start.
+    """
+    if plan.command:
+        return plan
+    declared = project.entry_points.get(plan.entry_point)
+    if declared is None:
+        if plan.entry_point.endswith(_SCRIPT_SUFFIXES):
+            return replace(plan, parameters={} if plan.only_declared else plan.parameters)
+        where = plan.source.project_uri
+        if not project.has_file:
+            raise CannotJudgeError(
+                f"{where} has no MLproject file, and the run recorded no script to start",
+                "give the project's folder: --uri URI#subdirectory",
+            )
+        known = ", ".join(sorted(project.entry_points)) or "none"
+        raise UsageError(
+            f"the MLproject file of {where} has no entry point {plan.entry_point!r}", f"it has: {known}"
+        )
+    parameters = dict(plan.parameters)
+    if plan.only_declared:
+        names = {parameter.name for parameter in declared}
+        parameters = {name: value for name, value in parameters.items() if name in names}
+        plan = replace(plan, parameters=parameters)
+        _check_not_cut(plan)
+    missing = [
+        parameter.name
+        for parameter in declared
+        if parameter.default is None and parameter.name not in parameters
+    ]
+    if missing:
+        raise UsageError(
+            f"entry point {plan.entry_point!r} needs a value for {', '.join(missing)}, and the run recorded none",
+            f"give it with -P {missing[0]}=VALUE",
+        )
+    return plan
+
+
+def _plan_source(reference: RunRecord, options: PlanOptions) -> tuple[Source, list[str]]:
+    commit = reference.fact("git.commit").value or reference.tags.get("mlflow.source.git.commit", "")
+    if not commit:
+        reason = reference.fact("git.error").value or "it was not made from a git repository with a commit"
+        raise CannotJudgeError(
+            f"run {reference.run_id} has no git commit: {reason}", "without it the code that ran is not known"
+        )
+    recorded = _recorded_uri(reference)
+    if not (options.uri or recorded):
+        raise CannotJudgeError(
+            f"run {reference.run_id} does not say which git repository it came from", "give it with --uri"
+        )
+    wanted = parse_git_uri(options.uri or recorded)
+    subdirectory = wanted.subdirectory
+    if subdirectory is None:
+        subdirectory = (parse_git_uri(recorded).subdirectory if recorded else None) or ""
+    caveats = []
+    if reference.fact("git.dirty").value == "true":
+        caveats.append(
+            "the reference was made from a working tree with uncommitted changes, which are not put back"
+        )
+    source = Source(uri=wanted.repository, commit=check_commit(commit), subdirectory=subdirectory)
+    return source, caveats
+
+
+def _recorded_uri(reference: RunRecord) -> str:
+    """The git URI with subdirectory that the run names: ours, else MLflow's own tags."""
+    ours = reference.fact("git.uri").value
+    if ours:
+        return ours
+    url = reference.tags.get("mlflow.source.git.repoURL", "")
+    name = reference.tags.get("mlflow.source.name", "")
+    if url:
+        _, hash_sign, subdirectory = name.partition("#")
+        return f"{url}#{subdirectory}" if hash_sign and is_project_run(reference) else url
+    # Without a project the source name is a script's path; with one it is the URI that was typed.
+    return name if is_project_run(reference) and ("://" in name or name.endswith(".git")) else ""
+
+
+def _recorded_env_manager(reference: RunRecord) -> str:
+    """MLflow tags every manager but ``local``; a docker project is started with ``local``."""
+    tag = reference.tags.get("mlflow.project.env", "")
+    return tag if tag in ENV_MANAGERS else "local"
+
+
+def _plan_entry_point(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
+    recorded = recorded_launch_parameters(reference)
+    caveats = list(plan.caveats)
+    if recorded is None:
+        caveats.append(
+            "the run was made without mlflow-repro: the values of the parameters that its entry point declares"
+            " are taken from what was logged"
+        )
+    return replace(
+        plan,
+        entry_point=reference.tags.get(ENTRY_POINT_TAG, "main"),
+        parameters=launch_parameters(reference),
+        only_declared=recorded is None,
+        caveats=tuple(caveats),
+    )
+
+
+def _plan_script(reference: RunRecord, plan: LaunchPlan, options: PlanOptions) -> LaunchPlan:
+    stored = reference.fact("launch.argv").value
+    if stored:
+        if reference.fact("launch.error").value:
+            raise CannotJudgeError(
+                f"run {reference.run_id} cannot be started again: {reference.fact('launch.error').value}",
+                "start the training from a script in a git repository",
+            )
+        return _plan_command(reference, plan, json.loads(stored))
+    name = reference.tags.get("mlflow.source.name", "")
+    if name.endswith(_SCRIPT_SUFFIXES) and not posixpath.isabs(name) and ".." not in name.split("/"):
+        caveat = (
+            f"the arguments of {name} are not recorded (made without mlflow-repro); it is started without any"
+        )
+        return replace(plan, entry_point=name, caveats=(*plan.caveats, caveat))
+    caveat = (
+        "the run does not say how it was started; the project's entry point main is used, with the logged values of"
+        " the parameters that it declares"
+    )
+    parameters = dict(reference.params)
+    return replace(plan, parameters=parameters, only_declared=True, caveats=(*plan.caveats, caveat))
+
+
+def _plan_command(reference: RunRecord, plan: LaunchPlan, argv: list[str]) -> LaunchPlan:
+    """The recorded command line, with the script's path as seen from the recorded working directory."""
+    command = parse_python_argv(argv)
+    directory = reference.fact("launch.cwd")
+    caveats = list(plan.caveats)
+    working_directory = directory.value if directory.value is not None else ""
+    working_directory = "" if working_directory == "." else working_directory
+    if command.kind == "module":
+        target: tuple[str, ...] = ("-m", command.target)
+    else:
+        script = reference.fact("launch.script").value
+        if not script:
+            raise CannotJudgeError(
+                f"run {reference.run_id} does not say which script of the repository was started",
+                "start the training from a script that is committed",
+            )
+        target = (posixpath.relpath(script, working_directory or "."),)
+    if directory.value is None:
+        caveats.append("the reference was started from outside the repository; it is started at its top")
+    return replace(
+        plan,
+        entry_point=target[-1],
+        command=("python", *command.flags, *target, *command.arguments),
+        working_directory=working_directory,
+        caveats=tuple(caveats),
+    )
+
+
+def _refuse_redacted(plan: LaunchPlan) -> None:
+    for name, value in plan.parameters.items():
+        if REDACTED in value:
+            raise CannotJudgeError(
+                f"parameter {name!r} was a secret and is not recorded", f"set it with -P {name}=VALUE"
+            )
+    for argument in plan.command:
+        if REDACTED in argument:
+            raise CannotJudgeError(
+                "the recorded command line had a secret, which is not recorded",
+                "pass secrets to the script by an environment variable",
+            )
+
+
+def _check_parameters(parameters: Mapping[str, str]) -> None:
+    for name, value in parameters.items():
+        if not _PARAM_NAME.match(name):
+            raise UsageError(
+                f"not a parameter name: {name!r}", "use letters, digits, '_', '-', '.', '/' and spaces"
+            )
+        if "\0" in value:
+            raise UsageError(
+                f"the value of parameter {name!r} holds a NUL character", "no program can be given one"
+            )
+        if len(value.encode("utf-8", "surrogateescape")) > _ARGUMENT_LIMIT:
+            raise UsageError(
+                f"the value of parameter {name!r} is longer than {_ARGUMENT_LIMIT} bytes",
+                "no program can be given an argument of that length; use a file",
+            )
+
+
+def _check_not_cut(plan: LaunchPlan) -> None:
+    for name, value in plan.parameters.items():
+        if len(value) >= _PARAM_CUT:
+            raise CannotJudgeError(
+                f"the logged value of parameter {name!r} is {len(value)} characters long: MLflow may have cut it",
+                f"give the whole value with -P {name}=VALUE",
+            )

@@ -1,0 +1,43 @@
+"""The MLflow entry point (group ``mlflow.run_context_provider``).
+
+MLflow imports this module and instantiates the class in the middle of ``import mlflow``, and any error but an
+ImportError would end that import. So nothing here may fail: the standard library only, syntax that an old Python
+can read (an environment of a project may have one), everything else imported later and behind a guard.
+"""
+
+import logging
+import os
+import sys
+
+DISABLE_VARIABLE = "MLFLOW_REPRO_DISABLE"
+_OLDEST_PYTHON = (3, 10)
+
+
+class ReproContextProvider:
+    """Gives each new run its ``repro.*`` tags, and sees to it that resumed runs get theirs."""
+
+    def __init__(self):
+        # type: () -> None
+        self._recorder = None
+        if os.environ.get(DISABLE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on"):
+            return
+        if sys.version_info < _OLDEST_PYTHON:
+            return
+        try:
+            from mlflow_repro.recorder import install_recorder
+
+            self._recorder = install_recorder()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            logging.getLogger("mlflow_repro").warning(
+                "mlflow-repro records nothing: %s: %s", type(error).__name__, error
+            )
+
+    def in_context(self):
+        # type: () -> bool
+        return self._recorder is not None
+
+    def tags(self):
+        # type: () -> dict[str, str]
+        return self._recorder.context_tags() if self._recorder is not None else {}

@@ -1,0 +1,104 @@
+"""Take secrets out of text, before it is stored or shown.
+
+Two kinds of rule: a *name* that announces a secret (``--api-key X``, ``password=X``), and a *shape* that is one
+whatever it is called (the published prefixes of token formats). Neither list can be complete; the first line of
+defence is that we record little in the first place.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mlflow_repro.model import REDACTED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SECRET_WORDS = (
+    r"api[-_.]?key|apikey|access[-_.]?key|secret[-_.]?key|account[-_.]?key|private[-_.]?key|secret|password|passwd"
+    r"|passphrase|pwd|auth[-_.]?token|access[-_.]?token|refresh[-_.]?token|private[-_.]?token|bearer|credentials?"
+    r"|client[-_.]?secret|token|connection[-_.]?string|sas[-_.]?token"
+)
+_SECRET_NAME = re.compile(rf"(?:^|[-_.]|(?<=[a-z])(?=[A-Z]))(?:{_SECRET_WORDS})$", re.IGNORECASE)
+_NOT_SECRET_NAME = re.compile(
+    r"(?:max|min|num|n|pad|eos|bos|unk|mask|cls|sep|special)[-_]token$", re.IGNORECASE
+)
+
+_TOKEN_SHAPES = re.compile(
+    "|".join(
+        (
+            r"gh[pousr]_[A-Za-z0-9]{20,}",
+            r"github_pat_[A-Za-z0-9_]{20,}",
+            r"glpat-[A-Za-z0-9_\-]{16,}",
+            r"sk-(?:[A-Za-z]+-)?[A-Za-z0-9_\-]{16,}",
+            r"hf_[A-Za-z0-9]{16,}",
+            r"xox[abeoprs]-[A-Za-z0-9-]{10,}",
+            r"(?:AKIA|ASIA)[0-9A-Z]{16}",
+            r"AIza[0-9A-Za-z_\-]{35}",
+            r"ya29\.[0-9A-Za-z_\-]{20,}",
+            r"dapi[0-9a-f]{32}",
+            r"npm_[A-Za-z0-9]{30,}",
+            r"pypi-[A-Za-z0-9_\-]{30,}",
+            r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}",
+            r"SG\.[A-Za-z0-9_\-]{16,}\.[A-Za-z0-9_\-]{16,}",
+            r"eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+",
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+        )
+    )
+)
+_USERINFO = re.compile(r"\b([a-z][a-z0-9+.\-]*://)([^/\s'\"@]+)@", re.IGNORECASE)
+_SECRET_QUERY = re.compile(rf"([?&;](?:[\w.\-]*[-_.])?(?:{_SECRET_WORDS}|sig)=)[^&\s'\"#]+", re.IGNORECASE)
+_SECRET_OPTION = re.compile(
+    rf"(--?[\w.\-]*(?:{_SECRET_WORDS})(?:=|\s+))(\"[^\"]*\"|'[^']*'|[^\s'\"]+)", re.IGNORECASE
+)
+_SECRET_ASSIGNMENT = re.compile(
+    rf"(\b[\w.\-]*(?:{_SECRET_WORDS})=)(\"[^\"]*\"|'[^']*'|[^\s'\"&]+)", re.IGNORECASE
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """True when ``name`` (of a parameter, an option or a variable) announces that its value is a secret."""
+    name = name.lstrip("-")
+    return bool(_SECRET_NAME.search(name)) and not _NOT_SECRET_NAME.search(name)
+
+
+def redact_value(value: str) -> str:
+    """``value`` with every token of a known shape, and every credential inside a URI, taken out."""
+    value = _USERINFO.sub(rf"\1{REDACTED}@", value)
+    value = _SECRET_QUERY.sub(rf"\1{REDACTED}", value)
+    return _TOKEN_SHAPES.sub(REDACTED, value)
+
+
+def redact_text(text: str) -> str:
+    """Free text (a log line, an error message) with everything taken out that looks like a secret."""
+    text = redact_value(text)
+
+    def hide(match: re.Match[str]) -> str:
+        name = re.split(r"[=\s]", match[1], maxsplit=1)[0]
+        return f"{match[1]}{REDACTED}" if is_secret_name(name) else match[0]
+
+    return _SECRET_ASSIGNMENT.sub(hide, _SECRET_OPTION.sub(hide, text))
+
+
+def redact_argv(argv: Sequence[str]) -> list[str]:
+    """An argument vector with its secrets taken out; the number of arguments stays the same."""
+    clean: list[str] = []
+    hide_next = False
+    for argument in argv:
+        name, equals, _ = argument.partition("=")
+        if hide_next and not argument.startswith("--"):
+            clean.append(REDACTED)
+            hide_next = False
+            continue
+        hide_next = argument.startswith("-") and not equals and is_secret_name(argument)
+        if equals and is_secret_name(name):
+            clean.append(f"{name}={REDACTED}")
+        else:
+            clean.append(redact_value(argument))
+    return clean
+
+
+def redact_named(name: str, value: str) -> str:
+    """The value of a parameter called ``name``, redacted as a whole when the name announces a secret."""
+    return REDACTED if value and is_secret_name(name) else redact_value(value)

@@ -1,0 +1,28 @@
+"""The report as one JSON object; `docs/report-json.md` documents it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.model import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from mlflow_repro.errors import ReproError
+    from mlflow_repro.model import Report
+
+
+def render_json(report: Report, verbose: bool = False) -> str:  # noqa: ARG001, FBT001, FBT002 - a renderer's form
+    """``Report.to_dict`` with the exit code, as strict JSON."""
+    return _dump({**report.to_dict(), "exit_code": int(report.exit_code), "error": None})
+
+
+def render_json_error(error: ReproError) -> str:
+    """An obstacle in the same form: everything null but the schema, the exit code and the error."""
+    parts = {"plan": None, "reference": None, "reproduction": None, "comparison": None}
+    details = {"message": error.message, "hint": error.hint, "run_id": getattr(error, "run_id", "")}
+    return _dump({"schema": SCHEMA_VERSION, **parts, "exit_code": int(error.exit_code), "error": details})
+
+
+def _dump(plain: dict[str, Any]) -> str:
+    return json.dumps(plain, indent=2, allow_nan=False)

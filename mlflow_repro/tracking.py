@@ -1,0 +1,262 @@
+"""The only reader and writer of the MLflow store.
+
+mlflow is imported inside the functions: the plugin imports this module while mlflow itself is being imported, and
+`--help` must not wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, UsageError
+from mlflow_repro.model import RunRecord
+from mlflow_repro.redact import redact_text, redact_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PREFLIGHT_SECONDS = 10
+_RETRY_SECONDS = 30.0
+_PARAM_LIMIT = 6000  # characters that MLflow keeps of a parameter
+_BATCH = 100  # params that one request may hold
+_NOISY_LOGGERS = ("mlflow", "alembic")
+
+
+class TrackingStore:
+    """One tracking store, named by an absolute URI."""
+
+    def __init__(self, uri: str) -> None:
+        from mlflow import MlflowClient
+
+        self.uri = uri
+        with _explained(uri):
+            self._client: MlflowClient = MlflowClient(tracking_uri=uri)
+
+    def read_run(self, run_id: str) -> RunRecord:
+        """The whole record of a run. Raises CannotJudgeError when there is none, UnreachableError."""
+        with _explained(self.uri):
+            run = self._client.get_run(run_id)
+            experiment = self._client.get_experiment(run.info.experiment_id)
+            return _read_record(run, experiment.name)
+
+    def read_run_patiently(self, run_id: str) -> RunRecord:
+        """`read_run`, tried again for half a minute when the store does not answer (a server that restarts)."""
+        deadline = time.monotonic() + _RETRY_SECONDS
+        while True:
+            try:
+                return self.read_run(run_id)
+            except UnreachableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+
+    def find_session_runs(self, session: str, run_index: str) -> list[str]:
+        """The ids of the runs that were the ``run_index``-th of their process in a relaunch's process tree."""
+        wanted = f"tags.`repro.session` = '{session}' and tags.`repro.launch.run_index` = '{run_index}'"
+        with _explained(self.uri):
+            experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
+            return [run.info.run_id for run in self._client.search_runs(experiments, filter_string=wanted)]
+
+    def ensure_experiment(self, name: str) -> str:
+        """The id of the experiment called ``name``, created when missing. Raises CannotJudgeError when deleted."""
+        with _explained(self.uri):
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                return str(self._client.create_experiment(name))
+            if experiment.lifecycle_stage == "deleted":
+                raise CannotJudgeError(
+                    f"experiment {name!r} is deleted", "restore it, or pass another --experiment_name"
+                )
+            return str(experiment.experiment_id)
+
+    def create_run(
+        self, experiment_id: str, *, name: str, tags: Mapping[str, str], params: Mapping[str, str]
+    ) -> str:
+        """Create a run that is RUNNING and return its id. Values that MLflow would cut are not logged as params."""
+        from mlflow.entities import Param
+
+        whole = [Param(key, value) for key, value in params.items() if len(value) <= _PARAM_LIMIT]
+        with _explained(self.uri):
+            run = self._client.create_run(experiment_id, tags={**tags, "mlflow.runName": name})
+            for start in range(0, len(whole), _BATCH):
+                self._client.log_batch(run.info.run_id, params=whole[start : start + _BATCH])
+            return str(run.info.run_id)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Write up to 100 tags in one request."""
+        with _explained(self.uri):
+            write_tags(self.uri, run_id, tags)
+
+    def finish_run(self, run_id: str, status: str) -> None:
+        """Set the final status: FINISHED, FAILED or KILLED."""
+        with _explained(self.uri):
+            self._client.set_terminated(run_id, status)
+
+
+def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
+    """Write tags of a run from inside the training process; MLflow's own errors pass through."""
+    from mlflow import MlflowClient
+    from mlflow.entities import RunTag
+
+    rows = [RunTag(key, value) for key, value in tags.items()]
+    MlflowClient(tracking_uri=uri).log_batch(run_id, tags=rows, synchronous=True)
+
+
+def open_store(tracking_uri: str = "") -> TrackingStore:
+    """Open the store that ``tracking_uri`` (or ``MLFLOW_TRACKING_URI``, or MLflow's default) names.
+
+    Answers within about ten seconds when a server is down. Never creates a database: a SQLite file that does
+    not exist is an error, not a new store. Raises UnreachableError or UsageError.
+    """
+    _quieten()
+    uri = _resolve_uri(tracking_uri)
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https"):
+        _check_server(uri)
+    elif scheme == "sqlite":
+        _check_database(uri)
+    return TrackingStore(uri)
+
+
+def _resolve_uri(tracking_uri: str) -> str:
+    import mlflow
+
+    uri = tracking_uri or str(mlflow.get_tracking_uri())
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        path, question, query = uri.removeprefix("sqlite:///").partition("?")
+        if path and path != ":memory:":
+            return f"sqlite:///{os.path.abspath(path)}{question}{query}"
+    if "://" not in uri and uri not in ("databricks", "uc"):
+        return os.path.abspath(uri)
+    return uri
+
+
+def _check_database(uri: str) -> None:
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    if not path or path == ":memory:":
+        raise UsageError("a store in memory holds no runs", "pass --tracking_uri sqlite:///PATH")
+    if not os.path.isfile(path):
+        raise UnreachableError(
+            f"no tracking store: {path} does not exist", "pass --tracking_uri, or set MLFLOW_TRACKING_URI"
+        )
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            connection.execute("select 1 from sqlite_master limit 1").fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise UnreachableError(
+            f"the tracking store {path} cannot be read: {error}", "check the file"
+        ) from error
+
+
+def _check_server(uri: str) -> None:
+    """One request, so that a server that is down is known in seconds; MLflow alone tries for four minutes."""
+    request = urllib.request.Request(uri.rstrip("/") + "/version")  # noqa: S310 - http(s), checked by the caller
+    try:
+        with urllib.request.urlopen(request, timeout=_PREFLIGHT_SECONDS):  # noqa: S310
+            pass
+    except urllib.error.HTTPError:
+        pass  # it answers; what it says to an authenticated request is MLflow's to find out
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise UnreachableError(
+            f"the tracking server {redact_value(uri)} does not answer: {reason}",
+            "start it, or pass another --tracking_uri",
+        ) from error
+
+
+@contextmanager
+def short_retries() -> Iterator[None]:
+    """Let MLflow give up on a server after seconds, not minutes, unless the user has set limits."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+    added = [name for name in limits if name not in os.environ]
+    os.environ.update({name: limits[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _quieten() -> None:
+    """Keep MLflow's and alembic's progress messages off the user's terminal."""
+    import mlflow  # noqa: F401 - configures its loggers, which would undo ours later
+
+    for name in _NOISY_LOGGERS:
+        logger = logging.getLogger(name)
+        if logger.getEffectiveLevel() < logging.WARNING:
+            logger.setLevel(logging.WARNING)
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises about the store into an error of ours."""
+    try:
+        yield
+    except ReproError:
+        raise
+    except Exception as error:  # noqa: BLE001 - MLflow raises its own, requests', SQLAlchemy's and the driver's
+        raise _explain(error, uri) from error
+
+
+def _explain(error: Exception, uri: str) -> ReproError:
+    text = redact_text(str(error)).strip()
+    line = text.splitlines()[0][:300] if text else type(error).__name__
+    code = str(getattr(error, "error_code", ""))
+    shown = redact_value(uri)
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return CannotJudgeError(line, f"the store is {shown}; pass --tracking_uri for another")
+    if code == "INVALID_PARAMETER_VALUE":
+        return UsageError(line, f"said by the store {shown}")
+    if "MLFLOW_ALLOW_FILE_STORE" in text or "maintenance mode" in text:
+        return UnreachableError(
+            f"this MLflow refuses the file store {shown}",
+            "set MLFLOW_ALLOW_FILE_STORE=true, or move the store to sqlite",
+        )
+    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED") or any(word in text for word in ("401", "403")):
+        return UnreachableError(f"the tracking store {shown} refuses access: {line}", "check the credentials")
+    if code == "ENDPOINT_NOT_FOUND" or "404" in text:
+        return UnreachableError(
+            f"the tracking server {shown} does not know this request: {line}",
+            f"the client is {_version_text()}; check the server's version",
+        )
+    return UnreachableError(
+        f"the tracking store {shown} failed: {line}", "check --tracking_uri and the store"
+    )
+
+
+def _version_text() -> str:
+    import mlflow
+
+    return f"mlflow {mlflow.__version__}"
+
+
+def _read_record(run: Run, experiment_name: str) -> RunRecord:
+    info: Any = run.info
+    return RunRecord(
+        run_id=info.run_id,
+        run_name=info.run_name or "",
+        experiment_id=str(info.experiment_id),
+        experiment_name=experiment_name,
+        status=info.status,
+        lifecycle_stage=info.lifecycle_stage,
+        start_time=info.start_time or 0,
+        end_time=info.end_time or 0,
+        artifact_uri=redact_value(info.artifact_uri or ""),
+        params=dict(run.data.params),
+        metrics={name: float(value) for name, value in run.data.metrics.items()},
+        tags=dict(run.data.tags),
+    )

@@ -1,0 +1,110 @@
+"""Development sessions, each with all of its set-up; `nox -l` lists them, `nox` runs lint, types and test."""
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "test"]
+
+NEWEST = "constraints.txt"
+OLDEST = "constraints-oldest.txt"
+
+# These environments are thrown away with .nox, and a training imports thousands of files: without their
+# bytecode each process compiles them anew, which takes three times as long.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# uv brings certificates of its own and knows nothing of those that a company's proxy or mirror needs.
+os.environ.setdefault("UV_SYSTEM_CERTS", "true")
+
+
+def offer_pyenv_pythons() -> None:
+    """Put the Pythons that pyenv has last on PATH: its own `python3.X` works for the version in use only."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    pythons = sorted(str(folder) for folder in root.glob("versions/3.*/bin"))
+    os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *pythons])
+
+
+offer_pyenv_pythons()
+
+
+def install(session: nox.Session, *what: str, constraints: str = NEWEST) -> None:
+    """Install the built distribution and `what` else, at the pinned versions."""
+    # Reinstalled each time: the version number stays while the code changes, and uv would keep what it has.
+    session.install(".", *what, "--constraint", constraints, "--reinstall-package", "mlflow-repro")
+
+
+def run_tests(session: nox.Session) -> None:
+    """Run the quick tests on two cores, then the slow ones one by one; or pytest with the arguments given."""
+    # nox points uv at the session's environment by these, and they would win over the environment that an
+    # MLflow project is being given by `uv pip install`.
+    env = {"UV_PYTHON": None, "UV_PROJECT_ENVIRONMENT": None}
+    if session.posargs:
+        session.run("pytest", *session.posargs, env=env)
+        return
+    session.run("pytest", "-n", "2", "-m", "not slow", env=env)
+    session.run("pytest", "-m", "slow", env=env)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("--group", "lint", "--constraint", NEWEST)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    session.install("-r", "pyproject.toml", "--group", "types", "--constraint", NEWEST)
+    session.run("mypy")
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """Test the built distribution on this Python with the newest MLflow; arguments after -- go to pytest."""
+    install(session, ".[keras]", "--group", "test")
+    run_tests(session)
+
+
+@nox.session
+@nox.parametrize(
+    ("python", "mlflow"),
+    [
+        ("3.10", "newest"),
+        ("3.11", "newest"),
+        ("3.12", "newest"),
+        ("3.13", "newest"),
+        # MLflow 2.9.2 has no command line on 3.12 (`EntryPoints` lost `get`) and its numpy no wheel for 3.13.
+        ("3.10", "oldest"),
+        ("3.11", "oldest"),
+    ],
+)
+def matrix(session: nox.Session, mlflow: str) -> None:
+    """Test on every supported Python, with the newest MLflow and the oldest."""
+    if mlflow == "oldest":
+        install(session, "--group", "test", "--group", "oldest", constraints=OLDEST)
+    else:
+        install(session, ".[keras]", "--group", "test")
+    run_tests(session)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Do the main job once: train a run from a git repository, reproduce it, print table and verdict."""
+    install(session)
+    session.run("python", "examples/demo.py")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Write both constraint files anew; `nox -s lock -- --upgrade` takes the newest of everything."""
+    compile_pins = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.10"]
+    compile_pins += ["--no-annotate", "--custom-compile-command", "nox -s lock -- --upgrade", "--quiet"]
+    newest = ["--extra", "keras", "--group", "dev"]
+    oldest = ["--group", "test", "--group", "oldest"]
+    for what, constraints in (newest, NEWEST), (oldest, OLDEST):
+        session.run(*compile_pins, *what, "-o", constraints, *session.posargs)

@@ -1,0 +1,233 @@
+"""Real repositories, a real SQLite store, a real tracking server: what the tests stand on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from git_http import serve_git
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+TINY_MLPROJECT = """\
+name: tiny
+entry_points:
+  main:
+    parameters:
+      alpha: {type: float, default: 0.5}
+      text: {type: string, default: plain}
+    command: "python train.py --alpha={alpha} --text={text}"
+  other:
+    command: "python train.py --alpha=7"
+  needy:
+    parameters:
+      must: string
+    command: "python train.py --text={must}"
+"""
+
+TINY_TRAIN = """\
+import argparse, json, sys
+import mlflow
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--alpha", type=float, default=0.5)
+parser.add_argument("--text", default="plain")
+arguments = parser.parse_args()
+with mlflow.start_run():
+    mlflow.set_tag("argv", json.dumps(sys.argv[1:]))
+    mlflow.log_param("logged_by_code", len(arguments.text))
+    mlflow.log_metric("loss", 1 / (1 + arguments.alpha))
+    mlflow.log_metric("length", len(arguments.text))
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment(tmp_path_factory):
+    """No git identity, credentials, MLflow settings or HOME of the machine's user reaches a test."""
+    home = tmp_path_factory.mktemp("home")
+    patch = pytest.MonkeyPatch()
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "GIT_")):
+            patch.delenv(name)
+    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
+        patch.setenv(name, "tester")
+    for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
+        patch.setenv(name, "tester@example.invalid")
+    patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    patch.setenv("HOME", str(home))
+    patch.setenv("PATH", os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
+    yield
+    patch.undo()
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    answer = subprocess.run(
+        ["git", *arguments], cwd=cwd, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    return answer.stdout.strip()
+
+
+@dataclass
+class Repository:
+    """A bare repository that others clone (``hub``) and a clone of it with a working tree (``clone``)."""
+
+    hub: Path
+    clone: Path
+
+    def commit(self, files: dict[str, str], message: str = "change", *, push: bool = True) -> str:
+        for name, text in files.items():
+            path = self.clone / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        git("add", "--all", cwd=self.clone)
+        git("commit", "--quiet", "--message", message, cwd=self.clone)
+        if push:
+            git("push", "--quiet", "origin", "HEAD:main", cwd=self.clone)
+        return git("rev-parse", "HEAD", cwd=self.clone)
+
+
+@dataclass
+class Workbench:
+    """A folder with a repository, a store, and the commands that a user types."""
+
+    root: Path
+    store: Path
+    repository: Repository
+    tracking_uri: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *command: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+        uri = self.tracking_uri or f"sqlite:///{self.store}"
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, **self.environment, **variables}
+        return subprocess.run(
+            command, cwd=cwd or self.root, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def run_python(self, *arguments: str, cwd: Path | None = None, **variables: str):
+        return self.run("python", *arguments, cwd=cwd, **variables)
+
+    def train(self, *arguments: str, cwd: Path | None = None, **variables: str) -> str:
+        """Start a script as a user does; the id of the run that it made."""
+        before = set(self.run_ids())
+        answer = self.run_python(*arguments, cwd=cwd or self.repository.clone, **variables)
+        assert answer.returncode == 0, answer.stderr
+        return self.new_run(before)
+
+    def mlflow_run(self, uri: str, *arguments: str, cwd: Path | None = None) -> str:
+        """``mlflow run URI ...`` as a user types it; the id of the run that it made."""
+        before = set(self.run_ids())
+        answer = self.run("mlflow", "run", uri, "--env-manager", "local", *arguments, cwd=cwd)
+        assert answer.returncode == 0, answer.stderr
+        return self.new_run(before)
+
+    def reproduce(self, run_id: str, *arguments: str, cwd: Path | None = None, **variables: str):
+        elsewhere = self.root / "elsewhere"
+        elsewhere.mkdir(exist_ok=True)
+        command = ("-m", "mlflow_repro.reproduce", "--run_id", run_id, *arguments)
+        return self.run_python(*command, cwd=cwd or elsewhere, **variables)
+
+    def client(self):
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.tracking_uri or f"sqlite:///{self.store}")
+
+    def run_ids(self) -> list[str]:
+        """The newest first."""
+        client = self.client()
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return [run.info.run_id for run in client.search_runs(experiments)]
+
+    def new_run(self, before: set[str]) -> str:
+        new = [run_id for run_id in self.run_ids() if run_id not in before]
+        assert len(new) == 1, f"{len(new)} new runs"
+        return new[0]
+
+    def get(self, run_id: str):
+        return self.client().get_run(run_id)
+
+    def reproduction_of(self, run_id: str):
+        found = [run for run in map(self.get, self.run_ids()) if run.data.tags.get("repro.reference_run_id") == run_id]
+        assert found, "there is no reproduction"
+        return found[0]
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """A SQLite store with its schema, made once: migrating a fresh one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def repository(tmp_path) -> Repository:
+    hub, clone = tmp_path / "hub.git", tmp_path / "clone"
+    git("-c", "init.defaultBranch=main", "init", "--quiet", "--bare", str(hub), cwd=tmp_path)
+    git("clone", "--quiet", str(hub), str(clone), cwd=tmp_path)
+    git("checkout", "--quiet", "-b", "main", cwd=clone)
+    return Repository(hub=hub, clone=clone)
+
+
+@pytest.fixture
+def bench(tmp_path, empty_store, repository) -> Workbench:
+    """A workbench whose repository is empty."""
+    store = tmp_path / "mlflow.db"
+    shutil.copy(empty_store, store)
+    return Workbench(root=tmp_path, store=store, repository=repository)
+
+
+@pytest.fixture
+def tiny(bench) -> Workbench:
+    """A workbench with a project in the folder ``ml/tiny`` that imports nothing heavy."""
+    bench.repository.commit({"ml/tiny/MLproject": TINY_MLPROJECT, "ml/tiny/train.py": TINY_TRAIN})
+    return bench
+
+
+@pytest.fixture
+def git_server(bench):
+    """The base URL of a smart-HTTP server of the workbench's folder: ``{git_server}/hub.git``."""
+    with serve_git(bench.root) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def tracking_server(tmp_path_factory, empty_store):
+    """The URL of a real ``mlflow server`` with a SQLite store of its own."""
+    root = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_store, root / "server.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{root}/server.db", "--artifacts-destination", str(root / "artifacts"),
+    ]  # fmt: skip
+    with (root / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, (root / "log").read_text()
+                time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(20)
+
+

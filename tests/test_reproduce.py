@@ -1,0 +1,280 @@
+"""Bring real runs back, through the command line."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY_TRAIN, git
+
+TABLE = """\
++----------+----------+----------+
+| Metric   |     Run1 |     Run2 |
+|----------+----------+----------|
+| length   | 9        | 9        |
+| loss     | 0.666667 | 0.666667 |
++----------+----------+----------+
+Runs equal: True
+"""
+
+HOSTILE = {
+    "space": "a b",
+    "single quote": "it's",
+    "double quote": 'say "hi"',
+    "dollar": "$HOME $(touch pwned) `touch pwned`",
+    "unicode": "Zürich 東京 🚀",
+    "empty": "",
+    "leading dash": "-x",
+    "option": "--help",
+    "braces": "{alpha} {{x}} {",
+    "newline": "one\ntwo",
+    "tab and backslash": "a\tb\\n",
+    "glob, semicolon, tilde, hash": "*;~#&|<>",
+    "quoted already": "'a b'",
+    "json": '{"a": [1, "b c"]}',
+}
+
+
+def tree_state(directory: Path) -> dict[str, str]:
+    """A digest of every file below ``directory``, git's own included."""
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def test_run_of_a_remote_project_in_a_subdirectory_comes_back(tiny, git_server):
+    """The main job: ``mlflow run`` of a git URI with a subdirectory, a parameter with a space and a quote."""
+    uri = f"{git_server}/hub.git#ml/tiny"
+    run_id = tiny.mlflow_run(uri, "-P", "text=it's a b", "-P", "alpha=0.5")
+    reference = tiny.get(run_id)
+    assert reference.data.tags["repro.git.uri"] == uri
+    answer = tiny.reproduce(run_id, "--uri", uri)
+    assert answer.stdout.splitlines()[-1] == "Runs equal: True", answer.stderr
+    assert answer.returncode == 0
+    reproduction = tiny.reproduction_of(run_id)
+    assert json.loads(reproduction.data.tags["argv"]) == json.loads(reference.data.tags["argv"])
+    assert reproduction.data.tags["mlflow.source.name"] == uri
+    assert reproduction.info.status == "FINISHED"
+
+
+def test_stdout_is_the_table_and_the_verdict_and_nothing_else(tiny):
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=nine char")
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout == TABLE
+    assert answer.stderr == ""
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE.keys())
+def test_launch_parameters_keep_their_exact_values(value):
+    """The quoting that MLflow adds is undone exactly (the launches themselves: the next test)."""
+    import shlex
+
+    from mlflow_repro.quoting import unquote_param
+
+    assert unquote_param(shlex.quote(value)) == value
+
+
+def test_hostile_parameters_reach_the_child_unchanged(tiny):
+    """All of them at once, as parameters of one entry point: what `sys.argv` held is the same."""
+    names = [f"p{number}" for number in range(len(HOSTILE))]
+    command = "python show.py " + " ".join(f"--{name}={{{name}}}" for name in names)
+    declared = "".join(f"      {name}: string\n" for name in names)
+    project = f"entry_points:\n  main:\n    parameters:\n{declared}    command: \"{command}\"\n"
+    show = (
+        "import json, sys, mlflow\n"
+        "with mlflow.start_run():\n"
+        "    mlflow.set_tag('argv', json.dumps(sys.argv[1:]))\n"
+        "    mlflow.log_metric('arguments', len(sys.argv))\n"
+    )
+    tiny.repository.commit({"hostile/MLproject": project, "hostile/show.py": show})
+    options = [word for name, value in zip(names, HOSTILE.values(), strict=True) for word in ("-P", f"{name}={value}")]
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "hostile"), *options)
+    expected = [f"--{name}={value}" for name, value in zip(names, HOSTILE.values(), strict=True)]
+    assert json.loads(tiny.get(run_id).data.tags["argv"]) == expected
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stderr
+    reproduction = tiny.reproduction_of(run_id)
+    assert json.loads(reproduction.data.tags["argv"]) == expected
+    assert reproduction.data.params["p1"] == "it's"
+    assert not list(tiny.root.rglob("pwned"))
+
+
+def test_parameters_that_user_code_logged_are_compared_and_not_passed(tiny):
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+    answer = tiny.reproduce(run_id, "--format", "json")
+    report = json.loads(answer.stdout)
+    assert report["plan"]["parameters"] == {"alpha": "0.5", "text": "plain"}
+    params = {row["name"]: row for row in report["comparison"]["findings"] if row["kind"] == "param"}
+    assert params["logged_by_code"]["status"] == "identical"
+    assert not params["logged_by_code"]["judged"]
+
+
+def test_another_entry_point_is_used_again(tiny):
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-e", "other")
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stderr
+    reproduction = tiny.reproduction_of(run_id)
+    assert reproduction.data.tags["mlflow.project.entryPoint"] == "other"
+    assert json.loads(reproduction.data.tags["argv"]) == ["--alpha=7"]
+
+
+def test_plain_script_comes_back_with_its_arguments(tiny):
+    """``python train.py ...`` in a subdirectory: same argument vector, from a clean checkout, cleanly recorded."""
+    run_id = tiny.train("-W", "ignore", "train.py", "--text", "a {b} $c", cwd=tiny.repository.clone / "ml/tiny")
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stderr
+    tags = tiny.reproduction_of(run_id).data.tags
+    assert json.loads(tags["argv"]) == ["--text", "a {b} $c"]
+    assert tags["repro.git.dirty"] == "false"
+    assert tags["repro.launch.cwd"] == "ml/tiny"
+    assert json.loads(tags["repro.launch.argv"])[1:3] == ["-W", "ignore"]
+    assert tags["mlflow.source.name"] == "train.py"
+
+
+def test_script_started_by_its_absolute_path_from_elsewhere(tiny):
+    run_id = tiny.train(str(tiny.repository.clone / "ml/tiny/train.py"), "--alpha=3", cwd=tiny.root)
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stderr
+    assert "started from outside the repository" in answer.stdout
+
+
+def test_module_comes_back(tiny):
+    run_id = tiny.train("-m", "ml.tiny.train", "--alpha=2")
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stderr
+
+
+def test_a_reproduction_is_itself_reproducible(tiny):
+    first = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=a b")
+    assert tiny.reproduce(first).returncode == 0
+    second = tiny.reproduction_of(first).info.run_id
+    answer = tiny.reproduce(second)
+    assert answer.returncode == 0, answer.stderr
+    third = tiny.reproduction_of(second)
+    assert third.data.params["text"] == "a b"
+    assert third.data.tags["repro.git.uri"] == tiny.get(first).data.tags["repro.git.uri"]
+
+
+def test_a_run_made_without_the_plugin_comes_back_as_far_as_its_tags_allow(tiny):
+    """Only the parameters that the entry point declares are passed, unquoted."""
+    tiny.environment["MLFLOW_REPRO_DISABLE"] = "1"
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=a b")
+    tiny.environment.clear()
+    assert not [name for name in tiny.get(run_id).data.tags if name.startswith("repro.")]
+    answer = tiny.reproduce(run_id, "--uri", f"{tiny.repository.hub}#ml/tiny")
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stderr
+    assert "made without mlflow-repro" in answer.stdout
+    assert json.loads(tiny.reproduction_of(run_id).data.tags["argv"]) == ["--alpha=0.5", "--text=a b"]
+
+
+def test_the_second_run_of_a_process_is_compared_with_its_counterpart(tiny):
+    script = (
+        "import mlflow\n"
+        "for number in range(3):\n"
+        "    with mlflow.start_run():\n"
+        "        mlflow.log_metric('number', number)\n"
+    )
+    tiny.repository.commit({"several.py": script})
+    answer = tiny.run_python("several.py", cwd=tiny.repository.clone)
+    assert answer.returncode == 0, answer.stderr
+    second = next(run_id for run_id in tiny.run_ids() if tiny.get(run_id).data.metrics["number"] == 1)
+    answer = tiny.reproduce(second)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stderr
+    assert tiny.reproduction_of(second).data.metrics["number"] == 1
+
+
+def test_a_run_that_does_not_repeat_says_false_and_by_how_much(tiny):
+    """The difference comes from the clock, which nobody can put back."""
+    script = TINY_TRAIN.replace("1 / (1 + arguments.alpha)", "__import__('time').time()")
+    tiny.repository.commit({"ml/tiny/train.py": script})
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout.splitlines()[-1] == "Runs equal: False"
+    assert "loss: " in answer.stdout
+    assert "(relative " in answer.stdout
+    assert answer.returncode == 1
+    assert tiny.reproduce(run_id, "--rel_tol", "0.1").returncode == 0
+
+
+@pytest.mark.parametrize("form", ["path", "file", "bare-path", "bare-file", "recorded"])
+def test_the_users_repository_is_left_as_it_was(tiny, form):
+    """HEAD, branch, index, files, remotes, no shallow mark: nothing changes, though the tree is dirty."""
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+    tiny.repository.commit({"later.txt": "a later commit"}, push=False)
+    (tiny.repository.clone / "ml/tiny/train.py").write_text("raise SystemExit('edited, not committed')\n")
+    git("add", "ml/tiny/train.py", cwd=tiny.repository.clone)
+    (tiny.repository.clone / "untracked.txt").write_text("mine\n")
+    uris = {
+        "path": f"{tiny.repository.clone}#ml/tiny",
+        "file": f"{tiny.repository.clone.as_uri()}#ml/tiny",
+        "bare-path": f"{tiny.repository.hub}#ml/tiny",
+        "bare-file": f"{tiny.repository.hub.as_uri()}#ml/tiny",
+    }
+    before = tree_state(tiny.repository.clone), tree_state(tiny.repository.hub)
+    answer = tiny.reproduce(run_id, *(("--uri", uris[form]) if form in uris else ()))
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stderr
+    assert (tree_state(tiny.repository.clone), tree_state(tiny.repository.hub)) == before
+
+
+def test_concurrent_reproductions_do_not_disturb_each_other(tiny):
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=nine char")
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: tiny.reproduce(run_id), range(3)))
+    assert [answer.stdout for answer in answers] == [TABLE] * 3, [answer.stderr for answer in answers]
+
+
+def test_work_directory_is_removed(tiny, tmp_path):
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+    work = tmp_path / "work"
+    work.mkdir()
+    assert tiny.reproduce(run_id, "--work-dir", str(work)).returncode == 0
+    assert list(work.iterdir()) == []
+
+
+def test_dry_run_launches_nothing_and_its_commands_work(tiny):
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=it's a 'b'")
+    runs = tiny.run_ids()
+    answer = tiny.reproduce(run_id, "--dry-run")
+    assert answer.returncode == 0, answer.stderr
+    assert tiny.run_ids() == runs
+    commands = answer.stdout.partition("The same by hand:\n")[2]
+    typed = tiny.run("bash", "-ec", commands)
+    assert typed.returncode == 0, typed.stderr
+    by_hand = tiny.new_run(set(runs))
+    assert tiny.get(by_hand).data.tags["argv"] == tiny.get(run_id).data.tags["argv"]
+
+
+def test_a_parameter_can_be_replaced(tiny):
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+    answer = tiny.reproduce(run_id, "-P", "alpha=3")
+    assert answer.returncode == 1, answer.stderr
+    assert "Parameter alpha: '0.5' in the reference, '3' in the reproduction" in answer.stdout
+
+
+def test_python_api_gives_the_same_report(tiny):
+    """`reproduce_run` and `compare_runs` are the command line's own parts."""
+    import mlflow_repro
+
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+    uri = f"sqlite:///{tiny.store}"
+    report = mlflow_repro.reproduce_run(run_id, tracking_uri=uri)
+    assert report.comparison is not None
+    assert report.comparison.verdict is mlflow_repro.Verdict.IDENTICAL
+    assert report.reproduction is not None
+    again = mlflow_repro.compare_runs(run_id, report.reproduction.run_id, tracking_uri=uri)
+    assert again == report.comparison
+    with pytest.raises(TypeError, match="no option 'tolerance'"):
+        mlflow_repro.reproduce_run(run_id, tolerance=1)
+
+
+def test_tracking_server_over_http(tiny, tracking_server):
+    tiny.tracking_uri = tracking_server
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=nine char")
+    assert tiny.get(run_id).data.tags["repro.capture"] == "complete"
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout == TABLE, answer.stderr
