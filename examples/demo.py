@@ -22,9 +22,7 @@ NEW_MAIN = ("-c", "init.defaultBranch=main")
 def set_environment(store: str) -> None:
     """Make the commands below do the same on every machine."""
     # With --env-manager local a project runs the `python` that comes first on PATH: let it be this one.
-    os.environ["PATH"] = os.pathsep.join(
-        [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
-    )
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]
     os.environ["MLFLOW_TRACKING_URI"] = store

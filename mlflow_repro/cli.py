@@ -14,6 +14,7 @@ import click
 from mlflow_repro import __version__
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
+from mlflow_repro.searchpath import leave_working_directory_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,9 +66,7 @@ def option(name: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(*spellings, name.replace("-", "_"), **settings)
 
 
-def _parse_params(
-    _context: click.Context, _option: click.Parameter, values: tuple[str, ...]
-) -> dict[str, str]:
+def _parse_params(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     params: dict[str, str] = {}
     for text in values:
         name, equals, value = text.partition("=")
@@ -97,9 +96,7 @@ def cli() -> None:
 
 @cli.command(help=REPRODUCE_HELP, short_help="Run a recorded run again and compare the two.")
 @option("run_id", required=True, multiple=True, callback=_once, metavar="ID", help="The reference run.")
-@option(
-    "uri", default="", metavar="URI#SUBDIR", help="Git URI of its project. Default: as the run recorded it."
-)
+@option("uri", default="", metavar="URI#SUBDIR", help="Git URI of its project. Default: as the run recorded it.")
 @option(
     "experiment_name",
     default="Default",
@@ -123,9 +120,7 @@ def cli() -> None:
     metavar="X",
     help="Absolute tolerance, as of math.isclose.",
 )
-@option(
-    "tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default."
-)
+@option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
 @option(
     "env-manager",
     default="",
@@ -143,22 +138,23 @@ def cli() -> None:
     metavar="NAME=VALUE",
     help="Set or replace a launch parameter. May be repeated.",
 )
-@option(
-    "recurse-submodules", is_flag=True, help="Fetch the repository's submodules too (https and ssh only)."
-)
+@option("recurse-submodules", is_flag=True, help="Fetch the repository's submodules too (https and ssh only).")
 @option("include-deleted", is_flag=True, help="Accept a reference run that was deleted.")
 @option("allow-failed", is_flag=True, help="Accept a reference run that FAILED or was KILLED.")
-@option(
-    "timeout", type=float, default=None, metavar="SECONDS", help="End the relaunched run after this long."
-)
+@option("timeout", type=float, default=None, metavar="SECONDS", help="End the relaunched run after this long.")
 @option(
     "work-dir",
     default="",
     metavar="DIRECTORY",
     help="Where the checkout is made, and removed. Default: the system's.",
 )
-@option(
-    "resume", default="", metavar="ID", help="Launch nothing: judge this reproduction, which has run already."
+@option("resume", default="", metavar="ID", help="Launch nothing: judge this reproduction, which has run already.")
+@click.option(
+    "--restore-rng/--no-restore-rng",
+    "--restore_rng/--no_restore_rng",
+    default=True,
+    show_default=True,
+    help="Put the recorded random state back before the code runs.",
 )
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @click.option(
@@ -170,9 +166,7 @@ def cli() -> None:
     help="json: one object, nothing else on stdout.",
 )
 @click.option("--json", "format_", flag_value="json", hidden=True)
-@click.option(
-    "-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks."
-)
+@click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
     from mlflow_repro.report import RENDERERS
@@ -183,7 +177,7 @@ def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> i
     report = reproduce_with(
         ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
     )
-    click.echo(RENDERERS[format_](report, verbose))
+    _print(RENDERERS[format_](report, verbose))
     return int(report.exit_code)
 
 
@@ -199,13 +193,9 @@ def completion(shell: str) -> int:
 def main(arguments: Sequence[str] | None = None, *, program: str = "mlflow-repro") -> int:
     """Run a command and return its exit code. Every obstacle becomes one line on standard error here."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    is_json = (
-        "--json" in arguments
-        or "--format=json" in arguments
-        or ("json" in arguments and "--format" in arguments)
-    )
+    is_json = "--json" in arguments or "--format=json" in arguments or ("json" in arguments and "--format" in arguments)
     wants_trace = bool({"--debug", "--verbose", "-v"} & set(arguments))
-    _leave_working_directory_out_of_imports()
+    leave_working_directory_out()
     try:
         with _signals_raised():
             result = cli.main(args=arguments, prog_name=program, standalone_mode=False)
@@ -226,7 +216,7 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "mlflow-repro
     except Signalled as error:
         click.echo(f"ended by {signal.Signals(error.number).name}", err=True)
         return 128 + error.number
-    except BrokenPipeError:
+    except _OutputClosedError:
         # Whoever read our output is gone; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.BROKEN_PIPE)
@@ -243,7 +233,7 @@ def _say_obstacle(error: ReproError, *, is_json: bool) -> None:
     if is_json:
         from mlflow_repro.report.json_format import render_json_error
 
-        click.echo(redact_text(render_json_error(error)))
+        click.echo(render_json_error(error))
     if isinstance(error, LaunchError) and error.log_tail:
         click.echo("\n".join(f"  | {line}" for line in error.log_tail.splitlines()), err=True)
     click.echo(f"error: {_one_line(redact_text(str(error)))}", err=True)
@@ -280,12 +270,15 @@ class _signals_raised:  # noqa: N801 - used as a context manager
             signal.signal(number, handler)
 
 
-def _leave_working_directory_out_of_imports() -> None:
-    """``python -m`` puts the working directory first on the path: a ``random.py`` there would become ours."""
-    here = os.path.realpath(os.getcwd()) if os.path.isdir(".") else ""
-    package_parent = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if sys.path and os.path.realpath(sys.path[0] or ".") == here != os.path.realpath(package_parent):
-        del sys.path[0]
+class _OutputClosedError(Exception):
+    """Whoever read our standard output has gone; click would make exit code 1, "different", of it."""
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError as error:
+        raise _OutputClosedError from error
 
 
 def _show_line(line: str) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +96,7 @@ def start_git(arguments: Sequence[str], *, cwd: str | Path) -> subprocess.Popen[
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,  # a group of its own, so that its helpers can be ended with it
         )
     except FileNotFoundError as error:
         if not os.path.isdir(cwd):
@@ -108,12 +111,10 @@ def finish_git(process: subprocess.Popen[bytes], arguments: Sequence[str], *, ti
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.communicate()
+        end_git(process)
         raise GitError(f"git {arguments[0]} did not answer within {timeout:g} s", kind="timeout") from error
     except BaseException:
-        process.kill()
-        process.communicate()
+        end_git(process)
         raise
     if process.returncode != 0:
         words = redact_text(stderr.decode("utf-8", "replace")).strip()
@@ -123,12 +124,20 @@ def finish_git(process: subprocess.Popen[bytes], arguments: Sequence[str], *, ti
     return stdout.decode("utf-8", "surrogateescape").rstrip("\n")
 
 
+def end_git(process: subprocess.Popen[bytes]) -> None:
+    """Kill a git process with its helpers, which may hold its pipes open, and do not wait for what they print."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    process.wait()
+
+
 def _last_line(words: str) -> str:
     """The line of git's that says most: the first fatal or error one, else the last."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    telling = [
-        line for line in lines if re.match(r"(fatal|error|remote: (fatal|error)):", line, re.IGNORECASE)
-    ]
+    telling = [line for line in lines if re.match(r"(fatal|error|remote: (fatal|error)):", line, re.IGNORECASE)]
     return (telling or lines or ["no message"])[0 if telling else -1]
 
 
@@ -159,7 +168,7 @@ class Worktree:
         return os.path.normpath(os.path.join(self.top, os.path.expanduser(url)))
 
 
-def describe_worktree(directory: str | Path, *, timeout: float = 5.0) -> Worktree:
+def describe_worktree(directory: str | Path, *, timeout: float = 2.0) -> Worktree:
     """Read commit, branch, remotes and cleanliness of the working tree that holds ``directory``.
 
     Three git processes at once, each bounded by ``timeout`` seconds. Raises GitError.
@@ -183,15 +192,12 @@ def describe_worktree(directory: str | Path, *, timeout: float = 5.0) -> Worktre
     finally:
         for process in processes:
             if process.poll() is None:
-                process.kill()
-                process.communicate()
+                end_git(process)
     return _read_worktree(*answers)
 
 
 def _read_worktree(top: str, status: str, config: str) -> Worktree:
-    headers = dict(
-        line[2:].split(" ", 1) for line in status.splitlines() if line.startswith("# ") and " " in line[2:]
-    )
+    headers = dict(line[2:].split(" ", 1) for line in status.splitlines() if line.startswith("# ") and " " in line[2:])
     commit = headers.get("branch.oid", "")
     branch = headers.get("branch.head", "")
     branch = "" if branch == "(detached)" else branch
@@ -264,24 +270,20 @@ def _fetch_commit(remote: str, uri: str, commit: str, directory: Path) -> str:
             pass  # a server that gives only named tips: fetch those with their history, and look in there
     everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
     _fetch([], remote, everything, uri=uri, directory=directory)
-    try:
-        return run_git(
-            ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"], cwd=directory
-        )
-    except GitError as error:
-        if "ambiguous" in error.stderr:
-            raise UsageError(
-                f"the short commit {commit} is ambiguous in {redact_value(uri)}", "give more digits"
-            ) from error
+    # Not `rev-parse --verify`: it would take a tag or a branch of that name for the commit.
+    objects = run_git(["rev-parse", f"--disambiguate={commit}"], cwd=directory).split()
+    commits = [name for name in objects if run_git(["cat-file", "-t", name], cwd=directory) == "commit"]
+    if len(commits) > 1:
+        raise UsageError(f"the short commit {commit} is ambiguous in {redact_value(uri)}", "give more digits")
+    if not commits:
         raise CannotJudgeError(
             f"commit {commit[:12]} is not in {redact_value(uri)}",
             "push it, or pass --uri with a repository that has it",
-        ) from error
+        )
+    return commits[0]
 
 
-def _fetch(
-    options: Sequence[str], remote: str, refspecs: Sequence[str], *, uri: str, directory: Path
-) -> None:
+def _fetch(options: Sequence[str], remote: str, refspecs: Sequence[str], *, uri: str, directory: Path) -> None:
     command = ["fetch", "--quiet", "--no-recurse-submodules", *options, "--end-of-options", remote, *refspecs]
     try:
         run_git(command, cwd=directory, timeout=FETCH_TIMEOUT)
@@ -291,7 +293,7 @@ def _fetch(
 
 _UNREACHABLE = (
     (
-        r"could not read (username|password)|authentication failed|permission denied|403|401|askpass",
+        r"could not read (username|password)|authentication failed|permission denied|returned error: 40[13]|askpass",
         "needs credentials",
     ),
     (
@@ -303,7 +305,7 @@ _UNREACHABLE = (
         "the host does not answer",
     ),
     (
-        r"repository .*not found|does not exist|does not appear to be a git repository|not a git repository|404",
+        r"repository .*not found|does not exist|does not appear to be a git repository|not a git repository|returned error: 404",
         "no git repository is there",
     ),
     (r"dubious ownership", "git does not trust the owner of this folder"),
@@ -329,11 +331,10 @@ def explain_fetch_error(error: GitError, uri: str) -> ReproError:
         )
     if _NOT_THERE.search(error.stderr):
         return CannotJudgeError(f"{shown} does not give out this commit")
+    words = re.sub(r"'[^']*'", "", error.stderr)  # what git quotes is the address, and may say anything
     for pattern, meaning in _UNREACHABLE:
-        if re.search(pattern, error.stderr, re.IGNORECASE):
-            hint = (
-                "set up a git credential helper or an ssh key" if "credentials" in meaning else "check --uri"
-            )
+        if re.search(pattern, words, re.IGNORECASE):
+            hint = "set up a git credential helper or an ssh key" if "credentials" in meaning else "check --uri"
             return UnreachableError(f"cannot fetch {shown}: {meaning}", hint)
     return UnreachableError(f"cannot fetch {shown}: {_last_line(error.stderr)}", "check --uri")
 
@@ -358,9 +359,7 @@ def _fetch_submodules(directory: Path, *, recurse: bool, is_local: bool) -> list
             raise RefusedError(
                 "a submodule has a URL of a kind that is not fetched", f"allowed are {', '.join(allowed)}"
             ) from error
-        raise UnreachableError(
-            f"a submodule cannot be fetched: {_last_line(error.stderr)}", "check its URL"
-        ) from error
+        raise UnreachableError(f"a submodule cannot be fetched: {_last_line(error.stderr)}", "check its URL") from error
     return []
 
 

@@ -34,6 +34,12 @@ class GitUri:
         """True for a path or a ``file://`` URI."""
         return local_path(self.repository) is not None
 
+    @property
+    def absolute(self) -> str:
+        """``repository`` as it is, but for a relative path, which would mean something else elsewhere."""
+        path = local_path(self.repository)
+        return self.repository if path is None or "://" in self.repository else path
+
 
 def parse_git_uri(text: str) -> GitUri:
     """Read ``URI`` or ``URI#subdirectory``.
@@ -62,9 +68,7 @@ def parse_git_uri(text: str) -> GitUri:
         raise UsageError(f"the git URI {shown!r} names no repository", "the form is URI#subdirectory")
     if repository.lower().endswith(".zip"):
         raise UsageError(f"{shown!r} is an archive, which has no commits", "give the git repository")
-    return GitUri(
-        repository=repository, subdirectory=normalise_subdirectory(subdirectory) if hash_sign else None
-    )
+    return GitUri(repository=repository, subdirectory=normalise_subdirectory(subdirectory) if hash_sign else None)
 
 
 def _is_address(url: str) -> bool:

@@ -54,6 +54,8 @@ class Job:
     backend_config: Mapping[str, object] = field(default_factory=dict)
     env_manager: str = "local"
     storage_directory: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables for the child alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,13 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
+import psutil
+
 GRACE_SECONDS = 5.0
+_MARK_SECONDS = 30.0
 
 
 def main(control: int, result: int) -> None:
@@ -68,7 +72,12 @@ def _end_with(pipe: Any, abandoned: threading.Event) -> None:
         pass
     abandoned.set()
     os.killpg(0, signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
+    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=GRACE_SECONDS)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.kill()
+    # Time for the main thread, which has lost its child, to mark the run.
+    time.sleep(_MARK_SECONDS)
     os.killpg(0, signal.SIGKILL)
 
 
@@ -79,6 +88,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     if job["plugin_path"]:
         inherited = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (inherited, job["plugin_path"])))
+    os.environ.update(job["variables"])
     exit_codes = _watch_exit_codes()
     mlflow.set_tracking_uri(job["tracking_uri"])
     answer: dict[str, Any] = {"run_id": job["run_id"], "error": "", "exit_code": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,13 @@ from mlflow_repro.quoting import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from mlflow_repro.model import Project, RunRecord
 
 ENV_MANAGERS = ("local", "virtualenv", "uv", "conda")
-_RUN_ID = re.compile(r"^[A-Za-z0-9][\w\-]{0,255}$")
-_PARAM_NAME = re.compile(r"^[\w.\-/ ]+$")
+_RUN_ID = re.compile(r"[A-Za-z0-9][\w\-]{0,255}")
+_PARAM_NAME = re.compile(r"[\w.\-/ ]+")
 _PARAM_CUT = 6000  # characters; where MLflow cuts a parameter that it logs
 _ARGUMENT_LIMIT = 128 * 1024 - 1  # bytes of one argument, Linux's MAX_ARG_STRLEN
 _SCRIPT_SUFFIXES = (".py", ".sh", ".R")
@@ -49,7 +50,7 @@ class PlanOptions:
 
 def check_run_id(run_id: str) -> str:
     """``run_id`` when it can be one. Raises UsageError."""
-    if not _RUN_ID.match(run_id):
+    if not _RUN_ID.fullmatch(run_id):
         raise UsageError(
             f"not a run id: {run_id[:80]!r}", "a run id is 32 letters and digits, as the MLflow UI shows it"
         )
@@ -75,9 +76,7 @@ def check_reference(reference: RunRecord, options: PlanOptions) -> None:
     if reference.lifecycle_stage == "deleted" and not options.include_deleted:
         raise CannotJudgeError(f"{name} is deleted", "restore it, or pass --include-deleted")
     if reference.status in ("RUNNING", "SCHEDULED"):
-        raise CannotJudgeError(
-            f"{name} has not ended (status {reference.status})", "wait until it has, or end it"
-        )
+        raise CannotJudgeError(f"{name} has not ended (status {reference.status})", "wait until it has, or end it")
     if reference.status in ("FAILED", "KILLED") and not options.allow_failed:
         raise CannotJudgeError(
             f"{name} ended {reference.status}, so it has no complete result to compare with",
@@ -113,8 +112,10 @@ def plan_launch(reference: RunRecord, options: PlanOptions) -> LaunchPlan:
     return plan
 
 
-def fit_to_project(plan: LaunchPlan, project: Project) -> LaunchPlan:
+def fit_to_project(plan: LaunchPlan, project: Project, *, given: Collection[str] = ()) -> LaunchPlan:
     """Check the plan against the project as it is at that commit, before a run is created.
+
+    ``given`` names the parameters that the user set: they are passed on whether declared or not.
 
     Raises UsageError when the entry point or a parameter's value is missing, CannotJudgeError when there is
     neither an MLproject file nor a script to start.
@@ -124,7 +125,7 @@ def fit_to_project(plan: LaunchPlan, project: Project) -> LaunchPlan:
     declared = project.entry_points.get(plan.entry_point)
     if declared is None:
         if plan.entry_point.endswith(_SCRIPT_SUFFIXES):
-            return replace(plan, parameters={} if plan.only_declared else plan.parameters)
+            return replace(plan, parameters=_chosen_parameters(plan, given))
         where = plan.source.project_uri
         if not project.has_file:
             raise CannotJudgeError(
@@ -132,19 +133,13 @@ def fit_to_project(plan: LaunchPlan, project: Project) -> LaunchPlan:
                 "give the project's folder: --uri URI#subdirectory",
             )
         known = ", ".join(sorted(project.entry_points)) or "none"
-        raise UsageError(
-            f"the MLproject file of {where} has no entry point {plan.entry_point!r}", f"it has: {known}"
-        )
-    parameters = dict(plan.parameters)
+        raise UsageError(f"the MLproject file of {where} has no entry point {plan.entry_point!r}", f"it has: {known}")
+    parameters = _chosen_parameters(plan, {*given, *(parameter.name for parameter in declared)})
     if plan.only_declared:
-        names = {parameter.name for parameter in declared}
-        parameters = {name: value for name, value in parameters.items() if name in names}
-        plan = replace(plan, parameters=parameters)
-        _check_not_cut(plan)
+        _check_not_cut({name: value for name, value in parameters.items() if name not in given})
+    plan = replace(plan, parameters=parameters)
     missing = [
-        parameter.name
-        for parameter in declared
-        if parameter.default is None and parameter.name not in parameters
+        parameter.name for parameter in declared if parameter.default is None and parameter.name not in parameters
     ]
     if missing:
         raise UsageError(
@@ -152,6 +147,13 @@ def fit_to_project(plan: LaunchPlan, project: Project) -> LaunchPlan:
             f"give it with -P {missing[0]}=VALUE",
         )
     return plan
+
+
+def _chosen_parameters(plan: LaunchPlan, names: Collection[str]) -> Mapping[str, str]:
+    """All parameters of the plan, or those of ``names`` where they are mixed with what user code logged."""
+    if not plan.only_declared:
+        return plan.parameters
+    return {name: value for name, value in plan.parameters.items() if name in names}
 
 
 def _plan_source(reference: RunRecord, options: PlanOptions) -> tuple[Source, list[str]]:
@@ -172,10 +174,8 @@ def _plan_source(reference: RunRecord, options: PlanOptions) -> tuple[Source, li
         subdirectory = (parse_git_uri(recorded).subdirectory if recorded else None) or ""
     caveats = []
     if reference.fact("git.dirty").value == "true":
-        caveats.append(
-            "the reference was made from a working tree with uncommitted changes, which are not put back"
-        )
-    source = Source(uri=wanted.repository, commit=check_commit(commit), subdirectory=subdirectory)
+        caveats.append("the reference was made from a working tree with uncommitted changes, which are not put back")
+    source = Source(uri=wanted.absolute, commit=check_commit(commit), subdirectory=subdirectory)
     return source, caveats
 
 
@@ -224,12 +224,10 @@ def _plan_script(reference: RunRecord, plan: LaunchPlan, options: PlanOptions) -
                 f"run {reference.run_id} cannot be started again: {reference.fact('launch.error').value}",
                 "start the training from a script in a git repository",
             )
-        return _plan_command(reference, plan, json.loads(stored))
+        return _plan_command(reference, plan, _read_argv(reference, stored))
     name = reference.tags.get("mlflow.source.name", "")
     if name.endswith(_SCRIPT_SUFFIXES) and not posixpath.isabs(name) and ".." not in name.split("/"):
-        caveat = (
-            f"the arguments of {name} are not recorded (made without mlflow-repro); it is started without any"
-        )
+        caveat = f"the arguments of {name} are not recorded (made without mlflow-repro); it is started without any"
         return replace(plan, entry_point=name, caveats=(*plan.caveats, caveat))
     caveat = (
         "the run does not say how it was started; the project's entry point main is used, with the logged values of"
@@ -237,6 +235,17 @@ def _plan_script(reference: RunRecord, plan: LaunchPlan, options: PlanOptions) -
     )
     parameters = dict(reference.params)
     return replace(plan, parameters=parameters, only_declared=True, caveats=(*plan.caveats, caveat))
+
+
+def _read_argv(reference: RunRecord, stored: str) -> list[str]:
+    with suppress(ValueError):
+        argv = json.loads(stored)
+        if isinstance(argv, list) and all(isinstance(word, str) for word in argv):
+            return argv
+    raise CannotJudgeError(
+        f"the command line of run {reference.run_id} is not recorded whole: {stored[:40]!r}",
+        "it was too long for a tag; pass long arguments by a file",
+    )
 
 
 def _plan_command(reference: RunRecord, plan: LaunchPlan, argv: list[str]) -> LaunchPlan:
@@ -283,14 +292,10 @@ def _refuse_redacted(plan: LaunchPlan) -> None:
 
 def _check_parameters(parameters: Mapping[str, str]) -> None:
     for name, value in parameters.items():
-        if not _PARAM_NAME.match(name):
-            raise UsageError(
-                f"not a parameter name: {name!r}", "use letters, digits, '_', '-', '.', '/' and spaces"
-            )
+        if not _PARAM_NAME.fullmatch(name):
+            raise UsageError(f"not a parameter name: {name!r}", "use letters, digits, '_', '-', '.', '/' and spaces")
         if "\0" in value:
-            raise UsageError(
-                f"the value of parameter {name!r} holds a NUL character", "no program can be given one"
-            )
+            raise UsageError(f"the value of parameter {name!r} holds a NUL character", "no program can be given one")
         if len(value.encode("utf-8", "surrogateescape")) > _ARGUMENT_LIMIT:
             raise UsageError(
                 f"the value of parameter {name!r} is longer than {_ARGUMENT_LIMIT} bytes",
@@ -298,8 +303,8 @@ def _check_parameters(parameters: Mapping[str, str]) -> None:
             )
 
 
-def _check_not_cut(plan: LaunchPlan) -> None:
-    for name, value in plan.parameters.items():
+def _check_not_cut(parameters: Mapping[str, str]) -> None:
+    for name, value in parameters.items():
         if len(value) >= _PARAM_CUT:
             raise CannotJudgeError(
                 f"the logged value of parameter {name!r} is {len(value)} characters long: MLflow may have cut it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,7 @@ def read_project(directory: Path, entry_point: str) -> Project:
     return Project(
         has_file=True,
         name=str(plain.get("name") or ""),
-        environment=next(
-            (kind for kind in _ENVIRONMENTS if plain.get(kind)), _default_environment(directory)
-        ),
+        environment=next((kind for kind in _ENVIRONMENTS if plain.get(kind)), _default_environment(directory)),
         entry_points={str(name): _read_parameters(str(name), body) for name, body in entry_points.items()},
     )
 
@@ -58,9 +57,9 @@ def resolve_path_parameters(plan: LaunchPlan, project: Project, directory: Path)
         if declared.type != "path" or not value or "://" in value:
             continue
         found = directory / value  # an absolute value stays what it is
-        if not found.exists():
+        if not os.path.exists(found):  # not Path.exists: it raises when the name is too long to be one
             raise CannotJudgeError(
-                f"parameter {declared.name!r} names {value!r}, which is not there",
+                f"parameter {declared.name!r} names {value[:200]!r}, which is not there",
                 f"put the data back, or give its place with -P {declared.name}=PATH",
             )
         parameters[declared.name] = str(found)
@@ -85,7 +84,8 @@ def write_command_project(directory: Path, command: tuple[str, ...]) -> str:
         exclude = git_directory / "info" / "exclude"
         exclude.parent.mkdir(exist_ok=True)
         with exclude.open("a", encoding="utf-8") as file:
-            file.write("/" + _relative_to_top(directory) + "MLproject\n")
+            folder = re.sub(r"([*?\[\\])", r"\\\1", _relative_to_top(directory))  # a pattern, not a path
+            file.write(f"/{folder}MLproject\n")
     # MLflow passes the command through str.format, so braces are doubled.
     shell = shlex.join(command).replace("{", "{{").replace("}", "}}")
     plain["entry_points"] = {GENERATED_ENTRY_POINT: {"command": shell}}
@@ -114,7 +114,7 @@ def _default_environment(directory: Path) -> str:
 def _load(path: Path) -> dict[str, Any]:
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:  # ValueError: no date, or not UTF-8
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _invalid(first_line) from error
     if not isinstance(plain, dict):
@@ -148,10 +148,8 @@ def _check_command(entry_point: str, body: Mapping[str, Any]) -> None:
     try:
         command.format(**dict.fromkeys(map(str, names), ""))
     except KeyError as error:
-        raise _invalid(
-            f"entry point {entry_point!r} uses {error} in its command and does not declare it"
-        ) from error
-    except (IndexError, ValueError, AttributeError) as error:
+        raise _invalid(f"entry point {entry_point!r} uses {error} in its command and does not declare it") from error
+    except (IndexError, TypeError, ValueError, AttributeError) as error:
         raise _invalid(f"the command of entry point {entry_point!r} has a stray brace ({error})") from error
 
 

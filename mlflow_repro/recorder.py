@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _JOIN_SECONDS = 2.0  # the most that all waiting for us may add to a run
-_FRESH_SECONDS = (
-    2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
-)
+_FRESH_SECONDS = 2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
 
 _logger = logging.getLogger("mlflow_repro")
 _recorder: Recorder | None = None
@@ -33,7 +31,7 @@ class Recorder:
     """One for each process: what is known about it, and which runs it has started."""
 
     def __init__(self) -> None:
-        from mlflow_repro.seeding import SeedLog, watch_generators, watch_imports
+        from mlflow_repro.seeding import RandomControl, SeedLog, watch_generators, watch_imports
 
         self._lock = threading.Lock()
         self._facts: dict[str, str] = {}
@@ -44,16 +42,19 @@ class Recorder:
         self._has_warned = False
         self._seeds = SeedLog()
         self._watch: Callable[[SeedLog], None] = watch_generators
-        watch_generators(self._seeds)
         watch_imports(self._seeds)
+        try:
+            self._random = RandomControl(self._seeds)
+        except ValueError as error:
+            self.warn(error)
+            self._random = RandomControl(self._seeds, environ={})
+        self._random.begin()
 
     def context_tags(self) -> dict[str, str]:
         """The facts of this process; collected at the first call, then the same dictionary's copy. Never raises."""
         try:
             with self._lock:
-                if not self._facts or (
-                    _is_interactive() and time.monotonic() - self._facts_time > _FRESH_SECONDS
-                ):
+                if not self._facts or (_is_interactive() and time.monotonic() - self._facts_time > _FRESH_SECONDS):
                     self._facts = self._collect()
                     self._facts_time = time.monotonic()
                 return dict(self._facts)
@@ -71,11 +72,14 @@ class Recorder:
             return
         self._watch(self._seeds)
         present = run.data.tags
-        tags = {name: value for name, value in self._tags_at_start(run).items() if name not in present}
+        index = self._run_count
+        self._run_count += 1
+        tags = {name: value for name, value in self._tags_at_start(run, index).items() if name not in present}
         started = _StartedRun(run_id, _tracking_uri(), tags)
         self._runs[run_id] = started
-        self._run_count += 1
-        started.write(tags, self.warn)
+        # The last thing before the user's code goes on: it puts back the random state of this moment.
+        random_state = self._random.run_started(index) if tags else {}
+        started.write(tags, self.warn, random_state)
 
     def run_ending(self, run_id: str, status: str) -> None:
         """``run_id`` is about to be given its final ``status``."""
@@ -85,9 +89,7 @@ class Recorder:
         tags = {"repro.status": status or "FINISHED", **self._seed_tags()}
         if not self._facts.get("repro.capture", "").startswith("partial"):
             tags["repro.capture"] = "complete"
-        started.write(
-            {name: value for name, value in tags.items() if started.tags.get(name) != value}, self.warn
-        )
+        started.write({name: value for name, value in tags.items() if started.tags.get(name) != value}, self.warn)
         started.join(_JOIN_SECONDS)
 
     def warn(self, error: BaseException | str) -> None:
@@ -109,10 +111,10 @@ class Recorder:
             tags["repro.session"] = session
         return tags
 
-    def _tags_at_start(self, run: Any) -> dict[str, str]:
+    def _tags_at_start(self, run: Any, index: int) -> dict[str, str]:
         facts = self.context_tags()
         present = run.data.tags
-        tags = {**facts, **self._seed_tags(), "repro.launch.run_index": str(self._run_count)}
+        tags = {**facts, **self._seed_tags(), "repro.launch.run_index": str(index)}
         if "mlflow.project.entryPoint" in present:
             tags["repro.launch.params"] = _launch_params(run.data.params)
         uri = facts.get("repro.git.uri", "").partition("#")[0]
@@ -146,9 +148,14 @@ class _StartedRun:
         self._tracking_uri = tracking_uri
         self._thread: threading.Thread | None = None
 
-    def write(self, tags: dict[str, str], warn: Callable[[BaseException | str], None]) -> None:
-        """Write ``tags`` off the caller's thread, after what is being written already."""
-        if not tags:
+    def write(
+        self,
+        tags: dict[str, str],
+        warn: Callable[[BaseException | str], None],
+        random_state: dict[str, Any] | None = None,
+    ) -> None:
+        """Write ``tags`` and the random state off the caller's thread, after what is being written already."""
+        if not (tags or random_state):
             return
         before = self._thread
 
@@ -156,9 +163,14 @@ class _StartedRun:
             if before is not None:
                 before.join()
             try:
-                from mlflow_repro.tracking import write_tags
+                from mlflow_repro.seeding import encode_random_state
+                from mlflow_repro.tracking import RANDOM_STATE_FILE, write_json, write_tags
 
-                write_tags(self._tracking_uri, self.run_id, tags)
+                if tags:
+                    write_tags(self._tracking_uri, self.run_id, tags)
+                if random_state:
+                    plain = encode_random_state(random_state)
+                    write_json(self._tracking_uri, self.run_id, plain, RANDOM_STATE_FILE)
             except BaseException as error:  # noqa: BLE001 - the thread's only witness is the warning
                 warn(error)
 

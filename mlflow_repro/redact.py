@@ -21,9 +21,7 @@ _SECRET_WORDS = (
     r"|client[-_.]?secret|token|connection[-_.]?string|sas[-_.]?token"
 )
 _SECRET_NAME = re.compile(rf"(?:^|[-_.]|(?<=[a-z])(?=[A-Z]))(?:{_SECRET_WORDS})$", re.IGNORECASE)
-_NOT_SECRET_NAME = re.compile(
-    r"(?:max|min|num|n|pad|eos|bos|unk|mask|cls|sep|special)[-_]token$", re.IGNORECASE
-)
+_NOT_SECRET_NAME = re.compile(r"(?:max|min|num|n|pad|eos|bos|unk|mask|cls|sep|special)[-_]token$", re.IGNORECASE)
 
 _TOKEN_SHAPES = re.compile(
     "|".join(
@@ -42,18 +40,21 @@ _TOKEN_SHAPES = re.compile(
             r"pypi-[A-Za-z0-9_\-]{30,}",
             r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}",
             r"SG\.[A-Za-z0-9_\-]{16,}\.[A-Za-z0-9_\-]{16,}",
-            r"eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+",
+            r"(?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+",
+            r"\b[Bb]earer [A-Za-z0-9._~+/\-]{16,}=*",
             r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
         )
     )
 )
-_USERINFO = re.compile(r"\b([a-z][a-z0-9+.\-]*://)([^/\s'\"@]+)@", re.IGNORECASE)
+# The look-behinds make each pattern begin only where a word does: without them a long row of dashes takes minutes.
+_USERINFO = re.compile(r"(?<![a-z0-9])([a-z][a-z0-9+.\-]{0,20}://)([^/?#\s'\"]+)@", re.IGNORECASE)
 _SECRET_QUERY = re.compile(rf"([?&;](?:[\w.\-]*[-_.])?(?:{_SECRET_WORDS}|sig)=)[^&\s'\"#]+", re.IGNORECASE)
+_QUOTED = r"\"(?:\\.|[^\"\\])*\"|'[^']*'"
 _SECRET_OPTION = re.compile(
-    rf"(--?[\w.\-]*(?:{_SECRET_WORDS})(?:=|\s+))(\"[^\"]*\"|'[^']*'|[^\s'\"]+)", re.IGNORECASE
+    rf"(?<![\w.\-])(--?[\w.\-]*(?:{_SECRET_WORDS})(?:=|\s+))({_QUOTED}|[^\s'\"]+)", re.IGNORECASE
 )
 _SECRET_ASSIGNMENT = re.compile(
-    rf"(\b[\w.\-]*(?:{_SECRET_WORDS})=)(\"[^\"]*\"|'[^']*'|[^\s'\"&]+)", re.IGNORECASE
+    rf"(?<![\w.\-])([\w.\-]*(?:{_SECRET_WORDS})(?:=|[\"']?:\s*))({_QUOTED}|[^\s'\"&,}}]+)", re.IGNORECASE
 )
 
 
@@ -75,8 +76,9 @@ def redact_text(text: str) -> str:
     text = redact_value(text)
 
     def hide(match: re.Match[str]) -> str:
-        name = re.split(r"[=\s]", match[1], maxsplit=1)[0]
-        return f"{match[1]}{REDACTED}" if is_secret_name(name) else match[0]
+        name = re.split(r"[=\s:\"']", match[1], maxsplit=1)[0]
+        quote = match[2][0] if match[2][0] in "'\"" else ""
+        return f"{match[1]}{quote}{REDACTED}{quote}" if is_secret_name(name) else match[0]
 
     return _SECRET_ASSIGNMENT.sub(hide, _SECRET_OPTION.sub(hide, text))
 

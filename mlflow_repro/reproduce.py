@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # before anything else is imported
+    from mlflow_repro.searchpath import leave_working_directory_out
+
+    leave_working_directory_out()
+
 import getpass
 import json
 import shutil
-import sys
 import tempfile
 import uuid
 from contextlib import contextmanager, suppress
@@ -38,7 +44,8 @@ class ReproduceOptions:
     """Everything that a reproduction can be asked for. Empty text means "as the reference had it".
 
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
-    is judged, and nothing is launched. ``show`` gets each line that the child prints.
+    is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
+    seed comes back too. ``show`` gets each line that the child prints.
     """
 
     run_id: str
@@ -58,6 +65,7 @@ class ReproduceOptions:
     work_dir: str = ""
     resume: str = ""
     dry_run: bool = False
+    restore_rng: bool = True
     show: Callable[[str], None] | None = None
 
     @property
@@ -137,13 +145,12 @@ class _Checkout:
     """The recorded code in a place of our own, and the plan that was fitted to it."""
 
     plan: LaunchPlan
+    work_directory: Path
     project_directory: Path
     parameters: Mapping[str, str]
 
 
-def _reproduce(
-    options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str
-) -> Report:
+def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
     from mlflow_repro.tracking import open_store, short_retries
 
     with short_retries():
@@ -151,28 +158,28 @@ def _reproduce(
         reference = store.read_run(options.run_id)
         plan_options = options.plan_options(store.uri)
         check_reference(reference, plan_options)
-        code = _prepare_code(options, plan_launch(reference, plan_options), directory / "checkout")
+        code = _prepare_code(options, plan_launch(reference, plan_options), directory)
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
         reproduction = _relaunch(options, code, reference, store, launcher, session)
     return _judge(options, code.plan, reference, reproduction)
 
 
-def _prepare_code(options: ReproduceOptions, plan: LaunchPlan, directory: Path) -> _Checkout:
+def _prepare_code(options: ReproduceOptions, plan: LaunchPlan, work_directory: Path) -> _Checkout:
     """Fetch the code and check, before anything is created, that it can be launched as planned."""
     from mlflow_repro.gitrepo import check_subdirectory, checkout
     from mlflow_repro.launch import check_tools
     from mlflow_repro.project import read_project, resolve_path_parameters
 
+    directory = work_directory / "checkout"
     caveats = checkout(plan.source, directory, recurse_submodules=options.recurse_submodules)
     plan = replace(plan, caveats=(*plan.caveats, *caveats))
-    project_directory = check_subdirectory(
-        directory, replace(plan.source, subdirectory=plan.working_directory)
-    )
+    project_directory = check_subdirectory(directory, replace(plan.source, subdirectory=plan.working_directory))
     project = read_project(project_directory, plan.entry_point)
-    plan = fit_to_project(plan, project)
+    plan = fit_to_project(plan, project, given=options.params or {})
     is_script = bool(plan.command) or plan.entry_point not in project.entry_points
-    if is_script and "-m" not in plan.command and not (project_directory / plan.entry_point).is_file():
+    script = (project_directory / plan.entry_point).resolve()
+    if is_script and "-m" not in plan.command and not (script.is_file() and script.is_relative_to(directory)):
         raise CannotJudgeError(
             f"the script {plan.entry_point!r} is not in {plan.source.project_uri} at commit {plan.source.commit[:12]}",
             "it was not committed when the run was made",
@@ -180,6 +187,7 @@ def _prepare_code(options: ReproduceOptions, plan: LaunchPlan, directory: Path) 
     check_tools(plan.env_manager, project.environment)
     return _Checkout(
         plan=plan,
+        work_directory=work_directory,
         project_directory=project_directory,
         parameters=resolve_path_parameters(plan, project, project_directory),
     )
@@ -219,8 +227,9 @@ def _relaunch(
             backend=plan.backend,
             backend_config=backend_config,
             env_manager=plan.env_manager,
-            storage_directory=str(code.project_directory.parent / "mlflow-storage"),
+            storage_directory=str(code.work_directory / "storage"),
         )
+        job = replace(job, variables=_random_state_variables(options, reference, store, code))
         outcome = launcher.run(job, timeout=options.timeout)
     except BaseException as error:
         launcher.end()
@@ -231,6 +240,19 @@ def _relaunch(
     if not run_id:
         store.set_tags(outcome.run_id, tags)
     return _read_reproduction(outcome, store, reference, session)
+
+
+def _random_state_variables(
+    options: ReproduceOptions, reference: RunRecord, store: TrackingStore, code: _Checkout
+) -> dict[str, str]:
+    """The variable that names the file with the reference's random state, when there is one to put back."""
+    from mlflow_repro.seeding.control import RESTORE_VARIABLE
+    from mlflow_repro.tracking import RANDOM_STATE_FILE
+
+    if not options.restore_rng or code.plan.backend != "local":
+        return {}
+    path = store.download_file(reference.run_id, RANDOM_STATE_FILE, code.work_directory / "random-state")
+    return {RESTORE_VARIABLE: str(path)} if path else {}
 
 
 def _reproduction_tags(plan: LaunchPlan, reference: RunRecord, session: str) -> dict[str, str]:
@@ -260,10 +282,7 @@ def _reproduction_tags(plan: LaunchPlan, reference: RunRecord, session: str) -> 
     if is_project:
         params = {name: redact_named(name, value) for name, value in plan.parameters.items()}
         tags["repro.launch.params"] = json.dumps(params)
-    return {
-        name: redact_text(value) if name.startswith("mlflow.source") else value
-        for name, value in tags.items()
-    }
+    return {name: redact_text(value) if name.startswith("mlflow.source") else value for name, value in tags.items()}
 
 
 def _user() -> str:
@@ -273,16 +292,12 @@ def _user() -> str:
         return "unknown"
 
 
-def _raise_failure(
-    outcome: Outcome, store: TrackingStore, reference: RunRecord, options: ReproduceOptions
-) -> None:
+def _raise_failure(outcome: Outcome, store: TrackingStore, reference: RunRecord, options: ReproduceOptions) -> None:
     """Close the failed run and say why it failed. Raises LaunchError."""
     if outcome.is_timeout:
         message = f"the relaunched run {outcome.run_id} took longer than {options.timeout:g} s and was ended"
         _close_run(store, outcome.run_id, "KILLED", f"timeout after {options.timeout:g} s")
-        raise LaunchError(
-            message, "allow it more: --timeout SECONDS", run_id=outcome.run_id, log_tail=outcome.log_tail
-        )
+        raise LaunchError(message, "allow it more: --timeout SECONDS", run_id=outcome.run_id, log_tail=outcome.log_tail)
     code = outcome.exit_code
     if code is None:
         how = outcome.error
@@ -371,16 +386,12 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         store = open_store(options.tracking_uri)
         reference, reproduction = store.read_run(options.run_id), store.read_run(options.resume)
     if reproduction.fact("reference_run_id").value != reference.run_id:
-        raise UsageError(
-            f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids"
-        )
+        raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
     plan = plan_launch(reference, options.plan_options(store.uri))
     return _judge(options, plan, reference, reproduction)
 
 
-def _judge(
-    options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord
-) -> Report:
+def _judge(options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord) -> Report:
     from mlflow_repro.compare import compare_records
 
     comparison = compare_records(reference, reproduction, options.tolerances)

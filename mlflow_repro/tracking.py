@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ _PREFLIGHT_SECONDS = 10
 _RETRY_SECONDS = 30.0
 _PARAM_LIMIT = 6000  # characters that MLflow keeps of a parameter
 _BATCH = 100  # params that one request may hold
+RANDOM_STATE_FILE = "repro/random_state.json"
+"""The artifact that holds a run's random state."""
 _NOISY_LOGGERS = ("mlflow", "alembic")
 
 
@@ -61,6 +64,15 @@ class TrackingStore:
                     raise
                 time.sleep(1.0)
 
+    def download_file(self, run_id: str, path: str, directory: Path) -> Path | None:
+        """A copy of one artifact in ``directory``, or None when the run does not have it. Raises UnreachableError."""
+        with _explained(self.uri):
+            folder = path.rpartition("/")[0]
+            if path not in {file.path for file in self._client.list_artifacts(run_id, folder)}:
+                return None
+            directory.mkdir(parents=True, exist_ok=True)
+            return Path(self._client.download_artifacts(run_id, path, str(directory)))
+
     def find_session_runs(self, session: str, run_index: str) -> list[str]:
         """The ids of the runs that were the ``run_index``-th of their process in a relaunch's process tree."""
         wanted = f"tags.`repro.session` = '{session}' and tags.`repro.launch.run_index` = '{run_index}'"
@@ -80,9 +92,7 @@ class TrackingStore:
                 )
             return str(experiment.experiment_id)
 
-    def create_run(
-        self, experiment_id: str, *, name: str, tags: Mapping[str, str], params: Mapping[str, str]
-    ) -> str:
+    def create_run(self, experiment_id: str, *, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
         """Create a run that is RUNNING and return its id. Values that MLflow would cut are not logged as params."""
         from mlflow.entities import Param
 
@@ -111,6 +121,13 @@ def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
 
     rows = [RunTag(key, value) for key, value in tags.items()]
     MlflowClient(tracking_uri=uri).log_batch(run_id, tags=rows, synchronous=True)
+
+
+def write_json(uri: str, run_id: str, plain: dict[str, Any], path: str) -> None:
+    """Write a JSON artifact of a run from inside the training process; MLflow's own errors pass through."""
+    from mlflow import MlflowClient
+
+    MlflowClient(tracking_uri=uri).log_dict(run_id, plain, path)
 
 
 def open_store(tracking_uri: str = "") -> TrackingStore:
@@ -157,9 +174,7 @@ def _check_database(uri: str) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise UnreachableError(
-            f"the tracking store {path} cannot be read: {error}", "check the file"
-        ) from error
+        raise UnreachableError(f"the tracking store {path} cannot be read: {error}", "check the file") from error
 
 
 def _check_server(uri: str) -> None:
@@ -233,9 +248,7 @@ def _explain(error: Exception, uri: str) -> ReproError:
             f"the tracking server {shown} does not know this request: {line}",
             f"the client is {_version_text()}; check the server's version",
         )
-    return UnreachableError(
-        f"the tracking store {shown} failed: {line}", "check --tracking_uri and the store"
-    )
+    return UnreachableError(f"the tracking store {shown} failed: {line}", "check --tracking_uri and the store")
 
 
 def _version_text() -> str:

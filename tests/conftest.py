@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,18 +124,52 @@ class Workbench:
         assert answer.returncode == 0, answer.stderr
         return self.new_run(before)
 
-    def mlflow_run(self, uri: str, *arguments: str, cwd: Path | None = None) -> str:
-        """``mlflow run URI ...`` as a user types it; the id of the run that it made."""
+    def mlflow_run(self, uri: str, *arguments: str) -> str:
+        """``mlflow run URI ...``; the id of the run that it made.
+
+        MLflow's own command, called in this process: importing mlflow once more takes three seconds.
+        """
+        from mlflow.cli import cli
+
         before = set(self.run_ids())
-        answer = self.run("mlflow", "run", uri, "--env-manager", "local", *arguments, cwd=cwd)
-        assert answer.returncode == 0, answer.stderr
+        with self.surroundings():
+            cli.main(["run", uri, "--env-manager", "local", *arguments], standalone_mode=False)
         return self.new_run(before)
 
-    def reproduce(self, run_id: str, *arguments: str, cwd: Path | None = None, **variables: str):
-        elsewhere = self.root / "elsewhere"
-        elsewhere.mkdir(exist_ok=True)
+    def reproduce(self, run_id: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """``mlflow-repro reproduce --run_id RUN_ID ...`` from an empty directory, called in this process."""
+        from mlflow_repro.cli import main
+
+        command = ["reproduce", "--run_id", run_id, *arguments]
+        out, err = io.StringIO(), io.StringIO()
+        with self.surroundings(**variables), redirect_stdout(out), redirect_stderr(err):
+            code = main(command)
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+    def reproduce_outside(self, run_id: str, *arguments: str, **variables: str):
+        """``python -m mlflow_repro.reproduce --run_id RUN_ID ...`` from an empty directory, as a user types it."""
         command = ("-m", "mlflow_repro.reproduce", "--run_id", run_id, *arguments)
-        return self.run_python(*command, cwd=cwd or elsewhere, **variables)
+        return self.run_python(*command, cwd=self.elsewhere(), **variables)
+
+    def elsewhere(self) -> Path:
+        """An empty directory that has nothing to do with the repository."""
+        directory = self.root / "elsewhere"
+        directory.mkdir(exist_ok=True)
+        return directory
+
+    @contextmanager
+    def surroundings(self, **variables: str):
+        """This process as the user's shell would be: in an empty directory, with the store's variable set."""
+        uri = self.tracking_uri or f"sqlite:///{self.store}"
+        before = os.getcwd()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {"MLFLOW_TRACKING_URI": uri, **self.environment, **variables}.items():
+                patch.setenv(name, value)
+            os.chdir(self.elsewhere())
+            try:
+                yield
+            finally:
+                os.chdir(before)
 
     def client(self):
         from mlflow import MlflowClient
@@ -229,5 +265,3 @@ def tracking_server(tmp_path_factory, empty_store):
     finally:
         os.killpg(server.pid, 15)
         server.wait(20)
-
-

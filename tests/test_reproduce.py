@@ -53,9 +53,10 @@ def test_run_of_a_remote_project_in_a_subdirectory_comes_back(tiny, git_server):
     run_id = tiny.mlflow_run(uri, "-P", "text=it's a b", "-P", "alpha=0.5")
     reference = tiny.get(run_id)
     assert reference.data.tags["repro.git.uri"] == uri
-    answer = tiny.reproduce(run_id, "--uri", uri)
+    answer = tiny.reproduce_outside(run_id, "--uri", uri)
     assert answer.stdout.splitlines()[-1] == "Runs equal: True", answer.stderr
     assert answer.returncode == 0
+    assert answer.stderr == ""
     reproduction = tiny.reproduction_of(run_id)
     assert json.loads(reproduction.data.tags["argv"]) == json.loads(reference.data.tags["argv"])
     assert reproduction.data.tags["mlflow.source.name"] == uri
@@ -84,7 +85,7 @@ def test_hostile_parameters_reach_the_child_unchanged(tiny):
     names = [f"p{number}" for number in range(len(HOSTILE))]
     command = "python show.py " + " ".join(f"--{name}={{{name}}}" for name in names)
     declared = "".join(f"      {name}: string\n" for name in names)
-    project = f"entry_points:\n  main:\n    parameters:\n{declared}    command: \"{command}\"\n"
+    project = f'entry_points:\n  main:\n    parameters:\n{declared}    command: "{command}"\n'
     show = (
         "import json, sys, mlflow\n"
         "with mlflow.start_run():\n"
@@ -224,7 +225,7 @@ def test_the_users_repository_is_left_as_it_was(tiny, form):
 def test_concurrent_reproductions_do_not_disturb_each_other(tiny):
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=nine char")
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: tiny.reproduce(run_id), range(3)))
+        answers = list(pool.map(lambda _: tiny.reproduce_outside(run_id), range(3)))
     assert [answer.stdout for answer in answers] == [TABLE] * 3, [answer.stderr for answer in answers]
 
 

@@ -27,18 +27,14 @@ def main() -> None:
     np.random.seed(SEED)
     features, target = load_diabetes(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(features, target, random_state=SEED)
-    tree = DecisionTreeRegressor(
-        max_depth=args.max_depth, max_leaf_nodes=args.max_leaf_nodes, random_state=SEED
-    )
+    tree = DecisionTreeRegressor(max_depth=args.max_depth, max_leaf_nodes=args.max_leaf_nodes, random_state=SEED)
 
     with mlflow.start_run():
         tree.fit(x_train, y_train)
         predicted = tree.predict(x_test)
         # Only what is decided here. `mlflow run` has logged the arguments already, shell-quoted where they
         # need it, and a parameter cannot be logged twice with different texts.
-        mlflow.log_params(
-            {"criterion": tree.criterion, "train_rows": len(x_train), "leaves": tree.get_n_leaves()}
-        )
+        mlflow.log_params({"criterion": tree.criterion, "train_rows": len(x_train), "leaves": tree.get_n_leaves()})
         mlflow.log_metrics(
             {
                 "mae": float(mean_absolute_error(y_test, predicted)),

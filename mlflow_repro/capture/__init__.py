@@ -48,7 +48,6 @@ def to_tag_value(value: str) -> str:
     """``value`` as every store takes it: no lone surrogates, no control characters, not too long."""
     value = value.encode("utf-8", "backslashreplace").decode("utf-8")
     value = "".join(
-        character if character >= " " and character != "\x7f" else f"\\x{ord(character):02x}"
-        for character in value
+        character if character >= " " and character != "\x7f" else f"\\x{ord(character):02x}" for character in value
     )
     return value if len(value) <= TAG_LIMIT else f"{OMITTED}{len(value)} characters"

@@ -30,9 +30,7 @@ def probe_code() -> Iterable[Fact]:
     return [
         Fact(name="git.uri", value=f"{worktree.uri}#{subdirectory}" if subdirectory else worktree.uri),
         Fact(name="git.commit", value=worktree.commit),
-        Fact(name="git.branch", value=worktree.branch)
-        if worktree.branch
-        else absent("git.branch", "HEAD is detached"),
+        Fact(name="git.branch", value=worktree.branch) if worktree.branch else absent("git.branch", "HEAD is detached"),
         Fact(name="git.dirty", value="true" if worktree.is_dirty else "false"),
     ]
 

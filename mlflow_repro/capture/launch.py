@@ -34,9 +34,7 @@ def probe_launch() -> Iterable[Fact]:
         _place("launch.cwd", os.getcwd(), top),
     ]
     script = main_script()
-    facts.append(
-        _place("launch.script", script, top) if script else absent("launch.script", "there is no script")
-    )
+    facts.append(_place("launch.script", script, top) if script else absent("launch.script", "there is no script"))
     reason = _NOT_RELAUNCHABLE.get(kind)
     if reason:
         facts.append(Fact(name="launch.error", value=reason))
@@ -61,6 +59,4 @@ def _place(name: str, path: str, top: str | None) -> Fact:
 def _repository_top() -> str | None:
     """The nearest folder above the program with a ``.git``, found without starting git."""
     directory = Path(os.path.realpath(program_directory()))
-    return next(
-        (str(folder) for folder in (directory, *directory.parents) if (folder / ".git").exists()), None
-    )
+    return next((str(folder) for folder in (directory, *directory.parents) if (folder / ".git").exists()), None)

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from mlflow_repro.model import RunRecord
 
 
-def compare_records(
-    reference: RunRecord, reproduction: RunRecord, tolerances: Tolerances | None = None
-) -> Comparison:
+def compare_records(reference: RunRecord, reproduction: RunRecord, tolerances: Tolerances | None = None) -> Comparison:
     """Compare the final metrics (they make the verdict) and the parameters (they explain it) of two runs."""
     tolerances = tolerances or Tolerances()
     return Comparison(

@@ -42,15 +42,11 @@ def compare_metrics(
     ]
 
 
-def _compare_metric(
-    name: str, reference: float | None, reproduction: float | None, tolerances: Tolerances
-) -> Finding:
+def _compare_metric(name: str, reference: float | None, reproduction: float | None, tolerances: Tolerances) -> Finding:
     status, note = _judge(reference, reproduction, tolerances)
     if measures_machine(name):
         status, note = Status.IGNORED, "measures time or the machine, not judged"
-    return Finding(
-        kind="metric", name=name, reference=reference, reproduction=reproduction, status=status, note=note
-    )
+    return Finding(kind="metric", name=name, reference=reference, reproduction=reproduction, status=status, note=note)
 
 
 def _judge(reference: float | None, reproduction: float | None, tolerances: Tolerances) -> tuple[Status, str]:

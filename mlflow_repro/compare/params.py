@@ -33,9 +33,7 @@ def _compare_param(name: str, reference: str | None, reproduction: str | None) -
         status = Status.DIFFERENT
         if _as_number(reference) is not None and _as_number(reference) == _as_number(reproduction):
             note = "the same number, written differently"
-    return Finding(
-        kind="param", name=name, reference=reference, reproduction=reproduction, status=status, note=note
-    )
+    return Finding(kind="param", name=name, reference=reference, reproduction=reproduction, status=status, note=note)
 
 
 def _as_number(text: str) -> float | None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.model import SCHEMA_VERSION
+from mlflow_repro.redact import redact_named, redact_text
 
 if TYPE_CHECKING:
     from mlflow_repro.errors import ReproError
@@ -25,4 +26,16 @@ def render_json_error(error: ReproError) -> str:
 
 
 def _dump(plain: dict[str, Any]) -> str:
-    return json.dumps(plain, indent=2, allow_nan=False)
+    return json.dumps(_redact(plain), indent=2, allow_nan=False)
+
+
+def _redact(plain: Any, name: str = "") -> Any:
+    """``plain`` without secrets: each text is judged by itself and by the name that it stands under."""
+    if isinstance(plain, dict):
+        sides = ("reference", "reproduction") if "judged" in plain else ()  # a finding's values
+        return {
+            key: _redact(value, str(plain.get("name", "")) if key in sides else key) for key, value in plain.items()
+        }
+    if isinstance(plain, list):
+        return [_redact(row, name) for row in plain]
+    return redact_text(redact_named(name, plain)) if isinstance(plain, str) else plain

@@ -27,7 +27,7 @@ def render_text(report: Report, verbose: bool = False) -> str:  # noqa: FBT001, 
             _render_run("Run1 (reference)", report.reference),
             _render_run("Run2 (reproduction)", report.reproduction),
         ]
-    parts += [f"Note: {caveat}" for caveat in report.plan.caveats]
+    parts += [f"Note: {show(caveat)}" for caveat in report.plan.caveats]
     parts.append(render_comparison(report.comparison))
     return "\n".join(parts)
 
@@ -38,14 +38,12 @@ def render_comparison(comparison: Comparison) -> str:
     lines = []
     if metrics:
         rows = [(show(row.name), _cell(row.reference), _cell(row.reproduction)) for row in metrics]
-        lines.append(tabulate(rows, headers=("Metric", "Run1", "Run2"), tablefmt="psql", missingval="-"))
+        headers = ("Metric", "Run1", "Run2")
+        # Names stay text: a metric called "1.50" is no number.
+        lines.append(tabulate(rows, headers, tablefmt="psql", missingval="-", disable_numparse=[0]))
     else:
         lines.append("Neither run has a metric, so there is nothing to judge.")
-    lines += [
-        f"{show(row.name)}: {_remark(row)}"
-        for row in metrics
-        if row.status is not Status.IDENTICAL or row.note
-    ]
+    lines += [f"{show(row.name)}: {_remark(row)}" for row in metrics if row.status is not Status.IDENTICAL or row.note]
     lines += _param_lines(comparison)
     lines.append(f"Runs equal: {comparison.verdict.runs_equal}")
     return "\n".join(lines)
@@ -63,11 +61,8 @@ def render_plan(plan: LaunchPlan) -> str:
     ]
     lines = ["Plan (nothing is launched)"]
     lines += [f"  {name + ':':<15}{show(value)}" for name, value in facts]
-    lines += [
-        f"  {'Parameter:':<15}{show(f'{name}={_value(name, value)}')}"
-        for name, value in plan.parameters.items()
-    ]
-    lines += [f"  {'Note:':<15}{caveat}" for caveat in plan.caveats]
+    lines += [f"  {'Parameter:':<15}{show(f'{name}={_value(name, value)}')}" for name, value in plan.parameters.items()]
+    lines += [f"  {'Note:':<15}{show(caveat)}" for caveat in plan.caveats]
     lines += ["", "The same by hand:", *(f"  {command}" for command in shell_commands(plan))]
     return "\n".join(lines)
 
@@ -151,10 +146,7 @@ def _render_run(title: str, record: RunRecord) -> str:
 
 
 def _section(title: str, values: Mapping[str, str]) -> list[str]:
-    rows = [
-        f"    {show(name)}: {show(redact_text(_value(name, value)))}"
-        for name, value in sorted(values.items())
-    ]
+    rows = [f"    {show(name)}: {show(redact_text(_value(name, value)))}" for name, value in sorted(values.items())]
     return [f"  {title}:", *(rows or ["    none"])]
 
 

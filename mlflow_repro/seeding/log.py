@@ -46,6 +46,8 @@ class SeedLog:
     def __init__(self) -> None:
         self._calls: list[SeedCall] = []
         self._dropped = 0
+        self.assigned: dict[str, int] = {}
+        """Seeds that `RandomControl` gave to generators that the program had not seeded."""
         self._last: dict[str, SeedCall] = {}
         self._examined: dict[str, tuple[Sequence[int], int | None]] = {}
         self._lock = threading.RLock()

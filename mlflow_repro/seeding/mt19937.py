@@ -20,6 +20,7 @@ operations on long integers undo a twist in about 15 microseconds; a loop over t
 
 from __future__ import annotations
 
+import random
 import struct
 from typing import TYPE_CHECKING, Literal
 
@@ -68,29 +69,6 @@ def seed_genrand(seed: int) -> list[int]:
     return words
 
 
-_ARRAY_WORDS = tuple(seed_genrand(_ARRAY_BASE))
-
-
-def seed_by_array(key: Sequence[int]) -> list[int]:
-    """Make the 624 words of ``init_by_array`` from a key of 1 to 624 words, as ``random.seed(int)`` does.
-
-    The key holds the 32-bit words of ``abs(seed)``, the lowest first; for 0 it is ``[0]``.
-    """
-    words = list(_ARRAY_WORDS)
-    added = [word + place for place, word in enumerate(key)]
-    previous = words[0]
-    for step in range(STATE_WORDS):
-        index = step % (STATE_WORDS - 1) + 1
-        mixed = words[index] ^ ((previous ^ (previous >> 30)) * _FIRST_MIX)
-        previous = words[index] = (mixed + added[step % len(added)]) & _WORD
-    for step in range(1, STATE_WORDS):
-        index = step % (STATE_WORDS - 1) + 1
-        mixed = words[index] ^ ((previous ^ (previous >> 30)) * _SECOND_MIX)
-        previous = words[index] = (mixed - index) & _WORD
-    words[0] = _TOP
-    return words
-
-
 # Words of a state that are looked at before the whole is compared. They show keys of up to 43 words (1,376
 # bits): all usual integers, and texts of up to 108 bytes, of which random.seed makes an integer with their
 # SHA-512 behind.
@@ -102,7 +80,7 @@ _LANE_WORDS = _repeat(_WORD, _WINDOW, 64)
 _LANE_TOP_TWO = _repeat(3, _WINDOW, 64)
 _LANE_CARRY = _repeat(_WORD + 1, _WINDOW, 64)
 _LANE_INDEX = sum(index << (64 * index) for index in range(_WINDOW))
-_LANE_BASE = sum(word << (64 * index) for index, word in enumerate(_ARRAY_WORDS[:_WINDOW]))
+_LANE_BASE = sum(word << (64 * index) for index, word in enumerate(seed_genrand(_ARRAY_BASE)[:_WINDOW]))
 
 
 def _pack(words: Sequence[int]) -> int:
@@ -180,13 +158,13 @@ def _explain(state: int, kind: Kind, *, twisted: bool) -> int | None:
         seed = _find_genrand_seed(state)
         if seed is None:
             return None
-        words = seed_genrand(seed)
+        words = tuple(seed_genrand(seed))
     else:
         key = _find_array_key(state)
         if key is None:
             return None
         seed = sum(word << (32 * place) for place, word in enumerate(key))
-        words = seed_by_array(key)
+        words = random.Random(seed).getstate()[1][:-1]  # noqa: S311 -- a generator of our own, to compare with
     difference = _pack(words) ^ state
     return seed if difference == 0 or (twisted and difference <= _LOW) else None
 

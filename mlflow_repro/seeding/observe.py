@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 # Twists to look back: for a seed that nobody saw being set, and for one that supersedes what the log says.
-_REWINDS = 200
+_REWINDS = 128
 _REWINDS_AFTER_CALL = 8
 _STATE_VERSION = 3  # of random.getstate(), since Python 3.2
 
@@ -37,7 +37,7 @@ def current_calls(log: SeedLog) -> dict[str, SeedCall]:
     state or the library says now takes precedence over a logged call that it contradicts (a seeding through a
     name that was imported before it was wrapped, or a state that was put back). New observations are recorded
     in ``log``. Costs about 0.1 ms when nothing was drawn since the last time; at worst, once, for unseeded
-    generators that were drawn from, about 5 ms each for Python and numpy. Raises nothing.
+    generators that were drawn from, about 3 ms each for Python and numpy. Raises nothing.
     """
     calls: dict[str, SeedCall] = {}
     for generator, look in _LOOKS.items():
@@ -115,7 +115,8 @@ def _look_at_tensorflow(log: SeedLog, last: SeedCall | None) -> SeedCall | None:
     """Read the eager context's seed where there is a context; `context()` would make one."""
     namespace = find_namespace("tensorflow.python.eager.context") or {}
     seed = getattr(namespace.get("_context"), "_seed", None)
-    if seed is None:  # never set, or set for a graph (compat.v1), where only the call tells
+    # Never set, or set for a graph (compat.v1), where only the call tells; or set by us.
+    if seed is None or seed == log.assigned.get("tensorflow"):
         return last
     value = describe_seed(seed)
     return last if last is not None and last.value == value else _record(log, "tensorflow", value, "read")
@@ -173,7 +174,7 @@ def snapshot_digests() -> dict[str, str]:
     return digests
 
 
-def _to_plain(state: Any) -> object:  # noqa: ANN401 -- numpy's dictionaries of arrays and numbers
+def _to_plain(state: Any) -> object:
     """Turn a state into plain values in a fixed order."""
     if isinstance(state, dict):
         return sorted((name, _to_plain(value)) for name, value in state.items())

@@ -45,7 +45,10 @@ class _Watch:
 
     log: SeedLog | None = None
     installed: tuple[tuple[dict[str, Any], str, object, object], ...] = ()
+    wrappers: tuple[object, ...] = ()  # all there ever were: others hold weak references to them, or their id
     finder: _LaterImports | None = None
+    library_loaded: Callable[[str], None] | None = None
+    python_unseeded: Callable[[], None] | None = None
     lock = threading.RLock()
 
 
@@ -102,6 +105,30 @@ def unwatch_generators() -> None:
             sys.meta_path.remove(finder)
 
 
+def on_library_loaded(callback: Callable[[str], None] | None) -> None:
+    """Call ``callback`` with the name of each of the watched libraries that is imported from now on."""
+    _Watch.library_loaded = callback
+
+
+def on_unseeding(callback: Callable[[], None] | None) -> None:
+    """Call ``callback`` after each ``random.seed()`` that asks for the operating system's entropy."""
+    _Watch.python_unseeded = callback
+
+
+def seed_unwatched(generator: str, seed: int) -> bool:
+    """Seed a generator without recording it as a call of the program's; False when it is not loaded.
+
+    Raises what the library raises.
+    """
+    for known, module, name, _ in _SPOTS:
+        function = (find_namespace(module) or {}).get(name) if known == generator else None
+        if callable(function):
+            original = next((item[2] for item in _Watch.installed if item[3] is function), function)
+            original(seed)  # type: ignore[operator]
+            return True
+    return False
+
+
 def find_namespace(module: str) -> dict[str, Any] | None:
     """Find the names of a loaded module, without waking a lazy one; None when it is not loaded."""
     found = sys.modules.get(module)
@@ -120,26 +147,67 @@ def _watch_spot(generator: Generator, module: str, name: str, parameter: str) ->
     wrapper = next(known, None) or _wrap(function, generator, parameter)
     namespace[name] = wrapper
     _Watch.installed += ((namespace, name, function, wrapper),)
+    _Watch.wrappers += (wrapper,)
 
 
 def _wrap(function: Callable[..., Any], generator: Generator, parameter: str) -> object:
-    """Wrap a seeding function; a bound method (``random.seed``) by a bound method of the same object."""
-    owner = function.__self__ if isinstance(function, types.MethodType) else None
-    inner = function.__func__ if isinstance(function, types.MethodType) else function
-    skipped = 0 if owner is None else 1
+    """Wrap a function by a function, a bound method by one of the same object, others by `_Seeding`."""
+    if isinstance(function, types.MethodType):
+        return types.MethodType(_Seeding(function.__func__, generator, parameter, skipped=1), function.__self__)
+    if not isinstance(function, types.FunctionType):
+        return _Seeding(function, generator, parameter, skipped=0)
 
-    @functools.wraps(inner)
-    def seeding(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 -- whatever the original takes and gives
-        result = inner(*args, **kwargs)
-        with contextlib.suppress(Exception):
-            if _Watch.log is not None:
-                given: Any = args[skipped] if len(args) > skipped else kwargs.get(parameter)
-                value = describe_seed(int(given)) if generator == "torch" else describe_seed(given)
-                _Watch.log.record(SeedCall(generator, value, time.time(), _find_caller(), "called"))
+    @functools.wraps(function)
+    def seeding(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        _note_call(generator, args[0] if args else kwargs.get(parameter))
         return result
 
     setattr(seeding, _MARK, True)
-    return seeding if owner is None else types.MethodType(seeding, owner)
+    # TorchScript knows the functions that it can compile by their id.
+    table = (find_namespace("torch.jit._builtins") or {}).get("_builtin_table") or {}
+    if id(function) in table:
+        table[id(seeding)] = table[id(function)]
+    return seeding
+
+
+class _Seeding:
+    """A seeding function that is watched, and equal to the one that it wraps.
+
+    Numba knows the functions that it can compile, ``random.seed`` and ``numpy.random.seed`` among them, by
+    equality: code that calls them must compile whether they were wrapped before or after Numba looked.
+    """
+
+    def __init__(self, function: Callable[..., Any], generator: Generator, parameter: str, *, skipped: int) -> None:
+        self._function, self._skipped = function, skipped
+        self._generator, self._parameter = generator, parameter
+        functools.update_wrapper(self, function)
+        setattr(self, _MARK, True)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._function(*args, **kwargs)
+        given = args[self._skipped] if len(args) > self._skipped else kwargs.get(self._parameter)
+        _note_call(self._generator, given)
+        if given is None and self._generator == "python" and _Watch.python_unseeded is not None:
+            with contextlib.suppress(Exception):
+                _Watch.python_unseeded()
+        return result
+
+    def __eq__(self, other: object) -> bool:
+        return self._function == (other._function if isinstance(other, _Seeding) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._function)
+
+    def __reduce__(self) -> str:
+        return str(self.__dict__["__qualname__"])
+
+
+def _note_call(generator: Generator, given: Any) -> None:
+    with contextlib.suppress(Exception):
+        if _Watch.log is not None:
+            value = describe_seed(int(given) if generator == "torch" else given)
+            _Watch.log.record(SeedCall(generator, value, time.time(), _find_caller(), "called"))
 
 
 def _find_caller() -> str:
@@ -197,12 +265,13 @@ def _watch_loader(spec: ModuleSpec, name: str) -> None:
     original = loader.exec_module
 
     def exec_module(module: types.ModuleType) -> None:
-        if (
-            getattr(module, "__name__", None) == name
-        ):  # zipimport has one loader for all modules of an archive
+        if getattr(module, "__name__", None) == name:  # zipimport has one loader for all modules of an archive
             vars(loader).pop("exec_module", None)
         original(module)
         if _Watch.log is not None:
             watch_generators(_Watch.log)
+        if _Watch.library_loaded is not None:
+            with contextlib.suppress(Exception):
+                _Watch.library_loaded(name)
 
     vars(loader)["exec_module"] = exec_module

@@ -1,0 +1,210 @@
+"""Make a program's randomness repeatable without changing it: record where it starts, and put that back on request.
+
+Three modes, chosen by ``MLFLOW_REPRO_SEED``:
+
+* ``auto`` (the default): nothing is seeded that the user would notice. The states of Python's and numpy's generators are
+  taken when mlflow is imported and when a run starts. Entropy for numpy's unseeded generators comes from a recorded root
+  (`entropy`). TensorFlow and torch, when nobody has seeded them, get a random seed that is recorded.
+* an integer: everything is seeded with it, as if the program had begun with that.
+* ``off``: seeds that the program sets are still seen, nothing else happens.
+
+A reproduction gives the recorded values to the child by a file, named in ``MLFLOW_REPRO_RESTORE``. The first process that
+imports mlflow takes it; its own children get streams that are derived, and not the same again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.seeding import state as states
+from mlflow_repro.seeding.entropy import Entropy, feed_numpy, new_root, root_from_seed
+from mlflow_repro.seeding.watch import find_namespace, on_library_loaded, on_unseeding, seed_unwatched
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_repro.seeding.log import SeedLog
+
+MODE_VARIABLE = "MLFLOW_REPRO_SEED"
+RESTORE_VARIABLE = "MLFLOW_REPRO_RESTORE"
+ROOT_VARIABLE = "MLFLOW_REPRO_ROOT"
+SCHEMA = 1
+_FRAMEWORKS = ("tensorflow", "torch")
+_NUMPY_SEEDS = 1 << 32
+
+
+class RandomControl:
+    """What this process's randomness began with, and what is put back in a reproduction."""
+
+    def __init__(self, log: SeedLog, environ: Mapping[str, str] | None = None) -> None:
+        """Raises ValueError when ``MLFLOW_REPRO_SEED`` is neither a mode nor an integer from 0 to 2**63-1."""
+        environ = os.environ if environ is None else environ
+        self.seed = _read_mode(environ.get(MODE_VARIABLE, ""))
+        self.is_off = self.seed == "off"
+        self.restored: list[str] = []
+        self._log = log
+        self._restore = {} if self.is_off else _take_restore_file()
+        self.entropy = Entropy(self._choose_root())
+        self._at_import: dict[str, object] = {}
+        self._at_first_run: dict[str, object] = {}
+
+    def begin(self) -> None:
+        """Called once, when mlflow is being imported."""
+        if self.is_off:
+            return
+        if isinstance(self.seed, int):
+            self._seed_everything(self.seed)
+        self._put_back("import", ("python", "numpy"))
+        self._at_import = states.take_states()
+        feed_numpy(self.entropy)
+        for framework in _FRAMEWORKS:
+            if framework in sys.modules:
+                self._assign_seed(framework)
+        on_library_loaded(self._library_loaded)
+        on_unseeding(self._python_unseeded)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self.entropy.count_fork, after_in_child=self._enter_child)
+        os.environ[ROOT_VARIABLE] = self.entropy.root.hex()
+
+    def run_started(self, index: int) -> dict[str, Any]:
+        """Called when the ``index``-th run of this process has started; returns the random state to record.
+
+        The state of this moment is put back first when there is one: MLflow may have drawn from the user's
+        generator to name the run, and does not in a process that resumes one.
+        """
+        if self.is_off:
+            return {}
+        if index == 0:
+            self._put_back("first_run", ("python", "numpy"))
+        if index == self._restore.get("run_index", 0):
+            self._put_back("run", ("python", "numpy"))
+        now = states.take_states()
+        if index == 0:
+            self._at_first_run = now
+        return {
+            "schema": SCHEMA,
+            "root": self.entropy.root.hex(),
+            "place": list(self.entropy.place),
+            "assigned": dict(self._log.assigned),
+            "run_index": index,
+            "script": _script_name(),
+            "states": {"import": self._at_import, "first_run": self._at_first_run, "run": now},
+        }
+
+    def _choose_root(self) -> bytes:
+        if "root" in self._restore:
+            return bytes.fromhex(self._restore["root"])
+        if isinstance(self.seed, int):
+            return root_from_seed(self.seed)
+        return _inherited_root() or new_root()
+
+    def _seed_everything(self, seed: int) -> None:
+        seed_unwatched("python", seed)
+        seed_unwatched("numpy", seed % _NUMPY_SEEDS)
+
+    def _put_back(self, moment: str, generators: tuple[str, ...]) -> None:
+        recorded = self._restore.get("states", {}).get(moment, {})
+        wanted = {name: recorded[name] for name in generators if name in recorded}
+        if wanted:
+            self.restored += [f"{moment}:{name}" for name in states.restore_states(wanted)]
+
+    def _library_loaded(self, module: str) -> None:
+        """Called after ``numpy.random``, ``tensorflow`` or ``torch`` was imported."""
+        if module == "numpy.random":
+            if isinstance(self.seed, int):
+                seed_unwatched("numpy", self.seed % _NUMPY_SEEDS)
+            self._put_back("import", ("numpy",))
+            feed_numpy(self.entropy)
+            self._at_import.setdefault("numpy", states.take_states().get("numpy"))
+        elif module in _FRAMEWORKS:
+            self._assign_seed(module)
+
+    def _assign_seed(self, framework: str) -> None:
+        """Give ``framework`` a recorded seed, unless the program has seeded it."""
+        if framework in self._log.assigned or self._is_seeded(framework):
+            return
+        seed = self._restore.get("assigned", {}).get(framework)
+        if seed is None and isinstance(self.seed, int):
+            seed = self.seed
+        if seed is None:
+            # torch takes 64 bits, and below 2**32 a seed is taken for one that a person chose; TensorFlow takes an int64
+            seed = self.entropy.derive(framework, bits=62) | 1 << 62
+        if seed_unwatched(framework, seed):
+            self._log.assigned[framework] = seed
+
+    def _is_seeded(self, framework: str) -> bool:
+        from mlflow_repro.seeding.observe import current_seeds
+
+        return framework in current_seeds(self._log)
+
+    def _python_unseeded(self) -> None:
+        """After ``random.seed()``, which takes the operating system's entropy: take ours instead."""
+        seed_unwatched("python", self.entropy.draw_bits(512))
+
+    def _enter_child(self) -> None:
+        """In a forked child Python has just seeded its generator from the operating system: derive that, too."""
+        with contextlib.suppress(Exception):
+            self.entropy.enter_child()
+            seed_unwatched("python", self.entropy.derive("fork", bits=512))
+
+
+def encode_random_state(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of `RandomControl.run_started` with its states as plain values, each stored once."""
+    encoded = {moment: states.encode_states(taken) for moment, taken in record["states"].items()}
+    return {**record, "states": encoded}
+
+
+def _read_mode(text: str) -> str | int:
+    word = text.strip().lower()
+    if word in ("", "auto"):
+        return "auto"
+    if word == "off":
+        return "off"
+    if word.isascii() and word.isdigit() and int(word) < 1 << 63:
+        return int(word)
+    raise ValueError(f"{MODE_VARIABLE} is {text!r}: it must be off, auto or an integer from 0 to 2**63-1")
+
+
+def _take_restore_file() -> dict[str, Any]:
+    """Read the file that a reproduction prepared, and keep every later process from taking it, too."""
+    path = os.environ.pop(RESTORE_VARIABLE, "")
+    if not path:
+        return {}
+    taken = f"{path}.taken"
+    try:
+        with open(path, encoding="utf-8") as file:
+            recorded: dict[str, Any] = json.load(file)
+        script = recorded.get("script")
+        if script and script != _script_name():
+            os.environ[RESTORE_VARIABLE] = path  # another program of the same command; leave it to the right one
+            return {}
+        os.rename(path, taken)
+    except FileNotFoundError:
+        return {}
+    return recorded if recorded.get("schema") == SCHEMA else {}
+
+
+def _inherited_root() -> bytes | None:
+    """For a worker of `multiprocessing`: a root derived from its parent's and its own place in the pool.
+
+    Only such a worker has a place that no other process has. Any other child process gets a root of its own.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    identity = getattr(process.current_process(), "_identity", ()) if process is not None else ()
+    inherited = os.environ.get(ROOT_VARIABLE, "")
+    if not (identity and inherited):
+        return None
+    with contextlib.suppress(ValueError):
+        parent = Entropy(bytes.fromhex(inherited))
+        size = len(parent.root)
+        return parent.derive("worker", *map(str, identity), bits=8 * size).to_bytes(size, "big")
+    return None
+
+
+def _script_name() -> str:
+    main = find_namespace("__main__") or {}
+    return os.path.basename(str(main.get("__file__") or ""))

@@ -1,0 +1,207 @@
+"""Runs that set no seed come back bit for bit, and nothing about their randomness changes."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_repro.seeding import state as states
+from mlflow_repro.seeding.control import RandomControl, _read_mode
+from mlflow_repro.seeding.entropy import Entropy, new_root, root_from_seed
+from mlflow_repro.seeding.log import SeedLog
+
+
+@given(seed=st.integers(0, 2**32 - 1), draws=st.integers(0, 1500), normals=st.integers(0, 1))
+def test_states_survive_json_and_come_back(seed, draws, normals):
+    """Words, position and the spare normal number: the next draws are the same."""
+    before = random.getstate(), np.random.get_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed)
+        [random.random() for _ in range(draws)]
+        np.random.rand(draws)
+        for _ in range(normals):
+            random.gauss(0, 1)
+            np.random.normal()
+        kept = json.loads(json.dumps(states.encode_states(states.take_states())))
+        expected = random.gauss(0, 1), random.random(), np.random.normal(), np.random.rand()
+        random.seed(1)
+        np.random.seed(1)
+        assert states.restore_states(kept) == ["python", "numpy"]
+        assert (random.gauss(0, 1), random.random(), np.random.normal(), np.random.rand()) == expected
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{}, {"words": "AA==", "position": 0, "gauss": None}, {"words": 3, "position": 0, "gauss": None}],
+)
+def test_what_is_no_state_is_refused_and_changes_nothing(broken):
+    before = random.getstate()
+    with pytest.raises(ValueError, match="not a generator's state"):
+        states.restore_states({"python": broken})
+    assert random.getstate() == before
+
+
+def test_entropy_is_the_same_for_the_same_root_and_never_twice_within_one():
+    """Draws, forks and forks of forks are all different; another root shares nothing."""
+
+    def bits(root: bytes) -> list[int]:
+        drawn = []
+        for path in ((), (1,), (2,), (1, 1), (11,)):
+            entropy = Entropy(root)
+            for number in path:
+                for _ in range(number):
+                    entropy.count_fork()
+                entropy.enter_child()
+            drawn += [entropy.draw_bits(128) for _ in range(50)]
+        return drawn
+
+    root = new_root()
+    assert bits(root) == bits(root)
+    assert len(set(bits(root))) == 250
+    assert not set(bits(root)) & set(bits(new_root()))
+
+
+def test_entropy_is_uniform():
+    """Each of 128 bits is set in about half of 4,000 draws: no one is further off than 5 standard deviations."""
+    entropy = Entropy(root_from_seed(1))
+    draws = [entropy.draw_bits(128) for _ in range(4000)]
+    counts = [sum(draw >> bit & 1 for draw in draws) for bit in range(128)]
+    assert max(abs(count - 2000) for count in counts) < 5 * (4000 / 4) ** 0.5
+    assert all(draw < 1 << 128 for draw in draws)
+
+
+@pytest.mark.parametrize(("text", "mode"), [("", "auto"), ("auto", "auto"), ("OFF", "off"), ("42", 42)])
+def test_modes(text, mode):
+    assert _read_mode(text) == mode
+
+
+@pytest.mark.parametrize("text", ["yes", "-1", "1.5", str(1 << 63), "٣"])
+def test_what_is_no_mode_is_refused(text):
+    with pytest.raises(ValueError, match="off, auto or an integer"):
+        RandomControl(SeedLog(), environ={"MLFLOW_REPRO_SEED": text})
+
+
+UNSEEDED = """\
+import random
+import numpy as np
+import mlflow
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import train_test_split
+
+early = random.random() + np.random.rand()
+generator = np.random.default_rng()
+with mlflow.start_run():
+    mlflow.log_metric("early", early)
+    mlflow.log_metric("python", random.random())
+    mlflow.log_metric("python_reseeded", (random.seed(), random.random())[1])
+    mlflow.log_metric("numpy_legacy", np.random.normal())
+    mlflow.log_metric("numpy_legacy_reseeded", (np.random.seed(), np.random.rand())[1])
+    mlflow.log_metric("default_rng", generator.random())
+    mlflow.log_metric("another_default_rng", np.random.default_rng().random())
+    mlflow.log_metric("random_state", np.random.RandomState().rand())
+    x, y = load_iris(return_X_y=True)
+    parts = train_test_split(x, y)
+    forest = RandomForestClassifier(5).fit(parts[0], parts[2])
+    mlflow.log_metric("sklearn", float(forest.predict_proba(parts[1])[:, 0] @ np.arange(len(parts[1]))))
+"""
+
+
+def test_unseeded_run_comes_back_bit_for_bit(bench):
+    """Python, numpy old and new, scikit-learn; drawn before and after the run has started."""
+    bench.repository.commit({"train.py": UNSEEDED})
+    run_id = bench.train("train.py")
+    answer = bench.reproduce(run_id, "--rel_tol", "0", "--format", "json")
+    report = json.loads(answer.stdout)
+    different = [row for row in report["comparison"]["findings"] if row["status"] != "identical"]
+    assert different == []
+    assert report["comparison"]["verdict"] == "IDENTICAL"
+    assert len(report["reference"]["metrics"]) == 9
+
+
+def test_unseeded_runs_differ_from_each_other(bench):
+    """Nothing is fixed: two runs of one script share no number, nor does a reproduction without restoring."""
+    bench.repository.commit({"train.py": UNSEEDED})
+    first, second = bench.train("train.py"), bench.train("train.py")
+    assert bench.reproduce(first, "--no-restore-rng").returncode == 1
+    runs = [bench.get(first), bench.get(second), bench.reproduction_of(first)]
+    for name in runs[0].data.metrics:
+        values = [run.data.metrics[name] for run in runs]
+        assert name == "sklearn" or len(set(values)) == 3, name
+
+
+def test_seeded_plain_script_comes_back_although_mlflow_draws(bench):
+    """MLflow names a new run by drawing from the user's generator, and does not when a run is resumed."""
+    script = (
+        "import random\nrandom.seed(1)\nimport mlflow\n"
+        "with mlflow.start_run():\n    mlflow.log_metric('first_draw', random.random())\n"
+    )
+    bench.repository.commit({"train.py": script})
+    run_id = bench.train("train.py")
+    assert bench.reproduce(run_id).stdout.endswith("Runs equal: True\n")
+
+
+def test_seed_variable_seeds_everything(bench):
+    bench.repository.commit({"train.py": UNSEEDED})
+    one, two = (bench.train("train.py", MLFLOW_REPRO_SEED="7") for _ in range(2))
+    assert bench.get(one).data.metrics == bench.get(two).data.metrics
+    other = bench.train("train.py", MLFLOW_REPRO_SEED="8")
+    assert bench.get(one).data.metrics["default_rng"] != bench.get(other).data.metrics["default_rng"]
+
+
+def test_off_records_seeds_and_nothing_else(bench):
+    script = (
+        "import mlflow, numpy as np\nfrom numpy.random import bit_generator\nnp.random.seed(3)\n"
+        "assert bit_generator.randbits.__module__ != 'mlflow_repro.seeding.entropy'\n"
+        "with mlflow.start_run(): mlflow.log_metric('m', np.random.rand())\n"
+    )
+    bench.repository.commit({"train.py": script})
+    run = bench.get(bench.train("train.py", MLFLOW_REPRO_SEED="off"))
+    assert run.data.tags["repro.seed.numpy"] == "3"
+    assert bench.client().list_artifacts(run.info.run_id) == []
+
+
+WORKERS = """\
+import multiprocessing, random, sys
+import mlflow
+import numpy as np
+
+def draw(_):
+    import time; time.sleep(0.3)
+    return random.random(), np.random.default_rng().random()
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    with mlflow.start_run():
+        processes = context.Pool(2)
+        drawn = processes.map(draw, range(2), chunksize=1)
+        processes.close()
+        for number, (one, two) in enumerate(sorted(drawn)):
+            mlflow.log_metric(f"python{number}", one)
+        for number, two in enumerate(sorted(two for _, two in drawn)):
+            mlflow.log_metric(f"numpy{number}", two)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_have_streams_of_their_own(bench, method):
+    """No two processes draw the same, and numpy's entropy in the workers comes back."""
+    bench.repository.commit({"train.py": WORKERS})
+    run_id = bench.train("train.py", method)
+    metrics = bench.get(run_id).data.metrics
+    assert len(set(metrics.values())) == 4
+    assert bench.reproduce(run_id).returncode in ((0,) if method == "fork" else (0, 1))
+    again = bench.reproduction_of(run_id).data.metrics
+    for name in ("numpy0", "numpy1", *(("python0", "python1") if method == "fork" else ())):
+        assert again[name] == metrics[name]
+    assert sys.executable
