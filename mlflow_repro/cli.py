@@ -79,7 +79,7 @@ def _parse_params(_context: click.Context, _option: click.Parameter, values: tup
 
 
 def _once(_context: click.Context, parameter: click.Parameter, values: tuple[Any, ...]) -> Any:
-    """click takes the last of a repeated option silently; which of two run ids was meant is not ours to guess."""
+    """Click takes the last of a repeated option silently; which of two run ids was meant is not ours to guess."""
     if len(values) > 1:
         raise click.BadParameter("it is given more than once", param=parameter)
     return values[0] if values else None
@@ -91,7 +91,7 @@ def _once(_context: click.Context, parameter: click.Parameter, values: tuple[Any
 )
 @click.version_option(__version__, prog_name="mlflow-repro")
 def cli() -> None:
-    pass
+    """Hold the commands; each is one row below."""
 
 
 @cli.command(help=REPRODUCE_HELP, short_help="Run a recorded run again and compare the two.")
@@ -169,6 +169,7 @@ def cli() -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
+    """Reproduce a run, print the report in the wanted form, and give the exit code."""
     from mlflow_repro.report import RENDERERS
     from mlflow_repro.reproduce import ReproduceOptions, reproduce_with
 
@@ -190,7 +191,9 @@ def completion(shell: str) -> int:
     return 0
 
 
-def main(arguments: Sequence[str] | None = None, *, program: str = "mlflow-repro") -> int:
+def main(  # noqa: C901, PLR0911 - one return for each way to end
+    arguments: Sequence[str] | None = None, *, program: str = "mlflow-repro"
+) -> int:
     """Run a command and return its exit code. Every obstacle becomes one line on standard error here."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     is_json = "--json" in arguments or "--format=json" in arguments or ("json" in arguments and "--format" in arguments)
@@ -220,8 +223,13 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "mlflow-repro
         # Whoever read our output is gone; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.BROKEN_PIPE)
+    except SystemExit as error:  # click itself printed, help for one; when nobody read it, it has replaced stdout
+        is_closed = type(sys.stdout).__name__.endswith("PacifyFlushWrapper")
+        return int(ExitCode.BROKEN_PIPE) if is_closed else int(error.code or 0)
     except Exception as error:  # noqa: BLE001 - the last line of defence, and it says so
-        click.echo(f"error: a bug in mlflow-repro: {type(error).__name__}: {_first_line(error)}", err=True)
+        bug = ReproError(f"a bug in mlflow-repro: {type(error).__name__}: {_first_line(error)}")
+        bug.exit_code = ExitCode.BUG
+        _say_obstacle(bug, is_json=is_json)
         if wants_trace:
             _print_trace()
         else:
@@ -275,8 +283,9 @@ class _OutputClosedError(Exception):
 
 
 def _print(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(text, flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError as error:
         raise _OutputClosedError from error
 

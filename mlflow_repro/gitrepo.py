@@ -89,8 +89,8 @@ def run_git(arguments: Sequence[str], *, cwd: str | Path, timeout: float = 60.0)
 def start_git(arguments: Sequence[str], *, cwd: str | Path) -> subprocess.Popen[bytes]:
     """Start git without waiting for it, so that several questions can be asked at once. Raises GitError."""
     try:
-        return subprocess.Popen(  # noqa: S603 - an argument vector, never a shell; what varies is checked first
-            ["git", *_OPTIONS, *arguments],  # noqa: S607 - the user's own git, found as the user finds it
+        return subprocess.Popen(
+            ["git", *_OPTIONS, *arguments],
             cwd=cwd,
             env=git_environment(),
             stdin=subprocess.DEVNULL,
@@ -265,9 +265,10 @@ def _fetch_commit(remote: str, uri: str, commit: str, directory: Path) -> str:
     if len(commit) in (40, 64):
         try:
             _fetch(["--depth=1", "--no-tags"], remote, [commit], uri=uri, directory=directory)
-            return commit
         except CannotJudgeError:
             pass  # a server that gives only named tips: fetch those with their history, and look in there
+        else:
+            return commit
     everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
     _fetch([], remote, everything, uri=uri, directory=directory)
     # Not `rev-parse --verify`: it would take a tag or a branch of that name for the commit.
@@ -305,7 +306,10 @@ _UNREACHABLE = (
         "the host does not answer",
     ),
     (
-        r"repository .*not found|does not exist|does not appear to be a git repository|not a git repository|returned error: 404",
+        (
+            r"repository .*not found|does not exist|does not appear to be a git repository|not a git repository"
+            r"|returned error: 404"
+        ),
         "no git repository is there",
     ),
     (r"dubious ownership", "git does not trust the owner of this folder"),

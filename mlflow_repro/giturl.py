@@ -17,6 +17,7 @@ from mlflow_repro.redact import redact_value
 SCHEMES = ("https", "http", "ssh", "git", "file")
 _MAX_URI = 4096
 _SCP = re.compile(r"^(?:(?P<user>[\w.\-]+)@)?(?P<host>[\w.\-]+|\[[0-9a-fA-F:]+\]):(?P<path>(?!//).+)$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TRANSPORT = re.compile(r"^[A-Za-z0-9+.\-]+::")
 _OPTION_AS_HOST = re.compile(r"^(?:[A-Za-z0-9+.\-]+://)?(?:[^/@]*@)?-")
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
@@ -51,7 +52,7 @@ def parse_git_uri(text: str) -> GitUri:
     text = text.strip().strip("'\"").strip()
     if not text:
         raise UsageError("the git URI is empty", "give --uri https://host/repo.git#subdirectory")
-    if len(text) > _MAX_URI or any(ord(character) < 32 or ord(character) == 127 for character in text):
+    if len(text) > _MAX_URI or _CONTROL.search(text):
         raise UsageError(f"not a git URI: {shown[:80]!r}", "it is too long or holds control characters")
     repository, hash_sign, subdirectory = text.partition("#")
     repository = repository.removeprefix("git+")

@@ -95,7 +95,7 @@ class Launcher:
             os.close(control_read)
             os.close(result_write)
 
-    def __enter__(self) -> Launcher:
+    def __enter__(self) -> Launcher:  # noqa: PYI034 - typing.Self is younger than Python 3.10
         return self
 
     def __exit__(
@@ -162,7 +162,7 @@ class Launcher:
         stream = self._process.stdout
         if stream is None:  # never: it was asked for
             return True
-        os.set_blocking(stream.fileno(), False)  # noqa: FBT003 - the signature is the standard library's
+        os.set_blocking(stream.fileno(), False)
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
             while True:

@@ -80,12 +80,14 @@ class RunRecord:
         return TAG_PREFIX + "capture" in self.tags
 
     def to_dict(self) -> dict[str, Any]:
+        """Give the stored form."""
         plain = asdict(self)
         plain["metrics"] = {name: plain_number(value) for name, value in self.metrics.items()}
         return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> RunRecord:
+        """Read what `to_dict` gave."""
         metrics = {name: float(value) for name, value in plain["metrics"].items()}
         return cls(**{**plain, "metrics": metrics})
 
@@ -148,10 +150,12 @@ class LaunchPlan:
     caveats: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
+        """Give the stored form."""
         return {**asdict(self), "command": list(self.command), "caveats": list(self.caveats)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> LaunchPlan:
+        """Read what `to_dict` gave."""
         changed = {
             "source": Source(**plain["source"]),
             "command": tuple(plain["command"]),
@@ -199,9 +203,11 @@ class Finding:
 
     @property
     def is_equal(self) -> bool:
+        """True when both sides are the same, or close enough."""
         return self.status in EQUAL_STATUSES
 
     def to_dict(self) -> dict[str, Any]:
+        """Give the stored form."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -214,6 +220,8 @@ class Finding:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Finding:
+        """Read what `to_dict` gave."""
+
         def value(side: str) -> float | str | None:
             stored: float | str | None = plain[side]
             return float(stored) if plain["kind"] == "metric" and stored is not None else stored
@@ -239,6 +247,7 @@ class Verdict(str, Enum):
 
     @property
     def exit_code(self) -> ExitCode:
+        """What a process exits with when this is its answer."""
         if self is Verdict.DIFFERENT:
             return ExitCode.DIFFERENT
         return ExitCode.NOT_JUDGED if self is Verdict.INCONCLUSIVE else ExitCode.EQUAL
@@ -273,6 +282,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
+        """The strongest answer that every judged finding allows; INCONCLUSIVE when none is judged."""
         judged = [finding.status for finding in self.findings if finding.is_judged]
         if not judged:
             return Verdict.INCONCLUSIVE
@@ -283,9 +293,11 @@ class Comparison:
         return Verdict.WITHIN_TOLERANCE
 
     def of_kind(self, kind: str) -> tuple[Finding, ...]:
+        """The findings of one kind, in their order."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
     def to_dict(self) -> dict[str, Any]:
+        """Give the stored form."""
         return {
             "reference_run_id": self.reference_run_id,
             "reproduction_run_id": self.reproduction_run_id,
@@ -297,6 +309,7 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
+        """Read what `to_dict` gave."""
         return cls(
             reference_run_id=plain["reference_run_id"],
             reproduction_run_id=plain["reproduction_run_id"],
@@ -319,9 +332,11 @@ class Report:
 
     @property
     def exit_code(self) -> ExitCode:
+        """The verdict's exit code; EQUAL for a dry run, which has no verdict."""
         return self.comparison.verdict.exit_code if self.comparison else ExitCode.EQUAL
 
     def to_dict(self) -> dict[str, Any]:
+        """Give the stored form."""
         return {
             "schema": SCHEMA_VERSION,
             "plan": self.plan.to_dict(),
@@ -332,6 +347,7 @@ class Report:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Report:
+        """Read what `to_dict` gave."""
         if plain["schema"] != SCHEMA_VERSION:
             raise ValueError(f"schema {plain['schema']!r} is not {SCHEMA_VERSION}")
         reproduction, comparison = plain["reproduction"], plain["comparison"]

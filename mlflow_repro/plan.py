@@ -101,10 +101,7 @@ def plan_launch(reference: RunRecord, options: PlanOptions) -> LaunchPlan:
         env_manager=options.env_manager or _recorded_env_manager(reference),
         caveats=tuple(caveats),
     )
-    if is_project_run(reference):
-        plan = _plan_entry_point(reference, plan)
-    else:
-        plan = _plan_script(reference, plan, options)
+    plan = _plan_entry_point(reference, plan) if is_project_run(reference) else _plan_script(reference, plan)
     if options.params:
         plan = replace(plan, parameters={**plan.parameters, **options.params})
     _refuse_redacted(plan)
@@ -216,7 +213,7 @@ def _plan_entry_point(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
     )
 
 
-def _plan_script(reference: RunRecord, plan: LaunchPlan, options: PlanOptions) -> LaunchPlan:
+def _plan_script(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
     stored = reference.fact("launch.argv").value
     if stored:
         if reference.fact("launch.error").value:

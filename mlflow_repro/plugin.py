@@ -16,7 +16,7 @@ _OLDEST_PYTHON = (3, 10)
 class ReproContextProvider:
     """Gives each new run its ``repro.*`` tags, and sees to it that resumed runs get theirs."""
 
-    def __init__(self):
+    def __init__(self):  # noqa: ANN204 - an old Python reads the comment
         # type: () -> None
         self._recorder = None
         if os.environ.get(DISABLE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on"):
@@ -34,10 +34,12 @@ class ReproContextProvider:
                 "mlflow-repro records nothing: %s: %s", type(error).__name__, error
             )
 
-    def in_context(self):
+    def in_context(self):  # noqa: ANN201
         # type: () -> bool
+        """Tell MLflow whether there are tags."""
         return self._recorder is not None
 
-    def tags(self):
+    def tags(self):  # noqa: ANN201
         # type: () -> dict[str, str]
+        """Give the facts of this process; the same ones each time."""
         return self._recorder.context_tags() if self._recorder is not None else {}

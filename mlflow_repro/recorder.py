@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _JOIN_SECONDS = 2.0  # the most that all waiting for us may add to a run
 _FRESH_SECONDS = 2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
 
+_MARK = "_mlflow_repro_hook"
+
 _logger = logging.getLogger("mlflow_repro")
 _recorder: Recorder | None = None
 
@@ -246,7 +248,7 @@ def _wrap_set_terminated(recorder: Recorder) -> None:
 
     client: Any = MlflowClient
     original = client.set_terminated
-    if getattr(original, "_mlflow_repro", False):
+    if getattr(original, _MARK, False):
         return
 
     @functools.wraps(original)
@@ -254,7 +256,7 @@ def _wrap_set_terminated(recorder: Recorder) -> None:
         _guarded(recorder, recorder.run_ending, run_id, str(status or "FINISHED"))
         return original(self, run_id, status, *more, **options)
 
-    set_terminated._mlflow_repro = True  # type: ignore[attr-defined]
+    setattr(set_terminated, _MARK, True)
     client.set_terminated = set_terminated
 
 

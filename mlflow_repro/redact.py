@@ -15,19 +15,18 @@ from mlflow_repro.model import REDACTED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SECRET_WORDS = (
+_NAMES = (
     r"api[-_.]?key|apikey|access[-_.]?key|secret[-_.]?key|account[-_.]?key|private[-_.]?key|secret|password|passwd"
     r"|passphrase|pwd|auth[-_.]?token|access[-_.]?token|refresh[-_.]?token|private[-_.]?token|bearer|credentials?"
     r"|client[-_.]?secret|token|connection[-_.]?string|sas[-_.]?token"
 )
-_SECRET_NAME = re.compile(rf"(?:^|[-_.]|(?<=[a-z])(?=[A-Z]))(?:{_SECRET_WORDS})$", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"(?:^|[-_.]|(?<=[a-z])(?=[A-Z]))(?:{_NAMES})$", re.IGNORECASE)
 _NOT_SECRET_NAME = re.compile(r"(?:max|min|num|n|pad|eos|bos|unk|mask|cls|sep|special)[-_]token$", re.IGNORECASE)
 
 _TOKEN_SHAPES = re.compile(
     "|".join(
-        (
-            r"gh[pousr]_[A-Za-z0-9]{20,}",
-            r"github_pat_[A-Za-z0-9_]{20,}",
+        [
+            *(rf"{prefix}[A-Za-z0-9_]{{20,}}" for prefix in ("gh[pousr]_", "github_pat_")),
             r"glpat-[A-Za-z0-9_\-]{16,}",
             r"sk-(?:[A-Za-z]+-)?[A-Za-z0-9_\-]{16,}",
             r"hf_[A-Za-z0-9]{16,}",
@@ -43,19 +42,19 @@ _TOKEN_SHAPES = re.compile(
             r"(?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+",
             r"\b[Bb]earer [A-Za-z0-9._~+/\-]{16,}=*",
             r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
-        )
+        ]
     )
 )
 # The look-behinds make each pattern begin only where a word does: without them a long row of dashes takes minutes.
 _USERINFO = re.compile(r"(?<![a-z0-9])([a-z][a-z0-9+.\-]{0,20}://)([^/?#\s'\"]+)@", re.IGNORECASE)
-_SECRET_QUERY = re.compile(rf"([?&;](?:[\w.\-]*[-_.])?(?:{_SECRET_WORDS}|sig)=)[^&\s'\"#]+", re.IGNORECASE)
+_SECRET_QUERY = re.compile(rf"([?&;](?:[\w.\-]*[-_.])?(?:{_NAMES}|sig)=)[^&\s'\"#]+", re.IGNORECASE)
 _QUOTED = r"\"(?:\\.|[^\"\\])*\"|'[^']*'"
-_SECRET_OPTION = re.compile(
-    rf"(?<![\w.\-])(--?[\w.\-]*(?:{_SECRET_WORDS})(?:=|\s+))({_QUOTED}|[^\s'\"]+)", re.IGNORECASE
-)
+_SECRET_OPTION = re.compile(rf"(?<![\w.\-])(--?[\w.\-]*(?:{_NAMES})(?:=|\s+))({_QUOTED}|[^\s'\"]+)", re.IGNORECASE)
 _SECRET_ASSIGNMENT = re.compile(
-    rf"(?<![\w.\-])([\w.\-]*(?:{_SECRET_WORDS})(?:=|[\"']?:\s*))({_QUOTED}|[^\s'\"&,}}]+)", re.IGNORECASE
+    rf"(?<![\w.\-])([\w.\-]*(?:{_NAMES})(?:=|[\"']?:\s*))({_QUOTED}|[^\s'\"&,}}]+)", re.IGNORECASE
 )
+
+_PLACEHOLDER = re.compile(r"VALUE\)?")  # in hints of ours: "give it with -P api_key=VALUE"
 
 
 def is_secret_name(name: str) -> bool:
@@ -78,7 +77,9 @@ def redact_text(text: str) -> str:
     def hide(match: re.Match[str]) -> str:
         name = re.split(r"[=\s:\"']", match[1], maxsplit=1)[0]
         quote = match[2][0] if match[2][0] in "'\"" else ""
-        return f"{match[1]}{quote}{REDACTED}{quote}" if is_secret_name(name) else match[0]
+        if not is_secret_name(name) or _PLACEHOLDER.fullmatch(match[2]):
+            return match[0]
+        return f"{match[1]}{quote}{REDACTED}{quote}"
 
     return _SECRET_ASSIGNMENT.sub(hide, _SECRET_OPTION.sub(hide, text))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import time
 import urllib.error
@@ -138,7 +139,10 @@ def open_store(tracking_uri: str = "") -> TrackingStore:
     """
     _quieten()
     uri = _resolve_uri(tracking_uri)
-    scheme = urlsplit(uri).scheme
+    try:
+        scheme = urlsplit(uri).scheme
+    except ValueError as error:  # half an IPv6 address
+        raise UsageError(f"not a tracking URI: {redact_value(uri)}: {error}", "check --tracking_uri") from error
     if scheme in ("http", "https"):
         _check_server(uri)
     elif scheme == "sqlite":
@@ -223,7 +227,7 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     except ReproError:
         raise
-    except Exception as error:  # noqa: BLE001 - MLflow raises its own, requests', SQLAlchemy's and the driver's
+    except Exception as error:
         raise _explain(error, uri) from error
 
 
@@ -234,16 +238,16 @@ def _explain(error: Exception, uri: str) -> ReproError:
     shown = redact_value(uri)
     if code == "RESOURCE_DOES_NOT_EXIST":
         return CannotJudgeError(line, f"the store is {shown}; pass --tracking_uri for another")
-    if code == "INVALID_PARAMETER_VALUE":
-        return UsageError(line, f"said by the store {shown}")
     if "MLFLOW_ALLOW_FILE_STORE" in text or "maintenance mode" in text:
         return UnreachableError(
             f"this MLflow refuses the file store {shown}",
             "set MLFLOW_ALLOW_FILE_STORE=true, or move the store to sqlite",
         )
-    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED") or any(word in text for word in ("401", "403")):
+    if code == "INVALID_PARAMETER_VALUE":
+        return UsageError(line, f"said by the store {shown}")
+    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED") or re.search(r"\b40[13]\b", text):
         return UnreachableError(f"the tracking store {shown} refuses access: {line}", "check the credentials")
-    if code == "ENDPOINT_NOT_FOUND" or "404" in text:
+    if code == "ENDPOINT_NOT_FOUND" or re.search(r"\b404\b", text):
         return UnreachableError(
             f"the tracking server {shown} does not know this request: {line}",
             f"the client is {_version_text()}; check the server's version",

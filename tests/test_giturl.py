@@ -10,7 +10,7 @@ import strategies  # noqa: F401 - its settings for hypothesis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_repro.errors import ReproError, RefusedError, UsageError
+from mlflow_repro.errors import RefusedError, ReproError, UsageError
 from mlflow_repro.giturl import (
     GitUri,
     check_commit,

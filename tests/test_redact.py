@@ -93,7 +93,7 @@ def test_credentials_inside_a_uri(text: str, clean: str):
 
 @pytest.mark.parametrize(
     "text",
-    ["https://host/r.git", "git@host:r.git", "mail me@host", "https://host/a@b", "a=b", "max_tokens=100 lr=0.1",
+    ["https://host/r.git", "git@host:r.git", "(give it with -P api_key=VALUE)", "mail me@host", "https://host/a@b", "a=b", "max_tokens=100 lr=0.1",
      "--tokenizer bert --alpha 3", "sk-learn", "x" * 64, "d1b4b10969174863a2bad1342f6746ce", "loss: 0.5\nacc: 1"],
 )  # fmt: skip
 def test_text_without_secrets_stays(text: str):

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from mlflow_repro.capture.code import probe_code
 from mlflow_repro.capture.environment import probe_environment
 from mlflow_repro.capture.launch import probe_launch
-from mlflow_repro.model import Fact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from mlflow_repro.model import Fact
 
 TAG_LIMIT = 5000  # characters; MLflow cuts at 8,000, some stores earlier
 

@@ -2,14 +2,14 @@
 
 Three modes, chosen by ``MLFLOW_REPRO_SEED``:
 
-* ``auto`` (the default): nothing is seeded that the user would notice. The states of Python's and numpy's generators are
-  taken when mlflow is imported and when a run starts. Entropy for numpy's unseeded generators comes from a recorded root
-  (`entropy`). TensorFlow and torch, when nobody has seeded them, get a random seed that is recorded.
+* ``auto`` (the default): nothing is seeded that the user would notice. The states of Python's and numpy's generators
+  are taken when mlflow is imported and when a run starts. Entropy for numpy's unseeded generators comes from a recorded
+  root (`entropy`). TensorFlow and torch, when nobody has seeded them, get a random seed that is recorded.
 * an integer: everything is seeded with it, as if the program had begun with that.
 * ``off``: seeds that the program sets are still seen, nothing else happens.
 
-A reproduction gives the recorded values to the child by a file, named in ``MLFLOW_REPRO_RESTORE``. The first process that
-imports mlflow takes it; its own children get streams that are derived, and not the same again.
+A reproduction gives the recorded values to the child by a file, named in ``MLFLOW_REPRO_RESTORE``. The first process
+that imports mlflow takes it; its own children get streams that are derived, and not the same again.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class RandomControl:
         if seed is None and isinstance(self.seed, int):
             seed = self.seed
         if seed is None:
-            # torch takes 64 bits, and below 2**32 a seed is taken for one that a person chose; TensorFlow takes an int64
+            # Both take 64 bits with a sign. A torch seed below 2**32 is taken for one that a person chose.
             seed = self.entropy.derive(framework, bits=62) | 1 << 62
         if seed_unwatched(framework, seed):
             self._log.assigned[framework] = seed

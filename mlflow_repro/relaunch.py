@@ -1,0 +1,249 @@
+"""Fetch the code of a plan, launch it as a new run, and see to it that this run is closed whatever happens."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
+
+from mlflow_repro.capture import TAG_LIMIT
+from mlflow_repro.errors import CannotJudgeError, LaunchError, ReproError, UnreachableError
+from mlflow_repro.gitrepo import check_subdirectory, checkout
+from mlflow_repro.giturl import strip_credentials
+from mlflow_repro.launch import Job, Launcher, Outcome, check_tools, read_backend_config
+from mlflow_repro.plan import fit_to_project
+from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
+from mlflow_repro.redact import redact_named, redact_value
+from mlflow_repro.seeding.control import RESTORE_VARIABLE
+from mlflow_repro.tracking import RANDOM_STATE_FILE, TrackingStore
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from mlflow_repro.model import LaunchPlan, RunRecord
+
+_SIGNAL_EXIT = 128  # a shell's exit code for "ended by signal N" is this plus N
+_KEPT_TAGS = ("mlflow.project.entryPoint", "mlflow.project.env", "mlflow.source.type", "mlflow.source.git.branch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCode:
+    """The recorded code in a place of our own, and the plan that was fitted to it."""
+
+    plan: LaunchPlan
+    work_directory: Path
+    project_directory: Path
+    parameters: Mapping[str, str]
+
+
+def prepare_code(
+    plan: LaunchPlan, work_directory: Path, *, given: Collection[str], recurse_submodules: bool
+) -> PreparedCode:
+    """Fetch the code and check, before any run is created, that it can be launched as planned.
+
+    ``given`` names the parameters that the user set. Raises the errors of `checkout`, `read_project`,
+    `fit_to_project` and `check_tools`.
+    """
+    directory = work_directory / "checkout"
+    caveats = checkout(plan.source, directory, recurse_submodules=recurse_submodules)
+    plan = replace(plan, caveats=(*plan.caveats, *caveats))
+    project_directory = check_subdirectory(directory, replace(plan.source, subdirectory=plan.working_directory))
+    project = read_project(project_directory, plan.entry_point)
+    plan = fit_to_project(plan, project, given=given)
+    is_script = bool(plan.command) or plan.entry_point not in project.entry_points
+    script = (project_directory / plan.entry_point).resolve()
+    if is_script and "-m" not in plan.command and not (script.is_file() and script.is_relative_to(directory)):
+        raise CannotJudgeError(
+            f"the script {plan.entry_point!r} is not in {redact_value(plan.source.project_uri)}"
+            f" at commit {plan.source.commit[:12]}",
+            "it was not committed when the run was made",
+        )
+    check_tools(plan.env_manager, project.environment)
+    return PreparedCode(
+        plan=plan,
+        work_directory=work_directory,
+        project_directory=project_directory,
+        parameters=resolve_path_parameters(plan, project, project_directory),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaunch:
+    """One launch of prepared code. ``timeout`` is in seconds, None for no limit."""
+
+    reference: RunRecord
+    code: PreparedCode
+    store: TrackingStore
+    launcher: Launcher
+    session: str
+    timeout: float | None = None
+    restore_rng: bool = True
+
+    def run(self) -> RunRecord:
+        """Create the reproduction's run, launch it, wait, and return its record. Whatever fails, that run is closed.
+
+        Raises LaunchError when the run failed, CannotJudgeError when it is not one that can be judged,
+        UnreachableError when the store does not answer.
+        """
+        plan = self.code.plan
+        backend_config = read_backend_config(plan.backend_config)
+        experiment_id = self.store.ensure_experiment(plan.experiment_name)
+        tags = self._tags()
+        run_id = ""
+        if plan.backend == "local":  # other backends create their run themselves
+            name = f"reproduction of {self.reference.run_name or self.reference.run_id}"
+            run_id = self.store.create_run(experiment_id, name=name, tags=tags, params=plan.parameters)
+        try:
+            entry_point = plan.entry_point
+            if plan.command:
+                entry_point = write_command_project(self.code.project_directory, plan.command)
+            job = Job(
+                directory=str(self.code.project_directory),
+                entry_point=entry_point,
+                parameters=self.code.parameters,
+                run_id=run_id,
+                experiment_id=experiment_id,
+                tracking_uri=self.store.uri,
+                backend=plan.backend,
+                backend_config=backend_config,
+                env_manager=plan.env_manager,
+                storage_directory=str(self.code.work_directory / "storage"),
+                variables=self._variables(),
+            )
+            outcome = self.launcher.run(job, timeout=self.timeout)
+        except BaseException as error:
+            self.launcher.end()
+            self._close(run_id, "KILLED", f"the reproduction was ended: {type(error).__name__}")
+            raise
+        if outcome.error:
+            self._fail(outcome)
+        if not run_id:
+            self.store.set_tags(outcome.run_id, tags)
+        return self._read_reproduction(outcome)
+
+    def _variables(self) -> dict[str, str]:
+        """The variable that names the file with the reference's random state, when there is one to put back."""
+        if not self.restore_rng or self.code.plan.backend != "local":
+            return {}
+        directory = self.code.work_directory / "random-state"
+        path = self.store.download_file(self.reference.run_id, RANDOM_STATE_FILE, directory)
+        return {RESTORE_VARIABLE: str(path)} if path else {}
+
+    def _tags(self) -> dict[str, str]:
+        """The tags that the reproduction starts with: the true source instead of a temporary path."""
+        plan, reference = self.code.plan, self.reference
+        source = replace(plan.source, uri=strip_credentials(plan.source.uri))
+        is_project = not plan.command
+        name = source.project_uri if is_project else redact_value(reference.tags.get("mlflow.source.name", ""))
+        tags = {tag: reference.tags[tag] for tag in _KEPT_TAGS if tag in reference.tags}
+        tags.update(
+            {
+                "mlflow.user": _user(),
+                "mlflow.source.name": name,
+                "mlflow.source.git.commit": source.commit,
+                "mlflow.source.git.repoURL": source.uri,
+                "repro.git.uri": source.project_uri,
+                "repro.git.commit": source.commit,
+                "repro.reference_run_id": reference.run_id,
+                "repro.session": self.session,
+            }
+        )
+        params = json.dumps({name: redact_named(name, value) for name, value in plan.parameters.items()})
+        if is_project and len(params) <= TAG_LIMIT:
+            tags["repro.launch.params"] = params
+        return tags
+
+    def _fail(self, outcome: Outcome) -> NoReturn:
+        """Close the failed run and say why it failed. Raises LaunchError."""
+        if outcome.is_timeout:
+            message = f"the relaunched run {outcome.run_id} took longer than {self.timeout:g} s and was ended"
+            self._close(outcome.run_id, "KILLED", f"timeout after {self.timeout:g} s")
+            raise LaunchError(
+                message, "allow it more: --timeout SECONDS", run_id=outcome.run_id, log_tail=outcome.log_tail
+            )
+        code = outcome.exit_code
+        if code is None:
+            how = outcome.error
+        elif code < 0 or code > _SIGNAL_EXIT:
+            how = f"it was ended by signal {-code if code < 0 else code - _SIGNAL_EXIT}"
+        else:
+            how = f"exit code {code}"
+        self._close(outcome.run_id, "FAILED", how)
+        raise LaunchError(
+            f"the relaunched run {outcome.run_id or '(none was created)'} failed: {how}",
+            _failure_hint(outcome, self.reference),
+            run_id=outcome.run_id,
+            log_tail=outcome.log_tail,
+        )
+
+    def _read_reproduction(self, outcome: Outcome) -> RunRecord:
+        """The finished reproduction. Raises LaunchError or CannotJudgeError when it is not one that can be judged."""
+        run_id = outcome.run_id
+        try:
+            reproduction = self.store.read_run_patiently(run_id)
+            index = self.reference.fact("launch.run_index").value or "0"
+            if index != "0":
+                reproduction = self._read_later_run(index)
+                run_id = reproduction.run_id
+            # MLflow makes every run whose process exits with 0 FINISHED, whatever the script said.
+            if reproduction.fact("status").value in ("FAILED", "KILLED") and self.reference.status == "FINISHED":
+                self._close(run_id, "FAILED", "the script ended its run as failed")
+                raise LaunchError(
+                    f"the relaunched run {run_id} ended itself {reproduction.fact('status').value},"
+                    " though its process exited with 0",
+                    "its last lines are above; the failed run is kept",
+                    run_id=run_id,
+                    log_tail=outcome.log_tail,
+                )
+        except UnreachableError as error:
+            raise UnreachableError(
+                f"the relaunch is done, as run {run_id}, but cannot be read: {error.message}",
+                f"compare it later: mlflow-repro reproduce --run_id {self.reference.run_id} --resume {run_id}",
+            ) from error
+        if self.reference.metrics and not reproduction.metrics:
+            raise CannotJudgeError(
+                f"the relaunched run {run_id} logged no metric, where the reference has {len(self.reference.metrics)}",
+                "the script logged into another run or store, or did nothing; --verbose shows its output",
+            )
+        return reproduction
+
+    def _read_later_run(self, index: str) -> RunRecord:
+        """The counterpart of a reference that was not the first run of its process. Raises CannotJudgeError."""
+        found = self.store.find_session_runs(self.session, index)
+        if len(found) != 1:
+            raise CannotJudgeError(
+                f"the reference was run number {int(index) + 1} of its process, and the relaunch made"
+                f" {len(found)} such runs",
+                "which of them is its counterpart cannot be told",
+            )
+        self.store.set_tags(found[0], {"repro.reference_run_id": self.reference.run_id})
+        return self.store.read_run(found[0])
+
+    def _close(self, run_id: str, status: str, reason: str) -> None:
+        """Give a run that did not end well its status and the reason. A store that is gone is not a second error."""
+        if not run_id:
+            return
+        with suppress(ReproError):
+            self.store.finish_run(run_id, status)
+            self.store.set_tags(run_id, {"repro.error": reason[:500]})
+
+
+def _failure_hint(outcome: Outcome, reference: RunRecord) -> str:
+    text = f"{outcome.log_tail}\n{outcome.error}"
+    if "active experiment ID does not match" in text:
+        return f"the script calls mlflow.set_experiment: pass --experiment_name {reference.experiment_name!r}"
+    if outcome.run_id and f"{outcome.run_id}" in outcome.log_tail and "not found" in outcome.log_tail:
+        return "the script sets a tracking URI of its own, where this run is not"
+    if "ModuleNotFoundError" in text:
+        return "the environment lacks a package: install it, or build the project's with --env-manager virtualenv"
+    return "its last lines are above; the failed run is kept"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
