@@ -1,9 +1,9 @@
 """What the plugin and the tool cost, as ratios to bare MLflow measured in the same run.
 
-Prints one line for each figure: importing mlflow, starting and ending a run (SQLite, and a tracking server on loopback),
-and reproducing a run against running it once more by ``mlflow run``. The two sides take turns, so that a machine whose
-speed drifts is unfair to neither; medians are compared. "Bare" is the same environment with this plugin's entry point
-hidden from MLflow.
+Prints one line for each figure: importing mlflow, starting and ending a run (SQLite, and a tracking server on
+loopback), and reproducing a run against running it once more by ``mlflow run``. The two sides take turns, so that a
+machine whose speed drifts is unfair to neither; medians are compared. "Bare" is the same environment with this plugin's
+entry point hidden from MLflow.
 
 Usage: python benchmarks/overhead.py [--quick]
 """
@@ -156,7 +156,7 @@ def serve(root: Path) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: urllib.request.urlopen(f"{url}/health", timeout=5).close())
+        wait_until(lambda: urllib.request.urlopen(f"{url}/health", timeout=5).close())  # noqa: S310
         yield url
     finally:
         os.killpg(server.pid, 15)

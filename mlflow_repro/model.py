@@ -50,6 +50,23 @@ def absent(name: str, reason: str) -> Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Section:
+    """One section of a run's ``repro/record.json``, and the bulk files that belong to it.
+
+    ``facts`` is plain JSON (`dict`, `list`, `str`, `int`, `float`, `bool`); a fact that could not be had is
+    ``{"absent": reason}`` (`missing`). ``files`` are bytes by their path below the artifact folder ``repro/``.
+    """
+
+    facts: Mapping[str, Any]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def missing(reason: str) -> dict[str, str]:
+    """What stands in a `Section` in place of a fact that could not be had."""
+    return {"absent": reason}
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One MLflow run as the tracking store has it. Times are milliseconds since 1970 UTC, 0 when not known."""
 

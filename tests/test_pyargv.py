@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import strategies  # noqa: F401 - its settings for hypothesis
@@ -13,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_repro.pyargv import PythonCommand, parse_python_argv
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TELL = "import json, sys; print(json.dumps([sys.orig_argv, sys.argv]))"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -195,13 +194,10 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_have_streams_of_their_own(bench, method):
-    """No two processes draw the same, and numpy's entropy in the workers comes back."""
+    """No two processes draw the same, and what they draw comes back."""
     bench.repository.commit({"train.py": WORKERS})
     run_id = bench.train("train.py", method)
     metrics = bench.get(run_id).data.metrics
     assert len(set(metrics.values())) == 4
-    assert bench.reproduce(run_id).returncode in ((0,) if method == "fork" else (0, 1))
-    again = bench.reproduction_of(run_id).data.metrics
-    for name in ("numpy0", "numpy1", *(("python0", "python1") if method == "fork" else ())):
-        assert again[name] == metrics[name]
-    assert sys.executable
+    answer = bench.reproduce(run_id)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlflow_repro.model import REDACTED
 from mlflow_repro.redact import is_secret_name, redact_argv, redact_named, redact_text, redact_value
 
-SECRET = "hunter2hunter2"  # known by its name only
+CANARY = "hunter2hunter2"  # known by its name only
 
 # Made up, of the published shape; split so that no scanner of this repository takes them for real.
 TOKENS = {
@@ -55,7 +55,7 @@ def test_token_is_known_by_its_shape(token: str):
 )  # fmt: skip
 def test_name_that_announces_a_secret(name: str):
     assert is_secret_name(name)
-    assert redact_named(name, SECRET) == REDACTED
+    assert redact_named(name, CANARY) == REDACTED
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_empty_value_of_a_secret_stays_empty():
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
-        (f"https://user:{SECRET}@host/r.git", f"https://{REDACTED}@host/r.git"),
-        (f"https://{SECRET}@host/r.git", f"https://{REDACTED}@host/r.git"),
-        (f"https://user:p@{SECRET}@host/r.git", f"https://{REDACTED}@host/r.git"),
-        (f"postgresql+psycopg2://u:{SECRET}@db:5432/x", f"postgresql+psycopg2://{REDACTED}@db:5432/x"),
-        (f"https://host/r?private_token={SECRET}&a=1", f"https://host/r?private_token={REDACTED}&a=1"),
-        (f"https://b.blob/x?se=1&sig={SECRET}", f"https://b.blob/x?se=1&sig={REDACTED}"),
-        (f"fatal: unable to access 'https://u:{SECRET}@h/r/'", f"fatal: unable to access 'https://{REDACTED}@h/r/'"),
+        (f"https://user:{CANARY}@host/r.git", f"https://{REDACTED}@host/r.git"),
+        (f"https://{CANARY}@host/r.git", f"https://{REDACTED}@host/r.git"),
+        (f"https://user:p@{CANARY}@host/r.git", f"https://{REDACTED}@host/r.git"),
+        (f"postgresql+psycopg2://u:{CANARY}@db:5432/x", f"postgresql+psycopg2://{REDACTED}@db:5432/x"),
+        (f"https://host/r?private_token={CANARY}&a=1", f"https://host/r?private_token={REDACTED}&a=1"),
+        (f"https://b.blob/x?se=1&sig={CANARY}", f"https://b.blob/x?se=1&sig={REDACTED}"),
+        (f"fatal: unable to access 'https://u:{CANARY}@h/r/'", f"fatal: unable to access 'https://{REDACTED}@h/r/'"),
     ],
 )  # fmt: skip
 def test_credentials_inside_a_uri(text: str, clean: str):
@@ -93,7 +93,8 @@ def test_credentials_inside_a_uri(text: str, clean: str):
 
 @pytest.mark.parametrize(
     "text",
-    ["https://host/r.git", "git@host:r.git", "(give it with -P api_key=VALUE)", "mail me@host", "https://host/a@b", "a=b", "max_tokens=100 lr=0.1",
+    ["https://host/r.git", "git@host:r.git", "(give it with -P api_key=VALUE)", "mail me@host", "https://host/a@b",
+     "a=b", "max_tokens=100 lr=0.1",
      "--tokenizer bert --alpha 3", "sk-learn", "x" * 64, "d1b4b10969174863a2bad1342f6746ce", "loss: 0.5\nacc: 1"],
 )  # fmt: skip
 def test_text_without_secrets_stays(text: str):
@@ -103,15 +104,15 @@ def test_text_without_secrets_stays(text: str):
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
-        (f"python t.py --api-key {SECRET} --alpha 3", f"python t.py --api-key {REDACTED} --alpha 3"),
-        (f"python t.py --api_key={SECRET}", f"python t.py --api_key={REDACTED}"),
-        (f"python t.py --password '{SECRET} more'", f"python t.py --password '{REDACTED}'"),
-        (f'export HF_TOKEN="{SECRET}"', f'export HF_TOKEN="{REDACTED}"'),
-        (f"password={SECRET} user=me", f"password={REDACTED} user=me"),
-        (f"curl -H 'Authorization: Bearer {SECRET}more'", f"curl -H 'Authorization: {REDACTED}'"),
-        (f'{{"password": "{SECRET}", "a": 1}}', f'{{"password": "{REDACTED}", "a": 1}}'),
-        (f'{{"password": "x\\"{SECRET}"}}', f'{{"password": "{REDACTED}"}}'),
-        (f"token: {SECRET}", f"token: {REDACTED}"),
+        (f"python t.py --api-key {CANARY} --alpha 3", f"python t.py --api-key {REDACTED} --alpha 3"),
+        (f"python t.py --api_key={CANARY}", f"python t.py --api_key={REDACTED}"),
+        (f"python t.py --password '{CANARY} more'", f"python t.py --password '{REDACTED}'"),
+        (f'export HF_TOKEN="{CANARY}"', f'export HF_TOKEN="{REDACTED}"'),
+        (f"password={CANARY} user=me", f"password={REDACTED} user=me"),
+        (f"curl -H 'Authorization: Bearer {CANARY}more'", f"curl -H 'Authorization: {REDACTED}'"),
+        (f'{{"password": "{CANARY}", "a": 1}}', f'{{"password": "{REDACTED}", "a": 1}}'),
+        (f'{{"password": "x\\"{CANARY}"}}', f'{{"password": "{REDACTED}"}}'),
+        (f"token: {CANARY}", f"token: {REDACTED}"),
     ],
 )
 def test_secrets_in_a_line_of_a_log(text: str, clean: str):
@@ -122,13 +123,13 @@ def test_secrets_in_a_line_of_a_log(text: str, clean: str):
 @pytest.mark.parametrize(
     ("argv", "clean"),
     [
-        (["--api-key", SECRET, "--alpha", "3"], ["--api-key", REDACTED, "--alpha", "3"]),
-        ([f"--api-key={SECRET}"], [f"--api-key={REDACTED}"]),
-        (["--password", f"-{SECRET}"], ["--password", REDACTED]),
+        (["--api-key", CANARY, "--alpha", "3"], ["--api-key", REDACTED, "--alpha", "3"]),
+        ([f"--api-key={CANARY}"], [f"--api-key={REDACTED}"]),
+        (["--password", f"-{CANARY}"], ["--password", REDACTED]),
         (["--token", "--alpha", "3"], ["--token", "--alpha", "3"]),
-        ([f"password={SECRET}"], [f"password={REDACTED}"]),
-        (["-P", f"password={SECRET}"], ["-P", f"password={REDACTED}"]),
-        (["--url", f"https://u:{SECRET}@h"], ["--url", f"https://{REDACTED}@h"]),
+        ([f"password={CANARY}"], [f"password={REDACTED}"]),
+        (["-P", f"password={CANARY}"], ["-P", f"password={REDACTED}"]),
+        (["--url", f"https://u:{CANARY}@h"], ["--url", f"https://{REDACTED}@h"]),
         (["--max-tokens", "100"], ["--max-tokens", "100"]),
         (["--token"], ["--token"]),
     ],

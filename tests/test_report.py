@@ -20,7 +20,7 @@ from mlflow_repro.report.text import render_comparison, render_plan, render_text
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SECRET = "hunter2hunter2"
+CANARY = "hunter2hunter2"
 HOSTILE = {
     "ansi": "\x1b[31mred\x1b[0m",
     "newline": "a\nb",
@@ -85,9 +85,9 @@ def full_run(**changes: object) -> RunRecord:
         "status": "FINISHED",
         "start_time": 1_700_000_000_000,
         "end_time": 1_700_000_005_000,
-        "artifact_uri": f"s3://key:{SECRET}@bucket/x",
-        "params": {"alpha": "0.5", "api_key": SECRET},
-        "tags": {"mlflow.user": "me", "mlflow.source.name": f"https://u:{SECRET}@host/r.git#x"},
+        "artifact_uri": f"s3://key:{CANARY}@bucket/x",
+        "params": {"alpha": "0.5", "api_key": CANARY},
+        "tags": {"mlflow.user": "me", "mlflow.source.name": f"https://u:{CANARY}@host/r.git#x"},
     }
     return record(**{"metrics": {"mae": 0.5}, **fields, **changes})
 
@@ -111,7 +111,7 @@ GOLDENS = {
     "nothing": lambda: render_text(report(record({}), record({}))),
     "params": lambda: render_text(
         report(
-            record({"acc": 1.0}, params={"same": "1", "lr": "1e-3", "old": "x", "api_key": SECRET}),
+            record({"acc": 1.0}, params={"same": "1", "lr": "1e-3", "old": "x", "api_key": CANARY}),
             record({"acc": 1.0}, params={"same": "1", "lr": "0.001", "new": "a b", "api_key": "other"}),
             caveats=("the reference was made from a working tree with uncommitted changes, which are not put back",),
         )
@@ -120,7 +120,7 @@ GOLDENS = {
     "plan": lambda: render_text(
         Report(
             plan=plan(
-                parameters={"alpha": "0.5", "text": "it's a b", "api_key": SECRET},
+                parameters={"alpha": "0.5", "text": "it's a b", "api_key": CANARY},
                 tracking_uri="sqlite:////data/mlflow.db",
                 experiment_name="my experiment",
                 env_manager="virtualenv",
@@ -134,7 +134,7 @@ GOLDENS = {
             entry_point="train.py",
             command=("python", "-u", "train.py", "3", "a b"),
             working_directory="ml",
-            tracking_uri=f"https://user:{SECRET}@mlflow.host",
+            tracking_uri=f"https://user:{CANARY}@mlflow.host",
         )
     ),
 }  # fmt: skip
@@ -147,7 +147,7 @@ def test_text_is_as_reviewed(name: str):
     path = GOLDEN / f"{name}.txt"
     assert path.is_file(), f"{path} is missing; it should hold:\n{text}"
     assert text == path.read_text(encoding="utf-8")
-    assert SECRET not in text
+    assert CANARY not in text
 
 
 def test_each_golden_has_its_test():
@@ -219,13 +219,13 @@ class TestPlanCommands:
         made = plan(
             parameters={"alpha": "0.5"}, tracking_uri="http://h:5000", backend="kubernetes", backend_config="k.json"
         )
+        run = "mlflow run . -e main --env-manager local --experiment-name Default --backend kubernetes"
         assert shell_commands(made) == [
             "git clone https://host/repo.git reproduction",
             f"git -C reproduction checkout --detach {COMMIT}",
             "cd reproduction/python/sklearn",
             "export MLFLOW_TRACKING_URI=http://h:5000",
-            "mlflow run . -e main --env-manager local --experiment-name Default --backend kubernetes"
-            " --backend-config k.json -P alpha=0.5",
+            f"{run} --backend-config k.json -P alpha=0.5",
         ]
 
     @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ class TestPlanCommands:
 
     def test_hold_no_secret(self):
         made = plan(
-            source=Source(uri=f"https://u:{SECRET}@host/r", commit=COMMIT),
-            tracking_uri=f"https://u:{SECRET}@mlflow",
-            parameters={"password": SECRET},
+            source=Source(uri=f"https://u:{CANARY}@host/r", commit=COMMIT),
+            tracking_uri=f"https://u:{CANARY}@mlflow",
+            parameters={"password": CANARY},
         )
-        assert SECRET not in render_plan(made)
+        assert CANARY not in render_plan(made)
 
 
 class TestJson:
@@ -279,19 +279,19 @@ class TestJson:
         assert plain["exit_code"] == int(error.exit_code)
         assert plain["error"] == {"message": "what", "hint": "hint", "run_id": getattr(error, "run_id", "")}
 
-    @pytest.mark.parametrize("text", [f'password="{SECRET}"', f"--token '{SECRET}'", f'https://u:{SECRET}@h/"'])
+    @pytest.mark.parametrize("text", [f'password="{CANARY}"', f"--token '{CANARY}'", f'https://u:{CANARY}@h/"'])
     def test_obstacle_holds_no_secret_and_stays_json(self, text: str):
         """The secret goes before the quotes are escaped, so that the escapes stay whole."""
         text = render_json_error(CannotJudgeError(f"not a run id: {text}", text))
-        assert SECRET not in text
+        assert CANARY not in text
         assert json.loads(text)["error"]["message"].startswith("not a run id: ")
 
     def test_secrets_are_redacted_as_in_the_text(self):
         """REP-14: neither the parameters nor the tags nor the findings show what the table hides."""
         one = full_run()
-        other = full_run(params={"alpha": "0.5", "api_key": SECRET + "2"})
-        made = report(one, other, parameters={"api_key": SECRET}, tracking_uri=f"https://u:{SECRET}@mlflow")
-        assert SECRET not in render_json(made)
+        other = full_run(params={"alpha": "0.5", "api_key": CANARY + "2"})
+        made = report(one, other, parameters={"api_key": CANARY}, tracking_uri=f"https://u:{CANARY}@mlflow")
+        assert CANARY not in render_json(made)
         assert json.loads(render_json(made))["reference"]["params"] == {"alpha": "0.5", "api_key": "[redacted]"}
 
     def test_each_format_is_a_renderer(self):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ RESTORE_VARIABLE = "MLFLOW_REPRO_RESTORE"
 ROOT_VARIABLE = "MLFLOW_REPRO_ROOT"
 SCHEMA = 1
 _FRAMEWORKS = ("tensorflow", "torch")
+# As multiprocessing and joblib name the n-th child of a process; a child's child has two numbers.
+_WORKER_NAME = re.compile(r"(?:Spawn|ForkServer|Loky)(?:Process|PoolWorker)-(\d+(?::\d+)*)")
 _NUMPY_SEEDS = 1 << 32
 
 
@@ -56,8 +59,8 @@ class RandomControl:
         """Called once, when mlflow is being imported."""
         if self.is_off:
             return
-        if isinstance(self.seed, int):
-            self._seed_everything(self.seed)
+        self._seed_start("python")
+        self._seed_start("numpy")
         self._put_back("import", ("python", "numpy"))
         self._at_import = states.take_states()
         feed_numpy(self.entropy)
@@ -96,15 +99,25 @@ class RandomControl:
         }
 
     def _choose_root(self) -> bytes:
+        inherited = _inherited_root()
+        self._is_worker = inherited is not None
         if "root" in self._restore:
             return bytes.fromhex(self._restore["root"])
-        if isinstance(self.seed, int):
-            return root_from_seed(self.seed)
-        return _inherited_root() or new_root()
+        if inherited is not None:
+            return inherited
+        return root_from_seed(self.seed) if isinstance(self.seed, int) else new_root()
 
-    def _seed_everything(self, seed: int) -> None:
-        seed_unwatched("python", seed)
-        seed_unwatched("numpy", seed % _NUMPY_SEEDS)
+    def _seed_start(self, generator: str) -> None:
+        """Where it is wanted, seed one of Python's and numpy's generators: by the user's integer, or in a worker."""
+        if self._is_worker:
+            # Python and numpy took the operating system's entropy; the same from our root can be given again.
+            if not self._is_seeded(generator):
+                words = [self.entropy.derive("start", generator, str(number), bits=32) for number in range(16)]
+                seed_unwatched(
+                    generator, words if generator == "numpy" else sum(w << 32 * n for n, w in enumerate(words))
+                )
+        elif isinstance(self.seed, int):
+            seed_unwatched(generator, self.seed % _NUMPY_SEEDS if generator == "numpy" else self.seed)
 
     def _put_back(self, moment: str, generators: tuple[str, ...]) -> None:
         recorded = self._restore.get("states", {}).get(moment, {})
@@ -115,8 +128,7 @@ class RandomControl:
     def _library_loaded(self, module: str) -> None:
         """Called after ``numpy.random``, ``tensorflow`` or ``torch`` was imported."""
         if module == "numpy.random":
-            if isinstance(self.seed, int):
-                seed_unwatched("numpy", self.seed % _NUMPY_SEEDS)
+            self._seed_start("numpy")
             self._put_back("import", ("numpy",))
             feed_numpy(self.entropy)
             self._at_import.setdefault("numpy", states.take_states().get("numpy"))
@@ -189,19 +201,21 @@ def _take_restore_file() -> dict[str, Any]:
 
 
 def _inherited_root() -> bytes | None:
-    """For a worker of `multiprocessing`: a root derived from its parent's and its own place in the pool.
+    """For a worker of `multiprocessing`: a root derived from its parent's and its own number there.
 
-    Only such a worker has a place that no other process has. Any other child process gets a root of its own.
+    Only a process that was named by `multiprocessing` itself is known to have a number that no other has. Any other
+    child process gets a root of its own.
     """
     process = sys.modules.get("multiprocessing.process")
-    identity = getattr(process.current_process(), "_identity", ()) if process is not None else ()
+    name = process.current_process().name if process is not None else ""
+    number = _WORKER_NAME.fullmatch(name)
     inherited = os.environ.get(ROOT_VARIABLE, "")
-    if not (identity and inherited):
+    if not (number and inherited):
         return None
     with contextlib.suppress(ValueError):
         parent = Entropy(bytes.fromhex(inherited))
         size = len(parent.root)
-        return parent.derive("worker", *map(str, identity), bits=8 * size).to_bytes(size, "big")
+        return parent.derive("worker", number[1], bits=8 * size).to_bytes(size, "big")
     return None
 
 

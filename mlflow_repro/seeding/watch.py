@@ -115,7 +115,7 @@ def on_unseeding(callback: Callable[[], None] | None) -> None:
     _Watch.python_unseeded = callback
 
 
-def seed_unwatched(generator: str, seed: int) -> bool:
+def seed_unwatched(generator: str, seed: int | list[int]) -> bool:
     """Seed a generator without recording it as a call of the program's; False when it is not loaded.
 
     Raises what the library raises.
