@@ -17,10 +17,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.background import Background
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_JOIN_SECONDS = 2.0  # the most that all waiting for us may add to a run
+    from mlflow_repro.model import Fact, Section
+
+_EXIT_SECONDS = 2.0  # the most that waiting for us may delay the end of the program
 _FRESH_SECONDS = 2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
 
 _MARK = "_mlflow_repro_hook"
@@ -36,12 +40,16 @@ class Recorder:
         from mlflow_repro.seeding import RandomControl, SeedLog, watch_generators, watch_imports
 
         self._lock = threading.Lock()
-        self._facts: dict[str, str] = {}
-        self._facts_time = 0.0
-        self._runs: dict[str, _StartedRun] = {}
+        self._facts: list[Fact] = []
+        self._tags: dict[str, str] = {}
+        self._tags_time = 0.0
+        self._sections: dict[str, Section] = {}
+        self._written: dict[str, dict[str, str]] = {}
         self._run_count = 0
-        self._pid = os.getpid()
         self._has_warned = False
+        self._background = Background(on_error=self.warn, exit_seconds=_EXIT_SECONDS)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._enter_child)
         self._seeds = SeedLog()
         self._watch: Callable[[SeedLog], None] = watch_generators
         watch_imports(self._seeds)
@@ -56,10 +64,11 @@ class Recorder:
         """The facts of this process; collected at the first call, then the same dictionary's copy. Never raises."""
         try:
             with self._lock:
-                if not self._facts or (_is_interactive() and time.monotonic() - self._facts_time > _FRESH_SECONDS):
-                    self._facts = self._collect()
-                    self._facts_time = time.monotonic()
-                return dict(self._facts)
+                if not self._tags or (_is_interactive() and time.monotonic() - self._tags_time > _FRESH_SECONDS):
+                    self._tags = self._collect()
+                    self._tags_time = time.monotonic()
+                    self._sections = {}
+                return dict(self._tags)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001
@@ -68,31 +77,29 @@ class Recorder:
 
     def run_started(self, run: Any) -> None:
         """A run is now active in this process, new or resumed. ``run`` is MLflow's ActiveRun."""
-        self._forget_runs_of_parent_process()
         run_id = run.info.run_id
-        if run_id in self._runs:
+        if run_id in self._written:
             return
         self._watch(self._seeds)
         present = run.data.tags
         index = self._run_count
         self._run_count += 1
         tags = {name: value for name, value in self._tags_at_start(run, index).items() if name not in present}
-        started = _StartedRun(run_id, _tracking_uri(), tags)
-        self._runs[run_id] = started
+        self._written[run_id] = tags
         # The last thing before the user's code goes on: it puts back the random state of this moment.
         random_state = self._random.run_started(index) if tags else {}
-        started.write(tags, self.warn, random_state)
+        self._background.submit(functools.partial(_write, _tracking_uri(), run_id, tags, random_state))
 
     def run_ending(self, run_id: str, status: str) -> None:
         """``run_id`` is about to be given its final ``status``."""
-        started = self._runs.pop(run_id, None) if self._pid == os.getpid() else None
-        if started is None:
+        written = self._written.pop(run_id, None)
+        if written is None:
             return
         tags = {"repro.status": status or "FINISHED", **self._seed_tags()}
-        if not self._facts.get("repro.capture", "").startswith("partial"):
+        if not self._tags.get("repro.capture", "").startswith("partial"):
             tags["repro.capture"] = "complete"
-        started.write({name: value for name, value in tags.items() if started.tags.get(name) != value}, self.warn)
-        started.join(_JOIN_SECONDS)
+        changed = {name: value for name, value in tags.items() if written.get(name) != value}
+        self._background.submit(functools.partial(_write, _tracking_uri(), run_id, changed))
 
     def warn(self, error: BaseException | str) -> None:
         """Say once in a process that something was not recorded."""
@@ -103,9 +110,10 @@ class Recorder:
         _logger.warning("mlflow-repro could not record everything; the run is not affected: %s", text)
 
     def _collect(self) -> dict[str, str]:
-        from mlflow_repro.capture import collect_facts
+        from mlflow_repro.capture import collect_facts, facts_to_tags
 
-        tags, failures = collect_facts()
+        self._facts, failures = collect_facts()
+        tags = facts_to_tags(self._facts, failures)
         if failures:
             self.warn("; ".join(failures))
         session = os.environ.get("MLFLOW_REPRO_SESSION")
@@ -120,7 +128,6 @@ class Recorder:
         if "mlflow.project.entryPoint" in present:
             tags["repro.launch.params"] = _launch_params(run.data.params)
         uri = facts.get("repro.git.uri", "").partition("#")[0]
-        # Standard tags that MLflow left empty; a path is no repository URL that the MLflow UI could link to.
         standard = {
             "mlflow.source.git.commit": facts.get("repro.git.commit", ""),
             "mlflow.source.git.branch": facts.get("repro.git.branch", ""),
@@ -134,59 +141,21 @@ class Recorder:
 
         return {f"repro.seed.{generator}": seed for generator, seed in current_seeds(self._seeds).items()}
 
-    def _forget_runs_of_parent_process(self) -> None:
-        """After a fork, the runs in our table are the parent's to end."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._runs = {}
+    def _enter_child(self) -> None:
+        """After a fork: the runs in our table are the parent's to end, and its lock may be held by nobody."""
+        self._written = {}
+        self._run_count = 0
+        self._lock = threading.Lock()
 
 
-class _StartedRun:
-    """A run of this process: what was written to it, and the thread that is writing."""
+def _write(tracking_uri: str, run_id: str, tags: dict[str, str], random_state: dict[str, Any] | None = None) -> None:
+    from mlflow_repro.seeding import encode_random_state
+    from mlflow_repro.tracking import RANDOM_STATE_FILE, write_json, write_tags
 
-    def __init__(self, run_id: str, tracking_uri: str, tags: dict[str, str]) -> None:
-        self.run_id = run_id
-        self.tags = tags
-        self._tracking_uri = tracking_uri
-        self._thread: threading.Thread | None = None
-
-    def write(
-        self,
-        tags: dict[str, str],
-        warn: Callable[[BaseException | str], None],
-        random_state: dict[str, Any] | None = None,
-    ) -> None:
-        """Write ``tags`` and the random state off the caller's thread, after what is being written already."""
-        if not (tags or random_state):
-            return
-        before = self._thread
-
-        def work() -> None:
-            if before is not None:
-                before.join()
-            try:
-                from mlflow_repro.seeding import encode_random_state
-                from mlflow_repro.tracking import RANDOM_STATE_FILE, write_json, write_tags
-
-                if tags:
-                    write_tags(self._tracking_uri, self.run_id, tags)
-                if random_state:
-                    plain = encode_random_state(random_state)
-                    write_json(self._tracking_uri, self.run_id, plain, RANDOM_STATE_FILE)
-            except BaseException as error:  # noqa: BLE001 - the thread's only witness is the warning
-                warn(error)
-
-        thread = threading.Thread(target=work, name="mlflow-repro", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is shutting down and starts no more threads
-            work()
-        else:
-            self._thread = thread
-
-    def join(self, seconds: float) -> None:
-        if self._thread is not None:
-            self._thread.join(seconds)
+    if tags:
+        write_tags(tracking_uri, run_id, tags)
+    if random_state:
+        write_json(tracking_uri, run_id, encode_random_state(random_state), RANDOM_STATE_FILE)
 
 
 def install_recorder() -> Recorder:

@@ -29,20 +29,26 @@ PROBES: tuple[tuple[str, Callable[[], Iterable[Fact]]], ...] = (
 )
 
 
-def collect_facts() -> tuple[dict[str, str], list[str]]:
-    """The facts of this process as tags, and a line for each probe that failed. Never raises an Exception."""
-    tags: dict[str, str] = {}
+def collect_facts() -> tuple[list[Fact], list[str]]:
+    """The facts of this process, and a line for each probe that failed. Never raises an Exception."""
+    facts: list[Fact] = []
     failures: list[str] = []
     for name, probe in PROBES:
         try:
-            tags.update({fact.tag: to_tag_value(fact.value) for fact in probe() if fact.value is not None})
+            facts.extend(probe())
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a guest: not even SystemExit may reach the training
             failures.append(f"{name}: {type(error).__name__}: {error}")
+    return facts, failures
+
+
+def facts_to_tags(facts: Iterable[Fact], failures: Iterable[str] = ()) -> dict[str, str]:
+    """The facts that have a value as tags, and ``repro.capture``, which names the probes that failed."""
+    tags = {fact.tag: to_tag_value(fact.value) for fact in facts if fact.value is not None}
     partial = ",".join(failure.partition(":")[0] for failure in failures)
     tags["repro.capture"] = f"partial:{partial}" if partial else "started"
-    return tags, failures
+    return tags
 
 
 def to_tag_value(value: str) -> str:

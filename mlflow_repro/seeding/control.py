@@ -159,6 +159,7 @@ class RandomControl:
 
     def _enter_child(self) -> None:
         """In a forked child Python has just seeded its generator from the operating system: derive that, too."""
+        self._restore = {}  # it was this process's parent's
         with contextlib.suppress(Exception):
             self.entropy.enter_child()
             seed_unwatched("python", self.entropy.derive("fork", bits=512))

@@ -1,0 +1,69 @@
+"""Do work off the caller's thread, in order, and wait for it a bounded time when the program ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Background:
+    """Runs one piece of work after another, each on a short-lived thread.
+
+    There is no thread while there is no work: a program that forks is warned about every thread that is alive, and a
+    child has none of its parent's. The threads are daemons, so work that hangs (a tracking server that is gone) does
+    not keep the program from ending; ``exit_seconds`` is the most that its end is delayed.
+    """
+
+    def __init__(self, *, on_error: Callable[[BaseException], None], exit_seconds: float) -> None:
+        self._on_error = on_error
+        self._exit_seconds = exit_seconds
+        self._last: threading.Thread | None = None
+        self._lock = threading.Lock()
+        atexit.register(self._join_at_exit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Do ``work`` after everything that was submitted before. Its errors go to ``on_error``."""
+        with self._lock:
+            before = self._last
+            thread = threading.Thread(target=self._run, args=(before, work), name="mlflow-repro", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is shutting down and starts no more threads
+                is_started = False
+            else:
+                is_started, self._last = True, thread
+        if not is_started:
+            self._run(before, work)
+
+    def join(self, seconds: float) -> bool:
+        """Wait until everything is done, for ``seconds`` at the most; True when it is."""
+        last = self._last
+        if last is not None:
+            last.join(seconds)
+        return last is None or not last.is_alive()
+
+    def _run(self, before: threading.Thread | None, work: Callable[[], None]) -> None:
+        if before is not None:
+            before.join()
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - the thread's only witness is this call
+            self._on_error(error)
+
+    def _join_at_exit(self) -> None:
+        # Another exit handler, MLflow's that ends an open run, may have submitted work while this one was running.
+        deadline = time.monotonic() + self._exit_seconds
+        while not self.join(max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
+            pass
+
+    def _forget(self) -> None:
+        self._last = None
+        self._lock = threading.Lock()
