@@ -74,17 +74,17 @@ def test(session: nox.Session) -> None:
 @nox.parametrize(
     ("python", "mlflow"),
     [
-        ("3.10", "newest"),
-        ("3.11", "newest"),
-        ("3.12", "newest"),
-        ("3.13", "newest"),
-        # MLflow 2.9.2 has no command line on 3.12 (`EntryPoints` lost `get`) and its numpy no wheel for 3.13.
-        ("3.10", "oldest"),
-        ("3.11", "oldest"),
+        nox.param("3.10", "newest", id="3.10-newest"),
+        nox.param("3.11", "newest", id="3.11-newest"),
+        nox.param("3.12", "newest", id="3.12-newest"),
+        nox.param("3.13", "newest", id="3.13-newest"),
+        # MLflow 2.9.2 has no command line on 3.12 (`EntryPoints` lost `get`), and its numpy no wheel for 3.13.
+        nox.param("3.10", "oldest", id="3.10-oldest"),
+        nox.param("3.11", "oldest", id="3.11-oldest"),
     ],
 )
 def matrix(session: nox.Session, mlflow: str) -> None:
-    """Test on every supported Python, with the newest MLflow and the oldest."""
+    """Test on every supported Python, with the newest MLflow and the oldest; one: -s "matrix(3.10-oldest)"."""
     if mlflow == "oldest":
         install(session, "--group", "test", "--group", "oldest", constraints=OLDEST)
     else:

@@ -182,6 +182,29 @@ def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> i
     return int(report.exit_code)
 
 
+@cli.command(name="show", short_help="Print what a run recorded.")
+@click.argument("run_id", metavar="RUN_ID")
+@option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="json: the record as it is stored.",
+)
+@click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
+def show_record(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) -> int:  # noqa: ARG001 - main reads it
+    """Print what RUN_ID recorded about itself: code, launch, seeds, environment, machine, data."""
+    from mlflow_repro.report.json_format import render_plain
+    from mlflow_repro.report.record_text import render_record
+    from mlflow_repro.reproduce import read_record
+
+    record = read_record(run_id, tracking_uri=tracking_uri)
+    _print(render_plain(record) if format_ == "json" else render_record(record))
+    return 0
+
+
 @cli.command(short_help="Print the line that turns on shell completion.")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> int:

@@ -149,13 +149,14 @@ class Recorder:
 
 
 def _write(tracking_uri: str, run_id: str, tags: dict[str, str], random_state: dict[str, Any] | None = None) -> None:
+    from mlflow_repro.capture.record import dump_record
     from mlflow_repro.seeding import encode_random_state
-    from mlflow_repro.tracking import RANDOM_STATE_FILE, write_json, write_tags
+    from mlflow_repro.tracking import RANDOM_STATE_FILE, write_files, write_tags
 
     if tags:
         write_tags(tracking_uri, run_id, tags)
     if random_state:
-        write_json(tracking_uri, run_id, encode_random_state(random_state), RANDOM_STATE_FILE)
+        write_files(tracking_uri, run_id, {RANDOM_STATE_FILE: dump_record(encode_random_state(random_state))})
 
 
 def install_recorder() -> Recorder:

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before anything else is imported
 
     leave_working_directory_out()
 
+import json
 import shutil
 import tempfile
 import uuid
@@ -111,6 +112,27 @@ def compare_runs(
         reference = store.read_run(check_run_id(reference_id))
         reproduction = store.read_run(check_run_id(reproduction_id))
     return compare_records(reference, reproduction, tolerances)
+
+
+def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
+    """The record that a run made of itself (`docs/record.md`), as plain JSON.
+
+    Raises CannotJudgeError when the run has none, UnreachableError when the store does not answer.
+    """
+    from mlflow_repro.tracking import RECORD_FILE, open_store, short_retries
+
+    check_run_id(run_id)
+    with short_retries(), tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
+        store = open_store(tracking_uri)
+        store.read_run(run_id)
+        path = store.download_file(run_id, RECORD_FILE, Path(folder))
+        if path is None:
+            raise CannotJudgeError(
+                f"run {run_id} has no record of itself",
+                "it was made without mlflow-repro, or ended before it was written",
+            )
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return record
 
 
 def reproduce_with(options: ReproduceOptions) -> Report:

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sqlite3
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +33,8 @@ _PREFLIGHT_SECONDS = 10
 _RETRY_SECONDS = 30.0
 _PARAM_LIMIT = 6000  # characters that MLflow keeps of a parameter
 _BATCH = 100  # params that one request may hold
+RECORD_FILE = "repro/record.json"
+"""The artifact that holds a run's record of itself."""
 RANDOM_STATE_FILE = "repro/random_state.json"
 """The artifact that holds a run's random state."""
 _NOISY_LOGGERS = ("mlflow", "alembic")
@@ -124,11 +127,16 @@ def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     MlflowClient(tracking_uri=uri).log_batch(run_id, tags=rows, synchronous=True)
 
 
-def write_json(uri: str, run_id: str, plain: dict[str, Any], path: str) -> None:
-    """Write a JSON artifact of a run from inside the training process; MLflow's own errors pass through."""
+def write_files(uri: str, run_id: str, files: Mapping[str, bytes]) -> None:
+    """Write artifacts of a run, by their path, from inside the training process; MLflow's own errors pass through."""
     from mlflow import MlflowClient
 
-    MlflowClient(tracking_uri=uri).log_dict(run_id, plain, path)
+    with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
+        for path, content in files.items():
+            target = Path(folder, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        MlflowClient(tracking_uri=uri).log_artifacts(run_id, folder)
 
 
 def open_store(tracking_uri: str = "") -> TrackingStore:

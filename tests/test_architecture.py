@@ -20,7 +20,7 @@ PACKAGE = ROOT.name
 FLOORS = {
     0: {"errors", "giturl", "model", "pyargv", "quoting", "redact", "searchpath"},
     1: {"compare", "plan", "report"},
-    2: {"capture", "gitrepo", "launch", "launch_worker", "project", "seeding", "tracking"},
+    2: {"background", "capture", "gitrepo", "launch", "launch_worker", "project", "seeding", "tracking"},
     3: {"", "cli", "plugin", "recorder", "relaunch", "reproduce"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}

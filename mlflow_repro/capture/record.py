@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from mlflow_repro.model import Fact
 
-RECORD_FILE = "repro/record.json"
 SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
 _SECTION_OF_FACT = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
 

@@ -18,6 +18,11 @@ def render_json(report: Report, verbose: bool = False) -> str:  # noqa: ARG001, 
     return _dump({**report.to_dict(), "exit_code": int(report.exit_code), "error": None})
 
 
+def render_plain(plain: dict[str, Any]) -> str:
+    """Any plain value as strict JSON, with secrets taken out."""
+    return _dump(plain)
+
+
 def render_json_error(error: ReproError) -> str:
     """An obstacle in the same form: everything null but the schema, the exit code and the error."""
     parts = {"plan": None, "reference": None, "reproduction": None, "comparison": None}

@@ -1,0 +1,55 @@
+"""A run's record as text for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.redact import redact_text
+from mlflow_repro.report.text import show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_LIST_LIMIT = 12  # rows of a list that are printed; the JSON form has all
+_HEAD = ("schema", "run_id", "complete")
+
+
+def render_record(record: Mapping[str, Any]) -> str:
+    """Each section with its facts, one on a line; an absent fact shows its reason."""
+    lines = [f"Record of run {show(str(record.get('run_id', '')))}"]
+    if not record.get("complete"):
+        lines.append("(incomplete: the run has not ended, or ended before its last facts were written)")
+    for section, facts in record.items():
+        if section in _HEAD:
+            continue
+        lines += ["", section]
+        lines += list(_render(facts, "  ")) or ["  nothing recorded"]
+    return "\n".join(lines)
+
+
+def _render(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, value in facts.items():
+        if isinstance(value, dict) and set(value) == {"absent"}:
+            yield f"{indent}{show(name)}: - ({_text(value['absent'])})"
+        elif isinstance(value, dict) and value:
+            yield f"{indent}{show(name)}:"
+            yield from _render(value, indent + "  ")
+        elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+            yield f"{indent}{show(name)}: {len(value)}"
+            for item in value[:_LIST_LIMIT]:
+                yield f"{indent}  - {_text(item)}"
+            if len(value) > _LIST_LIMIT:
+                yield f"{indent}  ... {len(value) - _LIST_LIMIT} more"
+        else:
+            yield f"{indent}{show(name)}: {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        shown = " ".join(_text(item) for item in value[:_LIST_LIMIT])
+        return f"{shown} ... {len(value) - _LIST_LIMIT} more" if len(value) > _LIST_LIMIT else shown or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{show(str(name))} {_text(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return show(redact_text(str(value)))
