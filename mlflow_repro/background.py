@@ -17,12 +17,12 @@ class Background:
 
     There is no thread while there is no work: a program that forks is warned about every thread that is alive, and a
     child has none of its parent's. The threads are daemons, so work that hangs (a tracking server that is gone) does
-    not keep the program from ending; ``exit_seconds`` is the most that its end is delayed.
+    not keep the program from ending: ``exit_seconds`` is the most that its end is delayed.
     """
 
-    def __init__(self, *, on_error: Callable[[BaseException], None], exit_seconds: float) -> None:
+    def __init__(self, *, on_error: Callable[[BaseException], None]) -> None:
+        self.exit_seconds = 0.0
         self._on_error = on_error
-        self._exit_seconds = exit_seconds
         self._last: threading.Thread | None = None
         self._lock = threading.Lock()
         atexit.register(self._join_at_exit)
@@ -60,7 +60,7 @@ class Background:
 
     def _join_at_exit(self) -> None:
         # Another exit handler, MLflow's that ends an open run, may have submitted work while this one was running.
-        deadline = time.monotonic() + self._exit_seconds
+        deadline = time.monotonic() + self.exit_seconds
         while not self.join(max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
             pass
 

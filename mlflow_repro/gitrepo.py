@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FETCH_TIMEOUT = 600.0
 _STALL_SECONDS = 30
+_DEATH_SECONDS = 1.0
 _OPTIONS = (
     "-c",
     "core.hooksPath=/dev/null",
@@ -58,6 +59,10 @@ _FOREIGN_VARIABLES = (
     "GIT_PREFIX",
     "GIT_CEILING_DIRECTORIES",
     "GIT_EXTERNAL_DIFF",
+    "GIT_DIFF_OPTS",
+    "GIT_SHALLOW_FILE",
+    "GIT_REPLACE_REF_BASE",
+    *(f"GIT_{kind}_PATHSPECS" for kind in ("LITERAL", "GLOB", "NOGLOB", "ICASE")),
 )
 
 
@@ -86,14 +91,23 @@ def run_git(arguments: Sequence[str], *, cwd: str | Path, timeout: float = 60.0)
     return finish_git(start_git(arguments, cwd=cwd), arguments, timeout=timeout)
 
 
-def start_git(arguments: Sequence[str], *, cwd: str | Path) -> subprocess.Popen[bytes]:
-    """Start git without waiting for it, so that several questions can be asked at once. Raises GitError."""
+def start_git(
+    arguments: Sequence[str],
+    *,
+    cwd: str | Path,
+    variables: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start git without waiting for it, so that several questions can be asked at once. Raises GitError.
+
+    ``variables`` are added to the environment; ``stdin`` is `subprocess.PIPE` when there is something to tell git.
+    """
     try:
         return subprocess.Popen(
             ["git", *_OPTIONS, *arguments],
             cwd=cwd,
-            env=git_environment(),
-            stdin=subprocess.DEVNULL,
+            env={**git_environment(), **(variables or {})},
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a group of its own, so that its helpers can be ended with it
@@ -117,21 +131,28 @@ def finish_git(process: subprocess.Popen[bytes], arguments: Sequence[str], *, ti
         end_git(process)
         raise
     if process.returncode != 0:
-        words = redact_text(stderr.decode("utf-8", "replace")).strip()
-        kind = "dubious-ownership" if "dubious ownership" in words else "failed"
-        kind = "no-repository" if "not a git repository" in words else kind
-        raise GitError(f"git {arguments[0]} failed: {_last_line(words)}", stderr=words, kind=kind)
+        raise explain_failure(arguments[0], stderr)
     return stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+def explain_failure(command: str, stderr: bytes) -> GitError:
+    """The error for ``git command ...`` that did not end well, from what it printed."""
+    words = redact_text(stderr.decode("utf-8", "replace")).strip()
+    kind = "dubious-ownership" if "dubious ownership" in words else "failed"
+    kind = "no-repository" if "not a git repository" in words else kind
+    return GitError(f"git {command} failed: {_last_line(words)}", stderr=words, kind=kind)
 
 
 def end_git(process: subprocess.Popen[bytes]) -> None:
     """Kill a git process with its helpers, which may hold its pipes open, and do not wait for what they print."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    for pipe in (process.stdout, process.stderr):
+    for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
-            pipe.close()
-    process.wait()
+            with suppress(OSError):  # what was still to be told it has no reader any more
+                pipe.close()
+    with suppress(subprocess.TimeoutExpired):  # a dead file server can keep even a killed process
+        process.wait(timeout=_DEATH_SECONDS)
 
 
 def _last_line(words: str) -> str:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from mlflow_repro.model import Fact, Section
 
-_EXIT_SECONDS = 2.0  # the most that waiting for us may delay the end of the program
+# The most that waiting for us may delay the end of the program: a local store does not hang, it is only slow on a busy
+# machine; a server may, and then the user's patience is short.
+_LOCAL_EXIT_SECONDS = 30.0
+_REMOTE_EXIT_SECONDS = 5.0
 _FRESH_SECONDS = 2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
 
 _MARK = "_mlflow_repro_hook"
@@ -47,7 +50,7 @@ class Recorder:
         self._written: dict[str, dict[str, str]] = {}
         self._run_count = 0
         self._has_warned = False
-        self._background = Background(on_error=self.warn, exit_seconds=_EXIT_SECONDS)
+        self._background = Background(on_error=self.warn)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._enter_child)
         self._seeds = SeedLog()
@@ -88,7 +91,10 @@ class Recorder:
         self._written[run_id] = tags
         # The last thing before the user's code goes on: it puts back the random state of this moment.
         random_state = self._random.run_started(index) if tags else {}
-        self._background.submit(functools.partial(_write, _tracking_uri(), run_id, tags, random_state))
+        uri = _tracking_uri()
+        is_remote = "://" in uri and not uri.startswith(("sqlite:", "file:"))
+        self._background.exit_seconds = _REMOTE_EXIT_SECONDS if is_remote else _LOCAL_EXIT_SECONDS
+        self._background.submit(functools.partial(_write, uri, run_id, tags, random_state))
 
     def run_ending(self, run_id: str, status: str) -> None:
         """``run_id`` is about to be given its final ``status``."""
@@ -100,6 +106,10 @@ class Recorder:
             tags["repro.capture"] = "complete"
         changed = {name: value for name, value in tags.items() if written.get(name) != value}
         self._background.submit(functools.partial(_write, _tracking_uri(), run_id, changed))
+
+    def store_failed(self) -> None:
+        """MLflow's own last request failed: what of ours is still waiting for that store is not worth a delay."""
+        self._background.exit_seconds = 0.0
 
     def warn(self, error: BaseException | str) -> None:
         """Say once in a process that something was not recorded."""
@@ -224,7 +234,11 @@ def _wrap_set_terminated(recorder: Recorder) -> None:
     @functools.wraps(original)
     def set_terminated(self: Any, run_id: str, status: str | None = None, *more: Any, **options: Any) -> Any:
         _guarded(recorder, recorder.run_ending, run_id, str(status or "FINISHED"))
-        return original(self, run_id, status, *more, **options)
+        try:
+            return original(self, run_id, status, *more, **options)
+        except BaseException:
+            recorder.store_failed()
+            raise
 
     setattr(set_terminated, _MARK, True)
     client.set_terminated = set_terminated

@@ -17,13 +17,13 @@ from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
 from mlflow_repro.seeding.control import RESTORE_VARIABLE
-from mlflow_repro.tracking import RANDOM_STATE_FILE, TrackingStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from mlflow_repro.model import LaunchPlan, RunRecord
+    from mlflow_repro.tracking import TrackingStore
 
 _SIGNAL_EXIT = 128  # a shell's exit code for "ended by signal N" is this plus N
 _KEPT_TAGS = ("mlflow.project.entryPoint", "mlflow.project.env", "mlflow.source.type", "mlflow.source.git.branch")
@@ -80,7 +80,8 @@ class Relaunch:
     launcher: Launcher
     session: str
     timeout: float | None = None
-    restore_rng: bool = True
+    random_state: Path | None = None
+    """The file with the random state to put back, None for a run that goes its own way."""
 
     def run(self) -> RunRecord:
         """Create the reproduction's run, launch it, wait, and return its record. Whatever fails, that run is closed.
@@ -111,7 +112,7 @@ class Relaunch:
                 backend_config=backend_config,
                 env_manager=plan.env_manager,
                 storage_directory=str(self.code.work_directory / "storage"),
-                variables=self._variables(),
+                variables={RESTORE_VARIABLE: str(self.random_state)} if self.random_state else {},
             )
             outcome = self.launcher.run(job, timeout=self.timeout)
         except BaseException as error:
@@ -123,14 +124,6 @@ class Relaunch:
         if not run_id:
             self.store.set_tags(outcome.run_id, tags)
         return self._read_reproduction(outcome)
-
-    def _variables(self) -> dict[str, str]:
-        """The variable that names the file with the reference's random state, when there is one to put back."""
-        if not self.restore_rng or self.code.plan.backend != "local":
-            return {}
-        directory = self.code.work_directory / "random-state"
-        path = self.store.download_file(self.reference.run_id, RANDOM_STATE_FILE, directory)
-        return {RESTORE_VARIABLE: str(path)} if path else {}
 
     def _tags(self) -> dict[str, str]:
         """The tags that the reproduction starts with: the true source instead of a temporary path."""

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.launch import Launcher
     from mlflow_repro.model import Comparison
+    from mlflow_repro.tracking import TrackingStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +170,11 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         check_reference(reference, plan_options)
         plan = plan_launch(reference, plan_options)
         code = prepare_code(plan, directory, given=options.params or {}, recurse_submodules=options.recurse_submodules)
+        random_state = _fetch_random_state(options, plan, store, directory / "random-state")
+        if random_state is None and reference.is_captured:
+            reason = "is not put back" if options.restore_rng is False else "was not recorded and is not put back"
+            caveat = f"the reference's random state {reason}: what sets no seed will differ"
+            code = replace(code, plan=replace(code.plan, caveats=(*code.plan.caveats, caveat)))
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
         relaunch = Relaunch(
@@ -178,10 +184,21 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             launcher=launcher,
             session=session,
             timeout=options.timeout,
-            restore_rng=options.restore_rng,
+            random_state=random_state,
         )
         reproduction = relaunch.run()
     return _judge(options, code.plan, reference, reproduction)
+
+
+def _fetch_random_state(
+    options: ReproduceOptions, plan: LaunchPlan, store: TrackingStore, directory: Path
+) -> Path | None:
+    """The reference's random state, when it is wanted and recorded and the backend runs on this machine."""
+    from mlflow_repro.tracking import RANDOM_STATE_FILE
+
+    if not options.restore_rng or plan.backend != "local":
+        return None
+    return store.download_file(options.run_id, RANDOM_STATE_FILE, directory)
 
 
 def _judge_existing(options: ReproduceOptions) -> Report:

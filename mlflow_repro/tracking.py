@@ -128,15 +128,19 @@ def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def write_files(uri: str, run_id: str, files: Mapping[str, bytes]) -> None:
-    """Write artifacts of a run, by their path, from inside the training process; MLflow's own errors pass through."""
+    """Write artifacts of a run, by their path, from inside the training process; MLflow's own errors pass through.
+
+    One by one: to write a whole folder MLflow starts threads, which fails while the interpreter is shutting down.
+    """
     from mlflow import MlflowClient
 
+    client = MlflowClient(tracking_uri=uri)
     with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
         for path, content in files.items():
-            target = Path(folder, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        MlflowClient(tracking_uri=uri).log_artifacts(run_id, folder)
+            directory, _, name = path.rpartition("/")
+            source = Path(folder, name)
+            source.write_bytes(content)
+            client.log_artifact(run_id, str(source), directory)
 
 
 def open_store(tracking_uri: str = "") -> TrackingStore:

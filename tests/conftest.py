@@ -202,7 +202,12 @@ def empty_store(tmp_path_factory) -> Path:
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    before = os.getcwd()
+    os.chdir(path.parent)  # where the artifacts of the default experiment go from now on
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    finally:
+        os.chdir(before)
     return path
 
 

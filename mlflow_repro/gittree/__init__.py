@@ -1,0 +1,14 @@
+"""Everything of a working tree that its commit does not hold: taken as parts, and put back as the same tree.
+
+*Take* reads the tree of somebody's running program: it writes neither into the working tree nor into its repository,
+asks nothing of the network, and ends at a deadline. *Restore* works in a checkout of our own.
+"""
+
+from __future__ import annotations
+
+from mlflow_repro.gittree.commits import fetch_bundle
+from mlflow_repro.gittree.restore import restore_tree
+from mlflow_repro.gittree.take import take_tree
+from mlflow_repro.gittree.values import TakenSubmodule, TakenTree, TreeLimits
+
+__all__ = ["TakenSubmodule", "TakenTree", "TreeLimits", "fetch_bundle", "restore_tree", "take_tree"]

@@ -1,0 +1,119 @@
+"""What must not be recorded: files that hold secrets by their name or content, and links that leave the tree."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from mlflow_repro.redact import redact_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECRET_NAMES = (
+    *(".env*", "*.env", ".netrc", "_netrc", ".pypirc", ".npmrc", ".yarnrc*", ".pgpass", ".my.cnf", ".s3cfg", ".boto"),
+    *(".git-credentials", ".htpasswd", ".dockercfg", ".dockerconfigjson", ".vault-token", "kubeconfig", "kaggle.json"),
+    *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.kdb", "*.ppk", "*.gpg", "*.asc"),
+    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials*", "*_credentials", "secret", "secrets"),
+    *(f"secret{plural}.{suffix}" for plural in ("", "s") for suffix in ("json", "toml", "yaml", "yml", "ini", "txt")),
+    *("service-account*.json", "service_account*.json", "client_secret*.json", "token", "token.json", ".token"),
+    *(".ssh/*", ".aws/*", ".azure/*", ".gnupg/*", ".kube/*", ".docker/config.json"),
+)
+"""File names, or ends of paths, that announce a secret; in any case of letters."""
+
+_NAME_PATTERNS = tuple(pattern for pattern in SECRET_NAMES if "/" not in pattern)
+_PATH_PATTERNS = tuple(pattern for pattern in SECRET_NAMES if "/" in pattern)
+
+# `redact_value` reads three megabytes a second and keeps Python's lock meanwhile. It is asked only about the lines that
+# have one of these in them (in lower case); a test holds that each of its rules needs one.
+_CLUES = (
+    *(b"://", b"=", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"sk-", b"hf_", b"xox"),
+    *(b"akia", b"asia", b"aiza", b"ya29.", b"dapi", b"npm_", b"pypi-", b"_live_", b"_test_", b"sg.", b"eyj"),
+    *(b"bearer ", b"private key"),
+)
+_CLUE_BEFORE_EQUALS = re.compile(rb"(?:key|secret|passwo?r?d|passphrase|pwd|token|bearer|credentials?|string|sig)=$")
+_PIECE = 1 << 16
+_OVERLAP = 512  # more than any token needs to be recognised
+_WINDOW = 1024
+
+# What stands for a secret is none: ``{token}`` in an f-string, ``<password>`` in a text. Neither is the user name that
+# ssh needs, nor the end of a word such as risk-assessment.
+_BLANK = r"(?:\{[^{}\s]*\}|<[^<>\s]*>|\$\{?\w+\}?|%s|%\(\w+\)s|\*+|\.\.\.|x{3,}|\[redacted\])"
+_HARMLESS = re.compile(
+    rf"(?<=://){_BLANK}(?::{_BLANK})?@|(?<=ssh://)[\w.\-]+@|(?<==){_BLANK}|(?<=[A-Za-z0-9])sk-", re.IGNORECASE
+)
+
+
+def is_secret_path(path: str) -> bool:
+    """True when the name of a file announces a secret."""
+    lowered = path.lower()
+    name = lowered.rpartition("/")[2]
+    return any(fnmatchcase(name, pattern) for pattern in _NAME_PATTERNS) or any(
+        fnmatchcase("/" + lowered, "*/" + pattern) for pattern in _PATH_PATTERNS
+    )
+
+
+def holds_secret(content: bytes, check_time: Callable[[], None] = lambda: None) -> bool:
+    """True when there is a token of a known form, or a credential inside a URI, in a file's content or in a patch.
+
+    ``check_time`` is called again and again; what it raises is raised.
+    """
+    for begin in range(0, len(content), _PIECE - _OVERLAP):
+        check_time()
+        piece = content[begin : begin + _PIECE]
+        if any(_is_secret(piece[first:last]) for first, last in _suspects(piece)):
+            return True
+    return False
+
+
+def _is_secret(text: bytes) -> bool:
+    plain = _HARMLESS.sub("", text.decode("utf-8", "replace"))
+    return redact_value(plain) != plain
+
+
+def _suspects(piece: bytes) -> Iterator[tuple[int, int]]:
+    """Where in ``piece`` a line stands that has a clue; of a long line what is around the clue."""
+    lowered = piece.lower()
+    for clue in _CLUES:
+        at = lowered.find(clue)
+        while at >= 0:
+            if clue == b"=" and not _CLUE_BEFORE_EQUALS.search(lowered, max(0, at - 16), at + 1):
+                at = lowered.find(clue, at + 1)
+                continue
+            first = max(piece.rfind(b"\n", 0, at) + 1, at - _OVERLAP)
+            end = piece.find(b"\n", at)
+            last = min(len(piece) if end < 0 else end, at + _WINDOW)
+            yield first, last
+            at = lowered.find(clue, max(last - _OVERLAP, at + 1))
+
+
+def link_leaves(path: str, target: str) -> bool:
+    """True when a symbolic link at ``path`` (relative to the top, with slashes) does not stay inside the tree.
+
+    Inside is what holds wherever the tree lies, and whatever other links there are: relative, ``..`` only in front,
+    and not git's own folder.
+    """
+    if not target or target.startswith("/") or "\0" in target:
+        return True
+    steps = [step for step in target.split("/") if step not in ("", ".")]
+    ups = 0
+    while ups < len(steps) and steps[ups] == "..":
+        ups += 1
+    parents = path.split("/")[:-1]
+    if ups > len(parents) or ".." in steps[ups:]:
+        return True
+    return any(is_git_folder(step) for step in [*parents[: len(parents) - ups], *steps[ups:]])
+
+
+def is_unsafe_path(path: str) -> bool:
+    """True for a path in a patch or an archive that could mean something outside the tree, or something of git's."""
+    if not path or "\0" in path or any(step in ("", ".", "..") for step in path.split("/")):
+        return True
+    return any(step == ".." or is_git_folder(step) for step in re.split(r"[/\\]", path))
+
+
+def is_git_folder(name: str) -> bool:
+    """True for ``.git`` in the spellings that some file system takes for it."""
+    plain = "".join(character for character in name if character.isprintable()).rstrip(" .").lower()
+    return plain.partition(":")[0].rstrip(" .") in {".git", "git~1"}

@@ -1,0 +1,265 @@
+"""The files that git neither tracks nor ignores: which are taken, packed the same way each time, and unpacked safely."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.errors import RefusedError
+from mlflow_repro.gitrepo import GitError
+from mlflow_repro.gittree.screen import holds_secret, is_secret_path, is_unsafe_path, link_leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mlflow_repro.gittree.calls import GitCalls
+    from mlflow_repro.gittree.values import TreeLimits
+
+FILE_MODE, PROGRAM_MODE, LINK_MODE = "100644", "100755", "120000"
+_PERMISSIONS = {FILE_MODE: 0o644, PROGRAM_MODE: 0o755}
+
+# What is likely to be code comes first: when there is too much, it is data that is left out.
+_CODE = (
+    *(".py", ".pyi", ".pyx", ".pxd", ".ipynb", ".r", ".jl", ".sh", ".sql", ".c", ".cc", ".cpp", ".cu", ".h", ".hpp"),
+    *(".rs", ".go", ".java", ".scala", ".js", ".ts", ".toml", ".yaml", ".yml", ".cfg", ".ini", ".md", ".rst"),
+)
+_CODE_NAMES = ("mlproject", "makefile", "dockerfile", "requirements.txt", "setup.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One file of a tree: its path with slashes, git's mode for it, and its content, or a link's target."""
+
+    path: str
+    mode: str
+    content: bytes
+
+    def object_name(self, algorithm: str) -> str:
+        """git's name for the content, ``algorithm`` being ``sha1`` or ``sha256``."""
+        header = b"blob %d\0" % len(self.content)
+        return hashlib.new(algorithm, header + self.content, usedforsecurity=False).hexdigest()
+
+
+@dataclass
+class LeftOut:
+    """The files that were not taken. The first are named, the rest is counted by reason."""
+
+    limit: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    _more: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, path: str, reason: str, size: int | None = None) -> None:
+        """Note one file, and its size in bytes when it is known."""
+        if len(self.rows) < self.limit:
+            self.rows.append({"path": path, "reason": reason, "size": size})
+            return
+        count, total = self._more.get(reason, (0, 0))
+        self._more[reason] = (count + 1, total + (size or 0))
+
+    def all_rows(self) -> tuple[dict[str, Any], ...]:
+        """The named ones, then a row with the path ``*`` for each reason that others were left out for."""
+        counted = (
+            {"path": "*", "reason": f"{count:,} more files: {reason}", "size": total}
+            for reason, (count, total) in sorted(self._more.items())
+        )
+        return (*self.rows, *counted)
+
+
+def choose_untracked(
+    paths: Iterable[str], *, calls: GitCalls, limits: TreeLimits, left_out: LeftOut
+) -> tuple[list[Entry], str]:
+    """Read the untracked files at ``paths`` that may be taken, and note the others in ``left_out``.
+
+    Returns them sorted, with the reason why there are not more when the deadline has passed. Raises nothing.
+    """
+    taken: list[Entry] = []
+    total = 0
+    ordered = sorted(paths, key=lambda path: (not _is_code(path), path))
+    for index, path in enumerate(ordered):
+        try:
+            calls.check_time("read all untracked files")
+            room = min(limits.untracked_file_bytes, limits.untracked_bytes - total)
+            answer = _read_entry(calls, path, limits, room=room, is_full=len(taken) >= limits.untracked_files)
+        except GitError as error:
+            for late in ordered[index:]:
+                left_out.add(late, error.message)
+            return _sorted(taken), error.message
+        if isinstance(answer, Entry):
+            taken.append(answer)
+            total += len(answer.content)
+        else:
+            left_out.add(path, *answer)
+    return _sorted(taken), ""
+
+
+def _is_code(path: str) -> bool:
+    lowered = path.lower()
+    return lowered.endswith(_CODE) or lowered.rpartition("/")[2] in _CODE_NAMES
+
+
+def _sorted(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: os.fsencode(entry.path))
+
+
+def _read_entry(
+    calls: GitCalls, path: str, limits: TreeLimits, *, room: int, is_full: bool
+) -> Entry | tuple[str, int | None]:
+    """One file, or the reason why it is not taken with its size. Raises GitError when there is no time left."""
+    full = os.path.join(calls.directory, path)
+    try:
+        found = os.lstat(full)
+        size = found.st_size
+        if path.endswith("/") or stat.S_ISDIR(found.st_mode):
+            return "it is a repository of its own", None
+        if is_secret_path(path):
+            return "its name announces a secret", size
+        if stat.S_ISLNK(found.st_mode):
+            return _read_link(path, os.readlink(full))
+        if not stat.S_ISREG(found.st_mode):
+            return "it is no regular file", None
+        if is_full:
+            return f"there are more than {limits.untracked_files:,} untracked files", size
+        if size > room:
+            limit, what = limits.untracked_file_bytes, "a file"
+            if size <= limit:
+                limit, what = limits.untracked_bytes, "all of them"
+            return f"more than {limit / 1e6:g} MB, the limit for {what}", size
+        content = read_regular(full, room)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}", None
+    if content is None:
+        return "it changed while it was read", None
+    if holds_secret(content, lambda: calls.check_time("look through all untracked files")):
+        return "it holds a secret", size
+    mode = PROGRAM_MODE if found.st_mode & stat.S_IXUSR else FILE_MODE
+    return Entry(path=path, mode=mode, content=content)
+
+
+def _read_link(path: str, target: str) -> Entry | tuple[str, int | None]:
+    if link_leaves(path, target):
+        return "it is a link that leaves the repository", None
+    return Entry(path=path, mode=LINK_MODE, content=os.fsencode(target))
+
+
+def read_regular(path: str, limit: int) -> bytes | None:
+    """The content of a regular file that is not followed, or None when it is none or longer than ``limit`` bytes.
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        content = file.read(limit + 1)
+    return content if len(content) <= limit else None
+
+
+def pack_entries(entries: Sequence[Entry]) -> bytes:
+    """A tar archive that is the same for the same entries; empty when there are none."""
+    if not entries:
+        return b""
+    target = io.BytesIO()
+    options: dict[str, Any] = {"format": tarfile.GNU_FORMAT, "encoding": "utf-8", "errors": "surrogateescape"}
+    with tarfile.open(fileobj=target, mode="w", **options) as archive:
+        for entry in entries:
+            member = tarfile.TarInfo(entry.path)
+            member.mode = _PERMISSIONS.get(entry.mode, 0o777)
+            if entry.mode == LINK_MODE:
+                member.type = tarfile.SYMTYPE
+                member.linkname = os.fsdecode(entry.content)
+                archive.addfile(member)
+            else:
+                member.size = len(entry.content)
+                archive.addfile(member, io.BytesIO(entry.content))
+    return target.getvalue()
+
+
+def unpack_entries(archive: bytes) -> list[Entry]:
+    """Read what `pack_entries` made, into memory.
+
+    Raises RefusedError for anything that is no regular file and no link that stays inside, for a name that leaves the
+    tree or is git's own, for one that is there twice, and for what is no such archive.
+    """
+    if not archive:
+        return []
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:", **options) as opened:
+            entries = list(_members(opened))
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        raise _refuse(f"cannot be read: {error}") from error
+    paths = [entry.path for entry in entries]
+    if len(set(paths)) != len(paths):
+        raise _refuse("holds a file twice")
+    others = {entry.path for entry in entries}
+    for path in paths:
+        if any(parent in others for parent in parents_of(path)):
+            raise _refuse(f"writes through {path!r}, which is below a file")
+    return entries
+
+
+def parents_of(path: str) -> Iterator[str]:
+    """The folders above ``path``, the outermost first."""
+    steps = path.split("/")
+    return ("/".join(steps[:count]) for count in range(1, len(steps)))
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[Entry]:
+    for member in archive:
+        if is_unsafe_path(member.name):
+            raise _refuse(f"holds the path {member.name!r}")
+        if member.type == tarfile.SYMTYPE:
+            if link_leaves(member.name, member.linkname):
+                raise _refuse(f"holds the link {member.name!r}, which leaves the repository")
+            yield Entry(path=member.name, mode=LINK_MODE, content=os.fsencode(member.linkname))
+        elif member.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            file = archive.extractfile(member)
+            content = b"" if file is None else file.read()
+            if len(content) != member.size:
+                raise _refuse(f"is cut short in {member.name!r}")
+            mode = PROGRAM_MODE if member.mode & stat.S_IXUSR else FILE_MODE
+            yield Entry(path=member.name, mode=mode, content=content)
+        elif member.type != tarfile.DIRTYPE:
+            raise _refuse(f"holds {member.name!r}, which is neither a file nor a link")
+
+
+def _refuse(what: str) -> RefusedError:
+    return RefusedError(f"the archive of untracked files {what}", "it was not made by mlflow-repro, or is damaged")
+
+
+def write_entries(top: str, entries: Iterable[Entry]) -> None:
+    """Write files into a folder of our own, through no link and over nothing.
+
+    Raises RefusedError when something stands in the way, OSError when the disk does.
+    """
+    for entry in entries:
+        folder = top
+        for step in entry.path.split("/")[:-1]:
+            folder = os.path.join(folder, step)
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                    raise _refuse(f"writes through {folder!r}") from None
+        full = os.path.join(top, entry.path)
+        try:
+            _write_entry(full, entry)
+        except FileExistsError:
+            raise _refuse(f"holds {entry.path!r}, which is there already") from None
+
+
+def _write_entry(full: str, entry: Entry) -> None:
+    if entry.mode == LINK_MODE:
+        os.symlink(entry.content, os.fsencode(full))
+        return
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(full, flags, 0o666), "wb") as file:
+        file.write(entry.content)
+        if entry.mode == PROGRAM_MODE:
+            wanted = os.fstat(file.fileno()).st_mode
+            os.fchmod(file.fileno(), wanted | (wanted & 0o444) >> 2)
