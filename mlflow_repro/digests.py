@@ -1,8 +1,8 @@
-"""Content digests of files and directories: SHA-256, streamed, within a time limit, nothing read twice.
+r"""Content digests of files and directories: SHA-256, streamed, within a time limit, nothing read twice.
 
 The digest of a **directory** is defined so that anybody can compute it again::
 
-    digest(directory) = SHA-256(b"mlflow-repro merkle-sha256-1\\n" + entry + entry + ...)
+    digest(directory) = SHA-256(b"mlflow-repro merkle-sha256-1\n" + entry + entry + ...)
     entry             = kind (1 byte) + length of the name in bytes (8 bytes, big-endian) + name + value (32 bytes)
 
     kind  what it is             value
@@ -11,10 +11,10 @@ The digest of a **directory** is defined so that anybody can compute it again::
     l     symbolic link          SHA-256 of its target as bytes; it is not followed
     o     FIFO, socket, device   32 zero bytes; it is never opened
 
-The entries are those of the directory, hidden and empty ones too, in the order of their names compared as bytes.
-Owners, permissions (copies and mounts change them, results do not depend on them), times and the directory's own name
-are left out. The *listing* digest is the same construction with a file's size in bytes (32 bytes, big-endian) as its
-value: it is there even when there was no time to read the files.
+The entries are those of the directory, hidden ones and empty directories too, in the order of their names compared as
+bytes. Left out are owners and permissions (copies and mounts change them, results do not depend on them), times, and
+the directory's own name. The *listing* digest is the same construction with a file's size in bytes (32 bytes,
+big-endian) as its value: it is there even when there was no time to read the files.
 
 Only regular files are opened, never mapped (a file that is cut short would kill the process), and none below
 ``/proc``, ``/sys`` and ``/dev``, where reading does things.
@@ -22,17 +22,17 @@ Only regular files are opened, never mapped (a file that is cut short would kill
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import stat
+import struct
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 MERKLE_SCHEME = "merkle-sha256-1"
 """The name of the definition above; another definition gets another name."""
@@ -43,30 +43,35 @@ Stamp = tuple[int, int, int, int, int]
 NO_TIME = "there was no time left"
 CHANGED = "it changed while it was read"
 SPECIAL = "it is no regular file"
-VIRTUAL = "it is a file of the kernel's"
+VIRTUAL = "it is in a file system that the kernel makes up"
 GONE = "it is gone"
 
 _HEADER = f"mlflow-repro {MERKLE_SCHEME}\n".encode()
-_CHUNK = 4 << 20  # bytes; each costs two waits for the interpreter's lock, so not a small one
+_CHUNK = 4 << 20  # bytes; each costs two waits for Python's lock, so not a small one
 _NAMED = 20  # how many of a directory's files that were not hashed are named
 _VIRTUAL = ("/proc/", "/sys/", "/dev/")
-_SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - a file system that holds data, for all that
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - data lies there
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 
-# A file written within one tick of the clock of its file system has the same times as before: what is younger is not
-# remembered (git calls it "racily clean"). Two seconds is the coarsest clock in use, that of FAT.
+# A file that is written twice within one tick of its file system's clock has the same times before and after. So the
+# digest of a younger file is not remembered (git calls it "racily clean"). The coarsest clock, FAT's, ticks in 2 s.
 _RACY_NS = 2_000_000_000
-_CACHE_LIMIT = 100_000
-_cache: dict[Stamp, str] = {}
+_CACHE_LIMIT = 100_000  # files, a quarter of a kilobyte each; when it is full it takes no more
+_cache: dict[Stamp, bytes] = {}  # of this process; single operations on it only, so it needs no lock
 
 
 class Deadline:
-    """A moment that work on another thread stops at; it can be brought forward while that work goes on."""
+    """The moment at which work on another thread stops. It can be brought forward while that work goes on."""
 
     def __init__(self, seconds: float) -> None:
-        """Make one that passes in so many ``seconds``; at once when they are not positive."""
+        """Let it pass in so many ``seconds``; it has passed when they are not positive."""
         self._at = time.monotonic() + seconds
         self._cut = threading.Event()
+
+    @classmethod
+    def at(cls, moment: float) -> Deadline:
+        """The one that passes at a ``moment`` of `time.monotonic`, in seconds."""
+        return cls(moment - time.monotonic())
 
     @property
     def passed(self) -> bool:
@@ -79,13 +84,13 @@ class Deadline:
         self._cut.set()
 
     def wait(self, seconds: float) -> None:
-        """Sleep for ``seconds``, or until it passes or is cut."""
+        """Sleep for ``seconds``, but not beyond the deadline nor after it was cut."""
         self._cut.wait(max(0.0, min(seconds, self._at - time.monotonic())))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much may be looked at: directory entries, and bytes read."""
+    """How much may be looked at: names in a directory and below it, and bytes that are read."""
 
     entries: int = 100_000
     size: int = 1 << 40
@@ -95,7 +100,7 @@ class Limits:
 class FileDigest:
     """The SHA-256 of a whole file as 64 hex digits, or None and the reason.
 
-    ``size`` (bytes) and ``mtime_ns`` (nanoseconds since 1970) are None when the file could not even be looked at.
+    ``size`` (bytes) and ``mtime_ns`` (nanoseconds since 1970) are None when it could not even be looked at.
     """
 
     sha256: str | None = None
@@ -106,20 +111,20 @@ class FileDigest:
 
 @dataclass(frozen=True, kw_only=True)
 class NotHashed:
-    """A file in a directory that was not hashed: its path below it, its size in bytes when known, and the reason."""
+    """A file in a directory that was not hashed: its path below it, its size in bytes, and the reason."""
 
     path: str
+    size: int
     reason: str
-    size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectoryDigest:
     """The Merkle digest of a directory as 64 hex digits, or None and the reason.
 
-    ``files`` and ``size`` (bytes) count the regular files that were found: all there are when ``listing_sha256`` is not
-    None. ``not_hashed`` names the first 20 that could not be hashed, ``not_hashed_files`` and ``not_hashed_size`` count
-    all of these.
+    ``files`` and ``size`` (bytes) count its regular files; when ``listing_sha256`` is None, only those that were found
+    until ``reason`` stopped it. ``not_hashed`` names the first 20 files that have no digest; ``not_hashed_files`` and
+    ``not_hashed_size`` count all of them.
     """
 
     sha256: str | None = None
@@ -139,13 +144,18 @@ def stamp_of(found: os.stat_result) -> Stamp:
 
 def recall_digest(stamp: Stamp) -> str | None:
     """The digest of a file that this process has hashed when it had that ``stamp``; it may be gone by now."""
-    return _cache.get(stamp)
+    known = _cache.get(stamp)
+    return None if known is None else known.hex()
+
+
+def is_young(stamp: Stamp) -> bool:
+    """True when a file changed within the last two seconds, so that its digest would not be remembered."""
+    return max(stamp[3:]) > time.time_ns() - _RACY_NS
 
 
 def is_virtual(path: str) -> bool:
-    """True for what lies, links followed, in a file system that the kernel makes up."""
-    real = os.path.realpath(path) + "/"
-    return real.startswith(_VIRTUAL) and not real.startswith(_SHARED_MEMORY)
+    """True for what lies, links followed, below ``/proc``, ``/sys`` or ``/dev`` (but not ``/dev/shm``)."""
+    return _is_virtual(os.path.realpath(path))
 
 
 def digest_file(path: str, *, deadline: Deadline) -> FileDigest:
@@ -154,42 +164,226 @@ def digest_file(path: str, *, deadline: Deadline) -> FileDigest:
     A file whose size or times change meanwhile has no digest. Python's lock is free while it reads and hashes.
     """
     try:
-        if is_virtual(path):
+        real = os.path.realpath(path)
+        if _is_virtual(real):
             return FileDigest(reason=VIRTUAL)
-        found = os.stat(path)
+        found = os.stat(real)
     except (OSError, ValueError) as error:
-        return FileDigest(reason=_reason(error))
-    return _digest_found(path, found, deadline, follow=True)
+        return FileDigest(reason=_explain(error))
+    if not stat.S_ISREG(found.st_mode):
+        return FileDigest(reason=SPECIAL)
+    value, reason = _digest_regular(real, stamp_of(found), deadline)
+    return FileDigest(
+        sha256=value.hex() if value else None, reason=reason, size=found.st_size, mtime_ns=found.st_mtime_ns
+    )
 
 
 def digest_directory(path: str, *, deadline: Deadline, limits: Limits | None = None) -> DirectoryDigest:
     """The Merkle digest (see the module's text) of a directory; smaller files are read before bigger ones.
 
-    There is none when any part of it could not be read, within the ``deadline`` and the ``limits``, or changed
+    There is none when a part of it could not be read within the ``deadline`` and the ``limits``, or when it changed
     meanwhile; ``reason`` says which. A link as ``path`` itself is followed. Raises nothing.
     """
     limits = limits or Limits()
     try:
-        if is_virtual(path):
-            return DirectoryDigest(reason=VIRTUAL)
         tree = _Tree(os.path.realpath(path))
+        reason = tree.scan(deadline, limits.entries)
     except (OSError, ValueError) as error:
-        return DirectoryDigest(reason=_reason(error))
-    reason = tree.scan(deadline, limits.entries)
-    files = sorted(tree.files(), key=lambda pair: pair[1].size)
+        return DirectoryDigest(reason=_explain(error))
+    files = sorted(tree.list_files(), key=lambda pair: pair[1].size)
     size = sum(entry.size for _, entry in files)
     if reason:
         return DirectoryDigest(reason=reason, files=len(files), size=size)
-    failed = _hash_files(tree, files, deadline, limits.size)
-    if failed:
-        reason = f"{len(failed)} of its files could not be hashed: {failed[0].reason}"
+    listing = tree.fold(lambda entry: entry.size.to_bytes(32, "big") if entry.kind == b"f" else entry.value)
+    failed = _hash_files(files, tree.root, deadline, limits.size)
+    changed = CHANGED if tree.has_changed() else ""
+    reason = f"{len(failed)} of its files have no digest: {failed[0].reason}" if failed else changed
     return DirectoryDigest(
-        reason=reason or tree.find_change(),
-        sha256=None if reason or tree.find_change() else tree.fold(lambda entry: entry.value),
-        listing_sha256=tree.fold(lambda entry: entry.size.to_bytes(32, "big") if entry.kind == b"f" else entry.value),
+        sha256=None if reason else tree.fold(lambda entry: entry.value).hex(),
+        reason=reason,
+        listing_sha256=None if changed else listing.hex(),
         files=len(files),
         size=size,
         not_hashed=tuple(failed[:_NAMED]),
         not_hashed_files=len(failed),
-        not_hashed_size=sum(item.size or 0 for item in failed),
+        not_hashed_size=sum(item.size for item in failed),
     )
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One name in a directory. The value of a file is empty until it is hashed."""
+
+    name: bytes
+    kind: bytes
+    size: int = 0
+    value: bytes = bytes(32)
+    folder: _Folder | None = None
+
+
+@dataclass(slots=True)
+class _Folder:
+    path: str
+    found: os.stat_result
+    above: _Folder | None = None
+    entries: list[_Entry] = field(default_factory=list)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        return self.found.st_dev, self.found.st_ino
+
+    def is_in_itself(self) -> bool:
+        """True when a mount makes it one of the directories that it lies in."""
+        folder = self.above
+        while folder is not None and folder.identity != self.identity:
+            folder = folder.above
+        return folder is not None
+
+
+class _Tree:
+    """A directory and all below it, parents before children; without recursion, for it may be deep."""
+
+    def __init__(self, path: str) -> None:
+        """Begin at a ``path`` without links. Raises OSError when it is no directory."""
+        self.root = path
+        self._folders = [_Folder(path, os.stat(path))]
+
+    def scan(self, deadline: Deadline, limit: int) -> str:
+        """Find up to ``limit`` names; the reason why these are not all, or empty. Raises OSError."""
+        count = 0
+        known: set[tuple[int, int]] = set()
+        for folder in self._folders:  # which grows meanwhile
+            if _is_virtual(folder.path):
+                return VIRTUAL if folder.above is None else f"a part of it cannot be read: {VIRTUAL}"
+            if folder.identity in known and folder.is_in_itself():
+                return "a directory in it leads back to one that it lies in"
+            known.add(folder.identity)
+            with os.scandir(folder.path) as names:
+                for name in names:
+                    count += 1
+                    if count > limit:
+                        return f"it has more than {limit} entries"
+                    if deadline.passed:
+                        return NO_TIME
+                    folder.entries.append(self._look(folder, name))
+            folder.entries.sort(key=lambda entry: entry.name)
+        return ""
+
+    def list_files(self) -> list[tuple[str, _Entry]]:
+        """Each regular file with the path of its directory."""
+        return [(folder.path, entry) for folder in self._folders for entry in folder.entries if entry.kind == b"f"]
+
+    def has_changed(self) -> bool:
+        """True when names were added or taken away since the scan; a file's content is not looked at."""
+        try:
+            return any(os.lstat(folder.path).st_mtime_ns != folder.found.st_mtime_ns for folder in self._folders)
+        except OSError:
+            return True
+
+    def fold(self, value_of: Callable[[_Entry], bytes]) -> bytes:
+        """The digest of the whole, with what ``value_of`` gives for everything that is no directory."""
+        digests: dict[int, bytes] = {}
+        for folder in reversed(self._folders):
+            whole = hashlib.sha256(_HEADER)
+            for entry in folder.entries:
+                value = digests[id(entry.folder)] if entry.folder else value_of(entry)
+                whole.update(entry.kind + struct.pack(">Q", len(entry.name)) + entry.name + value)
+            digests[id(folder)] = whole.digest()
+        return digests[id(self._folders[0])]
+
+    def _look(self, folder: _Folder, name: os.DirEntry[str]) -> _Entry:
+        found = name.stat(follow_symlinks=False)
+        raw = os.fsencode(name.name)
+        if stat.S_ISREG(found.st_mode):
+            return _Entry(raw, b"f", found.st_size, _cache.get(stamp_of(found), b""))
+        if stat.S_ISLNK(found.st_mode):
+            return _Entry(raw, b"l", 0, hashlib.sha256(os.fsencode(os.readlink(name.path))).digest())
+        if not stat.S_ISDIR(found.st_mode):
+            return _Entry(raw, b"o")
+        child = _Folder(name.path, found, folder)
+        self._folders.append(child)
+        return _Entry(raw, b"d", folder=child)
+
+
+def _hash_files(files: list[tuple[str, _Entry]], root: str, deadline: Deadline, limit: int) -> list[NotHashed]:
+    """Give each file that has none its value, in the order given; path, size and reason of those that got none."""
+    failed = []
+    for folder, entry in files:
+        if entry.value:
+            continue
+        path = os.path.join(folder, os.fsdecode(entry.name))
+        reason = NO_TIME
+        if entry.size > limit:
+            reason = "the limit of bytes was reached"
+        elif not deadline.passed:
+            limit -= entry.size
+            entry.value, reason = _digest_entry(path, entry.size, deadline)
+        if reason:
+            failed.append(NotHashed(path=path[len(root) :].lstrip("/"), size=entry.size, reason=reason))
+    return failed
+
+
+def _digest_entry(path: str, size: int, deadline: Deadline) -> tuple[bytes, str]:
+    """The digest of a file of a directory, which the scan found to be regular and of that ``size``, or the reason."""
+    try:
+        found = os.lstat(path)
+    except OSError as error:
+        return b"", _explain(error)
+    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        return b"", CHANGED
+    return _digest_regular(path, stamp_of(found), deadline)
+
+
+def _digest_regular(path: str, stamp: Stamp, deadline: Deadline) -> tuple[bytes, str]:
+    """The digest of a regular file, remembered or read, or empty and the reason. ``path`` is no link."""
+    known = _cache.get(stamp)
+    if known:
+        return known, ""
+    if deadline.passed:
+        return b"", NO_TIME
+    lasting = not is_young(stamp)
+    try:
+        # Should it have become something else since it was looked at: opening a FIFO with O_NONBLOCK does not wait.
+        descriptor = os.open(path, _OPEN_FLAGS)
+        try:
+            if stamp_of(os.fstat(descriptor)) != stamp:
+                return b"", CHANGED
+            value, reason = _read(descriptor, stamp[2], deadline)
+            if not reason and stamp_of(os.fstat(descriptor)) != stamp:
+                return b"", CHANGED
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError, MemoryError) as error:
+        return b"", _explain(error)
+    if value and lasting and len(_cache) < _CACHE_LIMIT:
+        _cache[stamp] = value
+    return value, reason
+
+
+def _read(descriptor: int, size: int, deadline: Deadline) -> tuple[bytes, str]:
+    """The SHA-256 of the first ``size`` bytes. Not to the end: a file that grows as fast as it is read has none."""
+    whole = hashlib.sha256()
+    buffer = memoryview(bytearray(min(size, _CHUNK)))
+    left = size
+    while left:
+        if deadline.passed:
+            return b"", NO_TIME
+        count = os.readv(descriptor, (buffer[:left],))
+        if not count:
+            return b"", CHANGED
+        whole.update(buffer[:count])
+        left -= count
+    return whole.digest(), ""
+
+
+def _is_virtual(real: str) -> bool:
+    return (real + "/").startswith(_VIRTUAL) and not (real + "/").startswith(_SHARED_MEMORY)
+
+
+def _explain(error: Exception) -> str:
+    """The reason without the path, which the reader has."""
+    if isinstance(error, FileNotFoundError):
+        return GONE
+    if isinstance(error, OSError) and error.errno:
+        return f"it cannot be read: {os.strerror(error.errno)}"
+    return f"it cannot be read: {type(error).__name__}"

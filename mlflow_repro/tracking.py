@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -135,12 +136,16 @@ def write_files(uri: str, run_id: str, files: Mapping[str, bytes]) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
+    # Not a TemporaryDirectory: it is removed when the interpreter begins to end, and we may still be writing then.
+    folder = tempfile.mkdtemp(prefix="mlflow-repro-")
+    try:
         for path, content in files.items():
             directory, _, name = path.rpartition("/")
             source = Path(folder, name)
             source.write_bytes(content)
             client.log_artifact(run_id, str(source), directory)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_store(tracking_uri: str = "") -> TrackingStore:

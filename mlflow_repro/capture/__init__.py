@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from mlflow_repro.capture.code import probe_code
 from mlflow_repro.capture.environment import probe_environment
 from mlflow_repro.capture.launch import probe_launch
+from mlflow_repro.capture.session import record_session
+from mlflow_repro.model import TAG_PREFIX, Fact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from mlflow_repro.model import Fact
+    from mlflow_repro.model import Section
 
 TAG_LIMIT = 5000  # characters; MLflow cuts at 8,000, some stores earlier
 
@@ -43,12 +45,23 @@ def collect_facts() -> tuple[list[Fact], list[str]]:
     return facts, failures
 
 
+SLOW_PROBES: dict[str, Callable[[float], Section]] = {
+    "launch.session": lambda _deadline: record_session(),
+}
+"""What is recorded in the background, by the section that it belongs to: functions of a deadline (`time.monotonic`)."""
+
+
 def facts_to_tags(facts: Iterable[Fact], failures: Iterable[str] = ()) -> dict[str, str]:
     """The facts that have a value as tags, and ``repro.capture``, which names the probes that failed."""
     tags = {fact.tag: to_tag_value(fact.value) for fact in facts if fact.value is not None}
     partial = ",".join(failure.partition(":")[0] for failure in failures)
     tags["repro.capture"] = f"partial:{partial}" if partial else "started"
     return tags
+
+
+def tags_to_facts(tags: Mapping[str, str]) -> list[Fact]:
+    """The facts that tags hold."""
+    return [Fact(name=tag[len(TAG_PREFIX) :], value=value) for tag, value in tags.items() if tag.startswith(TAG_PREFIX)]
 
 
 def to_tag_value(value: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.gitrepo import GitError, end_git, explain_failure, start_git
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 MEGABYTE = 1_000_000
 _CHUNK = 1 << 18
@@ -69,7 +69,9 @@ class TooLargeError(GitError):
     """The answer is longer than was wanted; ``sha256`` and ``size`` are those of the whole."""
 
     def __init__(self, command: str, *, limit: int, size: int, sha256: str) -> None:
-        shown = f"{size / MEGABYTE:,.1f} MB, more than {limit / MEGABYTE:,.1f} MB"
+        shown = f"more than {limit / MEGABYTE:g} MB"
+        if sha256:
+            shown = f"{size / MEGABYTE:,.1f} MB, {shown}"
         super().__init__(f"git {command} gives {shown}", kind="too-large")
         self.shown = shown
         self.size = size
@@ -96,18 +98,26 @@ class Question:
 class GitCalls:
     """git in one directory, with one deadline (of `time.monotonic`) for everything that is asked of it."""
 
-    def __init__(self, directory: str, *, deadline: float, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: str,
+        *,
+        deadline: float,
+        settings: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.deadline = deadline
+        self._settings = settings
         self._variables = {**_VARIABLES, **(variables or {})}
 
     def given(self, variables: Mapping[str, str]) -> GitCalls:
         """The same with more environment variables."""
-        return GitCalls(self.directory, deadline=self.deadline, variables={**self._variables, **variables})
+        return self._like(self.directory, {**self._variables, **variables})
 
     def inside(self, directory: str) -> GitCalls:
         """The same in another directory."""
-        return GitCalls(directory, deadline=self.deadline, variables=self._variables)
+        return self._like(directory, self._variables)
 
     def ask(self, *arguments: str, **options: Any) -> bytes:
         """The answer to one `Question`, whose other fields are the ``options``. Raises GitError."""
@@ -135,8 +145,11 @@ class GitCalls:
         if time.monotonic() >= self.deadline:
             raise GitError(f"there was no time left to {what}", kind="timeout")
 
+    def _like(self, directory: str, variables: Mapping[str, str]) -> GitCalls:
+        return GitCalls(directory, deadline=self.deadline, settings=self._settings, variables=variables)
+
     def _start(self, question: Question) -> subprocess.Popen[bytes]:
-        settings = [word for setting in _SETTINGS for word in ("-c", setting)]
+        settings = [word for setting in (*_SETTINGS, *self._settings) for word in ("-c", setting)]
         stdin = subprocess.PIPE if question.stdin else subprocess.DEVNULL
         arguments = [*settings, *question.arguments]
         return start_git(arguments, cwd=self.directory, variables=self._variables, stdin=stdin)

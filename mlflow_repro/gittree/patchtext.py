@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError, RefusedError
+from mlflow_repro.gittree.paths import decode_path, encode_path
 from mlflow_repro.gittree.screen import is_unsafe_path
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _HEADER = re.compile(
 _HUNK = re.compile(rb"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _BLOCK = re.compile(rb"(?:literal|delta) \d+")
 _NAMING = re.compile(rb"(?:--- |\+\+\+ |(?:rename|copy) (?:from|to) )(.*)")
-_ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:([0-7]{3})|(.))", re.DOTALL)
 _ESCAPED = dict(zip(b"abtnvfr", b"\a\b\t\n\v\f\r", strict=True))
 
 
@@ -62,7 +63,7 @@ def _loose_names(line: bytes) -> Iterator[str]:
     naming = _NAMING.fullmatch(line)
     words = [naming[1].rstrip(b"\t")] if naming else line[len(_START) :].split() if line.startswith(_START) else []
     for word in words:
-        name = _decode(_unquote(word))
+        name = decode_path(_unquote(word))
         if name not in ("/dev/null", ""):
             yield name[2:] if name[:2] in ("a/", "b/") else name
 
@@ -78,6 +79,13 @@ def read_patch(patch: bytes) -> Iterator[FileChange]:
         yield change
 
 
+def name_in_header(line: bytes) -> str:
+    """The name that a line ``diff --git ...`` or ``diff --cc ...`` ends with, for whom no certainty is needed."""
+    name = _unquote(line[line.rfind(b' "') + 1 :]) if line.endswith(b'"') else line.rpartition(b" b/")[2]
+    name = name.removeprefix(b"diff --cc ")
+    return decode_path(name.removeprefix(b"b/"))
+
+
 def _read_file(lines: list[bytes], at: int) -> tuple[FileChange, int]:
     if not lines[at].startswith(_START):
         raise PatchFormError(f"line {at + 1} does not begin a file")
@@ -91,7 +99,7 @@ def _read_file(lines: list[bytes], at: int) -> tuple[FileChange, int]:
         return FileChange(path=path, is_binary=True), _skip_binary(lines, at + 1)
     for sign, prefix in ((b"--- ", b"a/"), (b"+++ ", b"b/")):
         name = _unquote(lines[at][4:].removesuffix(b"\t")) if at < len(lines) and lines[at].startswith(sign) else b""
-        if name not in (b"/dev/null", prefix + path.encode("utf-8", "surrogateescape")):
+        if name not in (b"/dev/null", prefix + encode_path(path)):
             raise PatchFormError(f"line {at + 1} does not name the file {path!r}")
         at += 1
     change = FileChange(path=path)
@@ -143,22 +151,16 @@ def _path_of(line: bytes, at: int) -> str:
         old, new = names[:middle], names[middle + 1 :]
     if not (old.startswith(b"a/") and new.startswith(b"b/") and old[2:] == new[2:] and old[2:]):
         raise PatchFormError(f"line {at + 1} does not name one file")
-    return _decode(old[2:])
+    return decode_path(old[2:])
 
 
 def _unquote(name: bytes) -> bytes:
     """A name as git prints it: as it is, or in quotes with escapes in the manner of C."""
-    if len(name) < 2 or not (name.startswith(b'"') and name.endswith(b'"')):
+    if not (name.startswith(b'"') and name.endswith(b'"') and name != b'"'):
         return name
 
     def plain(match: re.Match[bytes]) -> bytes:
-        escape = match[1]
-        if len(escape) == 3:
-            return bytes([int(escape, 8) & 0xFF])
-        return bytes([_ESCAPED.get(escape[0], escape[0])])
+        number, letter = match.groups()
+        return bytes([int(number, 8) & 0xFF if number else _ESCAPED.get(letter[0], letter[0])])
 
     return _ESCAPE.sub(plain, name[1:-1])
-
-
-def _decode(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")

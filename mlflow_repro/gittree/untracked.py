@@ -1,4 +1,4 @@
-"""The files that git neither tracks nor ignores: which are taken, packed the same way each time, and unpacked safely."""
+"""The files that git neither tracks nor ignores: which are taken, how they are packed, and unpacked safely."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import RefusedError
 from mlflow_repro.gitrepo import GitError
+from mlflow_repro.gittree.paths import decode_path, encode_path, file_path
 from mlflow_repro.gittree.screen import holds_secret, is_secret_path, is_unsafe_path, link_leaves
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Entry:
     content: bytes
 
     def object_name(self, algorithm: str) -> str:
-        """git's name for the content, ``algorithm`` being ``sha1`` or ``sha256``."""
+        """Give git's name for the content, ``algorithm`` being ``sha1`` or ``sha256``."""
         header = b"blob %d\0" % len(self.content)
         return hashlib.new(algorithm, header + self.content, usedforsecurity=False).hexdigest()
 
@@ -83,17 +84,18 @@ def choose_untracked(
     for index, path in enumerate(ordered):
         try:
             calls.check_time("read all untracked files")
-            room = min(limits.untracked_file_bytes, limits.untracked_bytes - total)
-            answer = _read_entry(calls, path, limits, room=room, is_full=len(taken) >= limits.untracked_files)
+            entry = _read_entry(calls, path, limits, count=len(taken), total=total)
+        except _NotTakenError as error:
+            left_out.add(path, error.reason, error.size)
+        except OSError as error:
+            left_out.add(path, f"it cannot be read: {error.strerror}")
         except GitError as error:
             for late in ordered[index:]:
                 left_out.add(late, error.message)
             return _sorted(taken), error.message
-        if isinstance(answer, Entry):
-            taken.append(answer)
-            total += len(answer.content)
         else:
-            left_out.add(path, *answer)
+            taken.append(entry)
+            total += len(entry.content)
     return _sorted(taken), ""
 
 
@@ -103,50 +105,50 @@ def _is_code(path: str) -> bool:
 
 
 def _sorted(entries: Iterable[Entry]) -> list[Entry]:
-    return sorted(entries, key=lambda entry: os.fsencode(entry.path))
+    return sorted(entries, key=lambda entry: encode_path(entry.path))
 
 
-def _read_entry(
-    calls: GitCalls, path: str, limits: TreeLimits, *, room: int, is_full: bool
-) -> Entry | tuple[str, int | None]:
-    """One file, or the reason why it is not taken with its size. Raises GitError when there is no time left."""
-    full = os.path.join(calls.directory, path)
-    try:
-        found = os.lstat(full)
-        size = found.st_size
-        if path.endswith("/") or stat.S_ISDIR(found.st_mode):
-            return "it is a repository of its own", None
-        if is_secret_path(path):
-            return "its name announces a secret", size
-        if stat.S_ISLNK(found.st_mode):
-            return _read_link(path, os.readlink(full))
-        if not stat.S_ISREG(found.st_mode):
-            return "it is no regular file", None
-        if is_full:
-            return f"there are more than {limits.untracked_files:,} untracked files", size
-        if size > room:
-            limit, what = limits.untracked_file_bytes, "a file"
-            if size <= limit:
-                limit, what = limits.untracked_bytes, "all of them"
-            return f"more than {limit / 1e6:g} MB, the limit for {what}", size
-        content = read_regular(full, room)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}", None
+class _NotTakenError(Exception):
+    """A file is left out, for this reason; its size in bytes is None when it does not matter."""
+
+    def __init__(self, reason: str, size: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.size = size
+
+
+def _read_entry(calls: GitCalls, path: str, limits: TreeLimits, *, count: int, total: int) -> Entry:
+    """One file; ``count`` and ``total`` (bytes) are what was taken before. Raises _NotTakenError, GitError, OSError."""
+    full = file_path(calls.directory, path)
+    found = os.lstat(full)
+    if stat.S_ISDIR(found.st_mode):
+        raise _NotTakenError("it is a repository of its own")
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+        raise _NotTakenError("it is no regular file")
+    size = found.st_size
+    if is_secret_path(path):
+        raise _NotTakenError("its name announces a secret", size)
+    if count >= limits.untracked_files:
+        raise _NotTakenError(f"there are more than {limits.untracked_files:,} untracked files", size)
+    if stat.S_ISLNK(found.st_mode):
+        target = decode_path(os.readlink(full))
+        if link_leaves(path, target):
+            raise _NotTakenError("it is a link that leaves the repository")
+        return Entry(path=path, mode=LINK_MODE, content=encode_path(target))
+    if size > limits.untracked_file_bytes:
+        raise _NotTakenError(f"more than {limits.untracked_file_bytes / 1e6:g} MB", size)
+    if total + size > limits.untracked_bytes:
+        raise _NotTakenError(f"more than {limits.untracked_bytes / 1e6:g} MB in all", size)
+    content = read_regular(full, size)
     if content is None:
-        return "it changed while it was read", None
+        raise _NotTakenError("it changed while it was read", size)
     if holds_secret(content, lambda: calls.check_time("look through all untracked files")):
-        return "it holds a secret", size
+        raise _NotTakenError("it holds a secret", size)
     mode = PROGRAM_MODE if found.st_mode & stat.S_IXUSR else FILE_MODE
     return Entry(path=path, mode=mode, content=content)
 
 
-def _read_link(path: str, target: str) -> Entry | tuple[str, int | None]:
-    if link_leaves(path, target):
-        return "it is a link that leaves the repository", None
-    return Entry(path=path, mode=LINK_MODE, content=os.fsencode(target))
-
-
-def read_regular(path: str, limit: int) -> bytes | None:
+def read_regular(path: bytes, limit: int) -> bytes | None:
     """The content of a regular file that is not followed, or None when it is none or longer than ``limit`` bytes.
 
     Raises OSError.
@@ -171,7 +173,7 @@ def pack_entries(entries: Sequence[Entry]) -> bytes:
             member.mode = _PERMISSIONS.get(entry.mode, 0o777)
             if entry.mode == LINK_MODE:
                 member.type = tarfile.SYMTYPE
-                member.linkname = os.fsdecode(entry.content)
+                member.linkname = decode_path(entry.content)
                 archive.addfile(member)
             else:
                 member.size = len(entry.content)
@@ -216,8 +218,8 @@ def _members(archive: tarfile.TarFile) -> Iterator[Entry]:
         if member.type == tarfile.SYMTYPE:
             if link_leaves(member.name, member.linkname):
                 raise _refuse(f"holds the link {member.name!r}, which leaves the repository")
-            yield Entry(path=member.name, mode=LINK_MODE, content=os.fsencode(member.linkname))
-        elif member.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            yield Entry(path=member.name, mode=LINK_MODE, content=encode_path(member.linkname))
+        elif member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
             file = archive.extractfile(member)
             content = b"" if file is None else file.read()
             if len(content) != member.size:
@@ -238,24 +240,22 @@ def write_entries(top: str, entries: Iterable[Entry]) -> None:
     Raises RefusedError when something stands in the way, OSError when the disk does.
     """
     for entry in entries:
-        folder = top
-        for step in entry.path.split("/")[:-1]:
-            folder = os.path.join(folder, step)
+        for parent in parents_of(entry.path):
+            folder = file_path(top, parent)
             try:
                 os.mkdir(folder)
             except FileExistsError:
                 if not stat.S_ISDIR(os.lstat(folder).st_mode):
-                    raise _refuse(f"writes through {folder!r}") from None
-        full = os.path.join(top, entry.path)
+                    raise _refuse(f"writes through {parent!r}") from None
         try:
-            _write_entry(full, entry)
+            _write_entry(file_path(top, entry.path), entry)
         except FileExistsError:
             raise _refuse(f"holds {entry.path!r}, which is there already") from None
 
 
-def _write_entry(full: str, entry: Entry) -> None:
+def _write_entry(full: bytes, entry: Entry) -> None:
     if entry.mode == LINK_MODE:
-        os.symlink(entry.content, os.fsencode(full))
+        os.symlink(entry.content, full)
         return
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(full, flags, 0o666), "wb") as file:

@@ -4,7 +4,8 @@ Three modes, chosen by ``MLFLOW_REPRO_SEED``:
 
 * ``auto`` (the default): nothing is seeded that the user would notice. The states of Python's and numpy's generators
   are taken when mlflow is imported and when a run starts. Entropy for numpy's unseeded generators comes from a recorded
-  root (`entropy`). TensorFlow and torch, when nobody has seeded them, get a random seed that is recorded.
+  root (`entropy`), and so do the seeds that TensorFlow's operations take (`tensorflow_draws`). torch, when nobody has
+  seeded it, gets a random seed that is recorded.
 * an integer: everything is seeded with it, as if the program had begun with that.
 * ``off``: seeds that the program sets are still seen, nothing else happens.
 
@@ -19,10 +20,20 @@ import json
 import os
 import re
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.seeding import state as states
-from mlflow_repro.seeding.entropy import Entropy, feed_numpy, new_root, root_from_seed
+from mlflow_repro.seeding.entropy import (
+    ROOT_VARIABLE,
+    Entropy,
+    adopt_entropy,
+    feed_numpy,
+    new_root,
+    root_from_seed,
+)
+from mlflow_repro.seeding.tensorflow_draws import feed_tensorflow
+from mlflow_repro.seeding.torch_devices import seed_torch_devices
 from mlflow_repro.seeding.watch import find_namespace, on_library_loaded, on_unseeding, seed_unwatched
 
 if TYPE_CHECKING:
@@ -32,7 +43,6 @@ if TYPE_CHECKING:
 
 MODE_VARIABLE = "MLFLOW_REPRO_SEED"
 RESTORE_VARIABLE = "MLFLOW_REPRO_RESTORE"
-ROOT_VARIABLE = "MLFLOW_REPRO_ROOT"
 SCHEMA = 1
 _FRAMEWORKS = ("tensorflow", "torch")
 # As multiprocessing and joblib name the n-th child of a process; a child's child has two numbers.
@@ -52,6 +62,7 @@ class RandomControl:
         self._log = log
         self._restore = {} if self.is_off else _take_restore_file()
         self.entropy = Entropy(self._choose_root())
+        self._root = self.entropy.root.hex()  # `seed_everything` begins another one
         self._at_import: dict[str, object] = {}
         self._at_first_run: dict[str, object] = {}
 
@@ -66,12 +77,12 @@ class RandomControl:
         feed_numpy(self.entropy)
         for framework in _FRAMEWORKS:
             if framework in sys.modules:
-                self._assign_seed(framework)
-        on_library_loaded(self._library_loaded)
+                self._framework_loaded(framework)
+        on_library_loaded("control", self._library_loaded)
         on_unseeding(self._python_unseeded)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self.entropy.count_fork, after_in_child=self._enter_child)
-        os.environ[ROOT_VARIABLE] = self.entropy.root.hex()
+        adopt_entropy(self.entropy)
 
     def run_started(self, index: int) -> dict[str, Any]:
         """Called when the ``index``-th run of this process has started; returns the random state to record.
@@ -90,12 +101,22 @@ class RandomControl:
             self._at_first_run = now
         return {
             "schema": SCHEMA,
-            "root": self.entropy.root.hex(),
+            "root": self._root,
             "place": list(self.entropy.place),
             "assigned": dict(self._log.assigned),
             "run_index": index,
             "script": _script_name(),
             "states": {"import": self._at_import, "first_run": self._at_first_run, "run": now},
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What there is to know about this process's randomness, as plain values."""
+        return {
+            "mode": self.seed,
+            "assigned": dict(self._log.assigned),
+            "restored": list(self.restored),
+            "calls": [asdict(call) for call in self._log.calls],
+            "calls_not_listed": self._log.dropped,
         }
 
     def _choose_root(self) -> bytes:
@@ -133,20 +154,31 @@ class RandomControl:
             feed_numpy(self.entropy)
             self._at_import.setdefault("numpy", states.take_states().get("numpy"))
         elif module in _FRAMEWORKS:
-            self._assign_seed(module)
+            self._framework_loaded(module)
+
+    def _framework_loaded(self, framework: str) -> None:
+        if framework == "tensorflow":
+            feed_tensorflow(self.entropy, self._log)
+        self._assign_seed(framework)
 
     def _assign_seed(self, framework: str) -> None:
-        """Give ``framework`` a recorded seed, unless the program has seeded it."""
+        """Give ``framework`` a recorded seed, unless the program has seeded it.
+
+        Of itself only torch gets one, in the way in which it would have taken it from the operating system: each
+        device another. What a global seed does to TensorFlow is told in `tensorflow_draws`.
+        """
         if framework in self._log.assigned or self._is_seeded(framework):
             return
-        seed = self._restore.get("assigned", {}).get(framework)
-        if seed is None and isinstance(self.seed, int):
-            seed = self.seed
-        if seed is None:
-            # Both take 64 bits with a sign. A torch seed below 2**32 is taken for one that a person chose.
-            seed = self.entropy.derive(framework, bits=62) | 1 << 62
-        if seed_unwatched(framework, seed):
-            self._log.assigned[framework] = seed
+        if isinstance(self.seed, int):
+            if seed_unwatched(framework, self.seed):
+                self._log.assigned[framework] = self.seed
+        elif framework == "torch":
+            seed = self._restore.get("assigned", {}).get(framework)
+            if seed is None:
+                # 63 bits. A torch seed below 2**32 is taken for one that a person chose.
+                seed = self.entropy.derive(framework, bits=62) | 1 << 62
+            if seed_torch_devices(seed):
+                self._log.assigned[framework] = seed
 
     def _is_seeded(self, framework: str) -> bool:
         from mlflow_repro.seeding.observe import current_seeds

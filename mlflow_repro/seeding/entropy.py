@@ -9,12 +9,13 @@ are as unrelated as before, and the same root gives the same streams again.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import sys
+import threading
 from typing import Any
 
 ROOT_BYTES = 32
+ROOT_VARIABLE = "MLFLOW_REPRO_ROOT"
 
 
 class Entropy:
@@ -23,12 +24,16 @@ class Entropy:
     def __init__(self, root: bytes) -> None:
         self.root = root
         self.place: tuple[int, ...] = ()
-        self._draws = itertools.count()
+        self._drawn = 0
         self._forks = 0
+        self._lock = threading.Lock()
 
     def draw_bits(self, bits: int) -> int:
         """The next ``bits`` random bits, as `secrets.randbits` gives them."""
-        return self.derive("draw", str(next(self._draws)), bits=bits)
+        with self._lock:
+            number = self._drawn
+            self._drawn += 1
+        return self.derive("draw", str(number), bits=bits)
 
     def derive(self, *path: str, bits: int) -> int:
         """``bits`` random bits for a purpose named by ``path``; the same path gives the same bits."""
@@ -44,8 +49,46 @@ class Entropy:
     def enter_child(self) -> None:
         """Called after a fork, in the child: another place, so that no stream is drawn twice."""
         self.place = (*self.place, self._forks)
-        self._forks = 0
-        self._draws = itertools.count()
+        self._forks = self._drawn = 0
+        self._lock = threading.Lock()  # the parent's may be held by a thread that is not here
+
+    def take_position(self) -> dict[str, Any]:
+        """The root and what was drawn from it, as plain values, for `put_position`."""
+        with self._lock:
+            return {"root": self.root.hex(), "place": list(self.place), "drawn": self._drawn, "forks": self._forks}
+
+    def put_position(self, position: dict[str, Any]) -> None:
+        """Go on where another `Entropy` was, or, with a position that has only a ``root``, begin there.
+
+        Raises ValueError when ``position`` is not one; then nothing is changed.
+        """
+        try:
+            root = bytes.fromhex(position["root"])
+            place = tuple(int(number) for number in position.get("place", ()))
+            drawn, forks = int(position.get("drawn", 0)), int(position.get("forks", 0))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a position: {error!r}") from error
+        if not root or min(drawn, forks, *place) < 0:
+            raise ValueError("not a position: an empty root or a negative number")
+        with self._lock:
+            self.root, self.place, self._drawn, self._forks = root, place, drawn, forks
+
+
+class _Process:
+    """The entropy that this process's libraries draw from, when there is one."""
+
+    entropy: Entropy | None = None
+
+
+def adopt_entropy(entropy: Entropy) -> None:
+    """Make ``entropy`` the one of this process; the processes that it starts derive theirs from it."""
+    _Process.entropy = entropy
+    os.environ[ROOT_VARIABLE] = entropy.root.hex()
+
+
+def process_entropy() -> Entropy | None:
+    """The entropy of this process, or None when its libraries ask the operating system."""
+    return _Process.entropy
 
 
 def new_root() -> bytes:

@@ -48,6 +48,7 @@ class SeedLog:
         self._dropped = 0
         self.assigned: dict[str, int] = {}
         """Seeds that `RandomControl` gave to generators that the program had not seeded."""
+        self._unrepeatable: dict[str, int] = {}
         self._last: dict[str, SeedCall] = {}
         self._examined: dict[str, tuple[Sequence[int], int | None]] = {}
         self._lock = threading.RLock()
@@ -77,6 +78,17 @@ class SeedLog:
     def dropped(self) -> int:
         """How many observations there were beyond `LIMIT`."""
         return self._dropped
+
+    def note_unrepeatable(self, draw: str) -> None:
+        """Note a draw that neither a seed of the program's nor ours governs; beyond `LIMIT` kinds, none is added."""
+        with self._lock:
+            if draw in self._unrepeatable or len(self._unrepeatable) < self.LIMIT:
+                self._unrepeatable[draw] = self._unrepeatable.get(draw, 0) + 1
+
+    @property
+    def unrepeatable(self) -> tuple[str, ...]:
+        """The draws of `note_unrepeatable`, each once, in the order in which they were noted first."""
+        return tuple(self._unrepeatable)
 
     def find_examined(self, generator: Generator) -> tuple[Sequence[int], int | None] | None:
         """Find the words of the state that was searched last for a seed, and the seed that was found."""

@@ -35,7 +35,16 @@ _SPOTS: tuple[tuple[Generator, str, str, str], ...] = (
 _LATER = frozenset({"random", "numpy.random", "tensorflow", "torch"})
 # Libraries with a helper that seeds several generators: the line to know is the one that called the helper.
 _HELPERS = frozenset(
-    {"accelerate", "keras", "lightning", "lightning_fabric", "pytorch_lightning", "tf_keras", "transformers"}
+    {
+        "accelerate",
+        "keras",
+        "lightning",
+        "lightning_fabric",
+        "mlflow_repro",
+        "pytorch_lightning",
+        "tf_keras",
+        "transformers",
+    }
 )
 _MARK = "_mlflow_repro_watched"
 
@@ -47,7 +56,7 @@ class _Watch:
     installed: tuple[tuple[dict[str, Any], str, object, object], ...] = ()
     wrappers: tuple[object, ...] = ()  # all there ever were: others hold weak references to them, or their id
     finder: _LaterImports | None = None
-    library_loaded: Callable[[str], None] | None = None
+    library_loaded: types.MappingProxyType[str, Callable[[str], None]] = types.MappingProxyType({})
     python_unseeded: Callable[[], None] | None = None
     lock = threading.RLock()
 
@@ -105,9 +114,16 @@ def unwatch_generators() -> None:
             sys.meta_path.remove(finder)
 
 
-def on_library_loaded(callback: Callable[[str], None] | None) -> None:
-    """Call ``callback`` with the name of each of the watched libraries that is imported from now on."""
-    _Watch.library_loaded = callback
+def on_library_loaded(owner: str, callback: Callable[[str], None] | None) -> None:
+    """Call ``callback`` with the name of each of the watched libraries that is imported from now on.
+
+    An owner has one callback, the last that it gave; None takes it away. Owners are called in the order in which they
+    came first.
+    """
+    with _Watch.lock:
+        callbacks = {**_Watch.library_loaded, owner: callback}
+        kept = {name: function for name, function in callbacks.items() if function is not None}
+        _Watch.library_loaded = types.MappingProxyType(kept)
 
 
 def on_unseeding(callback: Callable[[], None] | None) -> None:
@@ -127,6 +143,11 @@ def seed_unwatched(generator: str, seed: int | list[int]) -> bool:
             original(seed)  # type: ignore[operator]
             return True
     return False
+
+
+def watched_log() -> SeedLog | None:
+    """The log that calls are recorded in now, or None."""
+    return _Watch.log
 
 
 def find_namespace(module: str) -> dict[str, Any] | None:
@@ -270,8 +291,8 @@ def _watch_loader(spec: ModuleSpec, name: str) -> None:
         original(module)
         if _Watch.log is not None:
             watch_generators(_Watch.log)
-        if _Watch.library_loaded is not None:
+        for library_loaded in _Watch.library_loaded.values():
             with contextlib.suppress(Exception):
-                _Watch.library_loaded(name)
+                library_loaded(name)
 
     vars(loader)["exec_module"] = exec_module

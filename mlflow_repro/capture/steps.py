@@ -1,0 +1,68 @@
+"""What the probes that take longer share: steps under one deadline, files that may not be there, plain values."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.model import missing
+from mlflow_repro.redact import redact_text, redact_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+NO_TIME = "the time for it was up"
+"""The reason of a fact that was not asked for, because the deadline had passed."""
+
+_SHORT = 12  # characters; no shape of a token is that short, and no URI with a password
+
+
+def run_steps(steps: Mapping[str, Callable[[], Any]], deadline: float) -> dict[str, Any]:
+    """The value of each step by its name, as plain JSON without secrets; `missing` where it failed or time was up.
+
+    ``deadline`` is a value of `time.monotonic` (seconds). Raises no Exception.
+    """
+    facts: dict[str, Any] = {}
+    for name, step in steps.items():
+        if time.monotonic() >= deadline:
+            facts[name] = missing(NO_TIME)
+            continue
+        try:
+            facts[name] = to_plain(step())
+        except Exception as error:  # noqa: BLE001 - a guest: what one step cannot do must not cost the others
+            facts[name] = missing(to_text(redact_text(f"{type(error).__name__}: {error}")))
+    return facts
+
+
+def to_plain(value: Any) -> Any:
+    """``value`` as plain JSON: tuples as lists, names as text, text by `to_text`, anything unknown as its type."""
+    if isinstance(value, str):
+        return to_text(value)
+    if isinstance(value, (bool, int)) or (isinstance(value, float) and value - value == 0):
+        return value
+    if isinstance(value, dict):
+        return {to_text(str(name)): to_plain(content) for name, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(content) for content in value]
+    return missing(f"a {type(value).__name__} is no plain value")
+
+
+def to_text(text: str) -> str:
+    """``text`` as it can be stored: no lone surrogates, and no secret of a known shape."""
+    if len(text) >= _SHORT or "@" in text:
+        text = redact_value(text)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_text(path: str, limit: int = 65_536) -> str:
+    """The first ``limit`` bytes of a file as text. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(limit).decode("utf-8", "backslashreplace")
+
+
+def try_read(path: str, limit: int = 65_536) -> str:
+    """As `read_text`; empty when the file cannot be read."""
+    try:
+        return read_text(path, limit)
+    except OSError:
+        return ""

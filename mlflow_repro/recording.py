@@ -1,0 +1,195 @@
+"""What is recorded of the runs of one process. Loaded when the first run starts; `recorder` has the hooks."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.capture import SLOW_PROBES, collect_facts, facts_to_tags, tags_to_facts, to_tag_value
+from mlflow_repro.capture.record import build_record, collect_sections, dump_record
+from mlflow_repro.model import Section, missing
+from mlflow_repro.quoting import unquote_param
+from mlflow_repro.redact import redact_named
+from mlflow_repro.seeding import (
+    RandomControl,
+    SeedLog,
+    current_seeds,
+    encode_random_state,
+    snapshot_digests,
+    watch_generators,
+)
+from mlflow_repro.tracking import RANDOM_STATE_FILE, RECORD_FILE, write_files, write_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_repro.background import Background
+    from mlflow_repro.model import Fact
+
+# The most that waiting for us may delay the end of the program: a local store does not hang, it is only slow on a busy
+# machine; a server may, and then the user's patience is short.
+_LOCAL_EXIT_SECONDS = 30.0
+_REMOTE_EXIT_SECONDS = 5.0
+_CAPTURE_SECONDS = 20.0  # for the facts that take longer, in the background
+_FRESH_SECONDS = 2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
+
+
+class Recording:
+    """The facts of this process, and which of its runs are being recorded."""
+
+    def __init__(
+        self,
+        seeds: SeedLog,
+        random: RandomControl,
+        background: Background,
+        warn: Callable[[BaseException | str], None],
+    ) -> None:
+        self._seeds = seeds
+        self._random = random
+        self._background = background
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._facts: list[Fact] = []
+        self._tags: dict[str, str] = {}
+        self._tags_time = 0.0
+        self._sections: dict[str, Section] = {}
+        self._start_digests: dict[str, dict[str, str]] = {}
+        self._written: dict[str, dict[str, str]] = {}
+        self._run_count = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._enter_child)
+
+    def context_tags(self) -> dict[str, str]:
+        """The facts of this process; collected at the first call, then the same dictionary's copy."""
+        with self._lock:
+            if not self._tags or (_is_interactive() and time.monotonic() - self._tags_time > _FRESH_SECONDS):
+                self._tags = self._collect()
+                self._tags_time = time.monotonic()
+                self._sections = {}
+            return dict(self._tags)
+
+    def run_started(self, run: Any) -> None:
+        """A run is now active in this process, new or resumed. ``run`` is MLflow's ActiveRun."""
+        run_id = run.info.run_id
+        if run_id in self._written:
+            return
+        watch_generators(self._seeds)
+        present = run.data.tags
+        index = self._run_count
+        self._run_count += 1
+        tags = {name: value for name, value in self._tags_at_start(run, index).items() if name not in present}
+        self._written[run_id] = tags
+        # The last thing before the user's code goes on: it puts back the random state of this moment.
+        random_state = self._random.run_started(index) if tags else {}
+        uri = _tracking_uri()
+        is_remote = "://" in uri and not uri.startswith(("sqlite:", "file:"))
+        self._background.exit_seconds = _REMOTE_EXIT_SECONDS if is_remote else _LOCAL_EXIT_SECONDS
+        digests = snapshot_digests() if tags else {}
+        self._background.submit(functools.partial(self._write_start, uri, run_id, tags, random_state, digests))
+
+    def run_ending(self, run_id: str, status: str) -> None:
+        """``run_id`` is about to be given its final ``status``."""
+        written = self._written.pop(run_id, None)
+        if written is None:
+            return
+        digests = snapshot_digests()
+        tags = {"repro.status": status or "FINISHED", **self._seed_tags()}
+        if not self._tags.get("repro.capture", "").startswith("partial"):
+            tags["repro.capture"] = "complete"
+        changed = {name: value for name, value in tags.items() if written.get(name) != value}
+        written = {**written, **tags}
+        self._background.submit(functools.partial(self._write_end, _tracking_uri(), run_id, changed, written, digests))
+
+    def _write_start(
+        self, uri: str, run_id: str, tags: dict[str, str], random_state: dict[str, Any], digests: dict[str, str]
+    ) -> None:
+        """Write what is known at the start, the cheapest first; a run that was recorded before keeps its record."""
+        if not tags:
+            return
+        write_tags(uri, run_id, tags)
+        if random_state:
+            write_files(uri, run_id, {RANDOM_STATE_FILE: dump_record(encode_random_state(random_state))})
+        if not self._sections:
+            self._sections = collect_sections(SLOW_PROBES, seconds=_CAPTURE_SECONDS)
+        files = {f"repro/{path}": part for section in self._sections.values() for path, part in section.files.items()}
+        self._start_digests[run_id] = digests
+        files[RECORD_FILE] = self._dump_record(run_id, tags, is_complete=False)
+        write_files(uri, run_id, files)
+
+    def _write_end(
+        self, uri: str, run_id: str, changed: dict[str, str], tags: dict[str, str], digests: dict[str, str]
+    ) -> None:
+        """Write what is known at the end, and the record once more, now complete."""
+        write_tags(uri, run_id, changed)
+        if run_id in self._start_digests:
+            record = self._dump_record(run_id, tags, is_complete=True, end_digests=digests)
+            write_files(uri, run_id, {RECORD_FILE: record})
+            del self._start_digests[run_id]
+
+    def _dump_record(
+        self, run_id: str, tags: dict[str, str], *, is_complete: bool, end_digests: dict[str, str] | None = None
+    ) -> bytes:
+        facts = [*self._facts, *tags_to_facts(tags)]
+        digests = {"start": self._start_digests[run_id], "end": end_digests or missing("the run has not ended")}
+        seeds = Section(facts={**self._random.describe(), "digests": digests})
+        sections = {"seeds.control": seeds, **self._sections}
+        return dump_record(build_record(facts, sections, run_id=run_id, is_complete=is_complete))
+
+    def store_failed(self) -> None:
+        """MLflow's own last request failed: what of ours is still waiting for that store is not worth a delay."""
+        self._background.exit_seconds = 0.0
+
+    def _collect(self) -> dict[str, str]:
+        self._facts, failures = collect_facts()
+        tags = facts_to_tags(self._facts, failures)
+        if failures:
+            self._warn("; ".join(failures))
+        session = os.environ.get("MLFLOW_REPRO_SESSION")
+        if session:
+            tags["repro.session"] = session
+        return tags
+
+    def _tags_at_start(self, run: Any, index: int) -> dict[str, str]:
+        facts = self.context_tags()
+        present = run.data.tags
+        tags = {**facts, **self._seed_tags(), "repro.launch.run_index": str(index)}
+        if "mlflow.project.entryPoint" in present:
+            tags["repro.launch.params"] = _launch_params(run.data.params)
+        uri = facts.get("repro.git.uri", "").partition("#")[0]
+        standard = {
+            "mlflow.source.git.commit": facts.get("repro.git.commit", ""),
+            "mlflow.source.git.branch": facts.get("repro.git.branch", ""),
+            "mlflow.source.git.repoURL": uri,
+        }
+        tags.update({name: value for name, value in standard.items() if value})
+        return tags
+
+    def _seed_tags(self) -> dict[str, str]:
+        return {f"repro.seed.{generator}": seed for generator, seed in current_seeds(self._seeds).items()}
+
+    def _enter_child(self) -> None:
+        """After a fork: the runs in our table are the parent's to end, and its lock may be held by nobody."""
+        self._written = {}
+        self._run_count = 0
+        self._lock = threading.Lock()
+
+
+def _launch_params(params: dict[str, str]) -> str:
+    """The params that a project's run has before its code has logged any, unquoted, as a JSON object."""
+    plain = {name: redact_named(name, unquote_param(value)) for name, value in params.items()}
+    return to_tag_value(json.dumps(plain))
+
+
+def _tracking_uri() -> str:
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
+
+
+def _is_interactive() -> bool:
+    return "ipykernel" in sys.modules or hasattr(sys, "ps1")
