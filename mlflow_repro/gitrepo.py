@@ -261,6 +261,7 @@ def checkout(source: Source, directory: Path, *, recurse_submodules: bool = Fals
             f"the checkout is at {head}, not at the recorded commit {commit}", "this is not the code that ran"
         )
     caveats = _fetch_submodules(directory, recurse=recurse_submodules, is_local=path is not None)
+    caveats += _find_pointers(directory)
     check_subdirectory(directory, source)
     return caveats
 
@@ -388,6 +389,18 @@ def _fetch_submodules(directory: Path, *, recurse: bool, is_local: bool) -> list
     return []
 
 
-def git_version() -> str:
-    """What ``git --version`` prints. Raises GitError when git is missing."""
-    return run_git(["--version"], cwd="/")
+def _find_pointers(directory: Path) -> list[str]:
+    """A caveat when files are kept by Git-LFS and came as pointers: without its filters git gives nothing else."""
+    names = run_git(["ls-files", "-z", "--", ":(attr:filter=lfs)"], cwd=directory).split("\0")
+    files = [directory / name for name in names if name]
+    pointers = [file.name for file in files if file.is_file() and _is_pointer(file)]
+    if not pointers:
+        return []
+    return [
+        f"{len(pointers)} files are Git-LFS pointers whose content is not there ({pointers[0]}, ...): install git-lfs"
+    ]
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as content:
+        return content.read(40).startswith(b"version https://git-lfs.github.com/spec/")

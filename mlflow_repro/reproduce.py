@@ -138,11 +138,13 @@ def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
 
 def reproduce_with(options: ReproduceOptions) -> Report:
     """`reproduce_run` with its options as one value."""
+    from mlflow_repro.launch import read_backend_config
+
     check_run_id(options.run_id)
     check_options(options.plan_options(""))
     if options.timeout is not None and not options.timeout > 0:
         raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
-    _ = options.tolerances
+    _ = options.tolerances, read_backend_config(options.backend_config)
     if options.resume:
         return _judge_existing(options)
     if options.dry_run:

@@ -154,7 +154,10 @@ def open_store(tracking_uri: str = "") -> TrackingStore:
     Answers within about ten seconds when a server is down. Never creates a database: a SQLite file that does
     not exist is an error, not a new store. Raises UnreachableError or UsageError.
     """
-    _quieten()
+    try:
+        _quieten()
+    except ImportError as error:
+        raise UsageError(f"mlflow cannot be imported: {error}", "install it: pip install mlflow") from error
     uri = _resolve_uri(tracking_uri)
     try:
         scheme = urlsplit(uri).scheme

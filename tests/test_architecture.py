@@ -20,23 +20,38 @@ PACKAGE = ROOT.name
 FLOORS = {
     0: {"errors", "giturl", "model", "pyargv", "quoting", "redact", "searchpath"},
     1: {"compare", "plan", "report"},
-    2: {"background", "capture", "gitrepo", "launch", "launch_worker", "project", "seeding", "tracking"},
-    3: {"", "cli", "plugin", "recorder", "relaunch", "reproduce"},
+    2: {
+        "background",
+        "capture",
+        "digests",
+        "gitrepo",
+        "gittree",
+        "launch",
+        "launch_worker",
+        "project",
+        "seeding",
+        "tracking",
+    },
+    3: {"", "cli", "plugin", "recorder", "recording", "relaunch", "reproduce"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
     ("capture", "gitrepo"),
+    ("capture", "digests"),
+    ("capture", "gittree"),
+    ("gittree", "gitrepo"),
     ("launch", "gitrepo"),
     ("project", "gitrepo"),
     ("launch", "launch_worker"),  # the two halves of one launch, on both sides of a pipe
     ("cli", "reproduce"),
     ("cli", ""),  # the version number
     ("plugin", "recorder"),
+    ("recorder", "recording"),
     ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "reproduce"),  # the public names, loaded on first use
 }
-USERS_OF_MLFLOW = {"tracking", "launch_worker", "plugin", "recorder"}
+USERS_OF_MLFLOW = {"tracking", "launch_worker", "plugin", "recorder", "recording"}
 NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "sqlalchemy", "yaml")
 
 
@@ -154,14 +169,15 @@ def test_imports_follow_the_floors():
 def test_checker_finds_a_planted_wrong_arrow(module: str, statement: str, reason: str):
     """The rule test is worth something only if it fails when the rule is broken."""
     name = f"{PACKAGE}.{module}"
-    (found,) = find_wrong_arrows({**SOURCES, name: SOURCES[name] + f"\n{statement}\n"})
+    planted = {**SOURCES, name: SOURCES[name] + f"\n{statement}\n"}
+    (found,) = set(find_wrong_arrows(planted)) - set(find_wrong_arrows(SOURCES))
     assert found.startswith(f"{name}:")
     assert reason in found
 
 
 def test_checker_lets_the_allowed_arrows_pass():
     sources = {**SOURCES, f"{PACKAGE}.launch": "from mlflow_repro import gitrepo, errors\nimport psutil\n"}
-    assert find_wrong_arrows(sources) == []
+    assert set(find_wrong_arrows(sources)) <= set(find_wrong_arrows(SOURCES))
 
 
 def test_entry_point_module_imports_the_standard_library_only_at_its_top():
