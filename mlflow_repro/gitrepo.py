@@ -1,7 +1,7 @@
 """The only door to git. Every call has a time limit, no prompt, no hooks, and leaves the repository as it was.
 
-Two halves: *describe* reads the repository of somebody's running program (capture), *checkout* brings a recorded
-commit into a folder of our own (reproduce). Neither writes into a user's repository, its index included.
+`describe_worktree` reads the repository of somebody's running program; nothing here writes into one, its index
+included.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UnreachableError, UsageError
+from mlflow_repro.errors import ReproError
 from mlflow_repro.giturl import local_path, strip_credentials
-from mlflow_repro.redact import redact_text, redact_value
+from mlflow_repro.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlflow_repro.model import Source
 
 FETCH_TIMEOUT = 600.0
 _STALL_SECONDS = 30
@@ -140,7 +139,7 @@ def explain_failure(command: str, stderr: bytes) -> GitError:
     words = redact_text(stderr.decode("utf-8", "replace")).strip()
     kind = "dubious-ownership" if "dubious ownership" in words else "failed"
     kind = "no-repository" if "not a git repository" in words else kind
-    return GitError(f"git {command} failed: {_last_line(words)}", stderr=words, kind=kind)
+    return GitError(f"git {command} failed: {find_telling_line(words)}", stderr=words, kind=kind)
 
 
 def end_git(process: subprocess.Popen[bytes]) -> None:
@@ -155,7 +154,7 @@ def end_git(process: subprocess.Popen[bytes]) -> None:
         process.wait(timeout=_DEATH_SECONDS)
 
 
-def _last_line(words: str) -> str:
+def find_telling_line(words: str) -> str:
     """The line of git's that says most: the first fatal or error one, else the last."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     telling = [line for line in lines if re.match(r"(fatal|error|remote: (fatal|error)):", line, re.IGNORECASE)]
@@ -238,169 +237,3 @@ def _read_worktree(top: str, status: str, config: str) -> Worktree:
         is_dirty=any(line and not line.startswith("#") for line in status.splitlines()),
         remotes=remotes,
     )
-
-
-def checkout(source: Source, directory: Path, *, recurse_submodules: bool = False) -> list[str]:
-    """Bring ``source.commit`` into the new folder ``directory``, which becomes a repository of our own.
-
-    ``origin`` is set to the true URI, so that what runs there records where it came from. Returns caveats: what
-    belongs to the tree and was not fetched. Raises UnreachableError when the repository cannot be reached,
-    CannotJudgeError when it does not have the commit, UsageError or RefusedError for a bad subdirectory.
-    """
-    uri = source.uri
-    path = local_path(uri)
-    remote = path if path is not None else uri
-    directory.mkdir(parents=True)
-    run_git(["init", "--quiet"], cwd=directory)
-    run_git(["remote", "add", "origin", strip_credentials(uri) if path is None else uri], cwd=directory)
-    commit = _fetch_commit(remote, uri, source.commit, directory)
-    run_git(["checkout", "--quiet", "--detach", commit, "--"], cwd=directory, timeout=FETCH_TIMEOUT)
-    head = run_git(["rev-parse", "HEAD"], cwd=directory)
-    if head != commit:
-        raise CannotJudgeError(
-            f"the checkout is at {head}, not at the recorded commit {commit}", "this is not the code that ran"
-        )
-    caveats = _fetch_submodules(directory, recurse=recurse_submodules, is_local=path is not None)
-    caveats += _find_pointers(directory)
-    check_subdirectory(directory, source)
-    return caveats
-
-
-def check_subdirectory(directory: Path, source: Source) -> Path:
-    """The project's folder in the checkout. Raises UsageError when it is missing, RefusedError when it leads out."""
-    project = directory / source.subdirectory
-    if not project.resolve().is_relative_to(directory.resolve()):
-        raise RefusedError(
-            f"the subdirectory {source.subdirectory!r} is a link that leaves the repository",
-            "name a real folder",
-        )
-    if not project.is_dir():
-        raise UsageError(
-            f"{redact_value(source.uri)} has no folder {source.subdirectory!r} at commit {source.commit[:12]}",
-            "give the project's folder: --uri URI#subdirectory",
-        )
-    return project
-
-
-def _fetch_commit(remote: str, uri: str, commit: str, directory: Path) -> str:
-    """Fetch one commit, the cheap way first; returns its full object name."""
-    if len(commit) in (40, 64):
-        try:
-            _fetch(["--depth=1", "--no-tags"], remote, [commit], uri=uri, directory=directory)
-        except CannotJudgeError:
-            pass  # a server that gives only named tips: fetch those with their history, and look in there
-        else:
-            return commit
-    everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
-    _fetch([], remote, everything, uri=uri, directory=directory)
-    # Not `rev-parse --verify`: it would take a tag or a branch of that name for the commit.
-    objects = run_git(["rev-parse", f"--disambiguate={commit}"], cwd=directory).split()
-    commits = [name for name in objects if run_git(["cat-file", "-t", name], cwd=directory) == "commit"]
-    if len(commits) > 1:
-        raise UsageError(f"the short commit {commit} is ambiguous in {redact_value(uri)}", "give more digits")
-    if not commits:
-        raise CannotJudgeError(
-            f"commit {commit[:12]} is not in {redact_value(uri)}",
-            "push it, or pass --uri with a repository that has it",
-        )
-    return commits[0]
-
-
-def _fetch(options: Sequence[str], remote: str, refspecs: Sequence[str], *, uri: str, directory: Path) -> None:
-    command = ["fetch", "--quiet", "--no-recurse-submodules", *options, "--end-of-options", remote, *refspecs]
-    try:
-        run_git(command, cwd=directory, timeout=FETCH_TIMEOUT)
-    except GitError as error:
-        raise explain_fetch_error(error, uri) from error
-
-
-_UNREACHABLE = (
-    (
-        r"could not read (username|password)|authentication failed|permission denied|returned error: 40[13]|askpass",
-        "needs credentials",
-    ),
-    (
-        r"could not resolve host|name or service not known|temporary failure in name",
-        "the host name is not known",
-    ),
-    (
-        r"connection refused|failed to connect|couldn't connect|no route to host|timed out",
-        "the host does not answer",
-    ),
-    (
-        (
-            r"repository .*not found|does not exist|does not appear to be a git repository|not a git repository"
-            r"|returned error: 404"
-        ),
-        "no git repository is there",
-    ),
-    (r"dubious ownership", "git does not trust the owner of this folder"),
-    (r"ssl|certificate", "the connection is not trusted"),
-    (
-        r"operation too slow|early eof|hung up|rpc failed|bad line length|protocol error",
-        "the connection broke",
-    ),
-)
-_NOT_THERE = re.compile(
-    r"not our ref|couldn't find remote ref|unadvertised object|no such ref|bad object", re.IGNORECASE
-)
-
-
-def explain_fetch_error(error: GitError, uri: str) -> ReproError:
-    """Turn git's words about a failed fetch into an error of ours, with what to do."""
-    shown = redact_value(uri)
-    if error.kind in ("no-git", "no-directory"):
-        return error
-    if error.kind == "timeout":
-        return UnreachableError(
-            f"cannot fetch {shown}: git did not answer within {FETCH_TIMEOUT:g} s", "try again later"
-        )
-    if _NOT_THERE.search(error.stderr):
-        return CannotJudgeError(f"{shown} does not give out this commit")
-    words = re.sub(r"'[^']*'", "", error.stderr)  # what git quotes is the address, and may say anything
-    for pattern, meaning in _UNREACHABLE:
-        if re.search(pattern, words, re.IGNORECASE):
-            hint = "set up a git credential helper or an ssh key" if "credentials" in meaning else "check --uri"
-            return UnreachableError(f"cannot fetch {shown}: {meaning}", hint)
-    return UnreachableError(f"cannot fetch {shown}: {_last_line(error.stderr)}", "check --uri")
-
-
-def _fetch_submodules(directory: Path, *, recurse: bool, is_local: bool) -> list[str]:
-    if not (directory / ".gitmodules").is_file():
-        return []
-    if not recurse:
-        return ["the repository has submodules, which were not fetched (--recurse-submodules fetches them)"]
-    allowed = ("https", "http", "ssh", *(("file",) if is_local else ()))
-    policy = ["-c", "protocol.allow=never"]
-    for protocol in allowed:
-        policy += ["-c", f"protocol.{protocol}.allow=always"]
-    try:
-        run_git(
-            [*policy, "submodule", "--quiet", "update", "--init", "--recursive"],
-            cwd=directory,
-            timeout=FETCH_TIMEOUT,
-        )
-    except GitError as error:
-        if "not allowed" in error.stderr:
-            raise RefusedError(
-                "a submodule has a URL of a kind that is not fetched", f"allowed are {', '.join(allowed)}"
-            ) from error
-        raise UnreachableError(f"a submodule cannot be fetched: {_last_line(error.stderr)}", "check its URL") from error
-    return []
-
-
-def _find_pointers(directory: Path) -> list[str]:
-    """A caveat when files are kept by Git-LFS and came as pointers: without its filters git gives nothing else."""
-    names = run_git(["ls-files", "-z", "--", ":(attr:filter=lfs)"], cwd=directory).split("\0")
-    files = [directory / name for name in names if name]
-    pointers = [file.name for file in files if file.is_file() and _is_pointer(file)]
-    if not pointers:
-        return []
-    return [
-        f"{len(pointers)} files are Git-LFS pointers whose content is not there ({pointers[0]}, ...): install git-lfs"
-    ]
-
-
-def _is_pointer(file: Path) -> bool:
-    with file.open("rb") as content:
-        return content.read(40).startswith(b"version https://git-lfs.github.com/spec/")

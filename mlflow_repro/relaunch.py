@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_repro.capture import TAG_LIMIT
 from mlflow_repro.errors import CannotJudgeError, LaunchError, ReproError, UnreachableError
-from mlflow_repro.gitrepo import check_subdirectory, checkout
+from mlflow_repro.fetching import check_subdirectory, checkout
 from mlflow_repro.giturl import strip_credentials
 from mlflow_repro.launch import Job, Launcher, Outcome, check_tools, read_backend_config
 from mlflow_repro.plan import fit_to_project

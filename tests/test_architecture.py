@@ -24,6 +24,7 @@ FLOORS = {
         "background",
         "capture",
         "digests",
+        "fetching",
         "gitrepo",
         "gittree",
         "launch",
@@ -37,6 +38,7 @@ FLOORS = {
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
     ("capture", "gitrepo"),
+    ("fetching", "gitrepo"),
     ("capture", "digests"),
     ("capture", "gittree"),
     ("gittree", "gitrepo"),

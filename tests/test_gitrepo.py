@@ -19,15 +19,8 @@ from git_http import serve_git
 
 from mlflow_repro import gitrepo
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UnreachableError, UsageError
-from mlflow_repro.gitrepo import (
-    GitError,
-    check_subdirectory,
-    checkout,
-    describe_worktree,
-    explain_fetch_error,
-    git_version,
-    run_git,
-)
+from mlflow_repro.fetching import check_subdirectory, checkout, explain_fetch_error
+from mlflow_repro.gitrepo import GitError, describe_worktree, run_git
 from mlflow_repro.model import Source
 
 if TYPE_CHECKING:
@@ -613,7 +606,3 @@ class TestDescribe:
             describe_worktree(repo.clone, timeout=0.2)
         assert caught.value.kind == "timeout"
         assert time.monotonic() - start < 5
-
-
-def test_git_version():
-    assert git_version().startswith("git version 2.")
