@@ -17,7 +17,7 @@ import pytest
 from conftest import Repository, git
 from git_http import serve_git
 
-from mlflow_repro import gitrepo
+from mlflow_repro import fetching
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UnreachableError, UsageError
 from mlflow_repro.fetching import check_subdirectory, checkout, explain_fetch_error
 from mlflow_repro.gitrepo import GitError, describe_worktree, run_git
@@ -309,7 +309,7 @@ class TestUnreachable:
 
     def test_server_that_never_answers(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         """URI-14: git's helper processes end with it."""
-        monkeypatch.setattr(gitrepo, "FETCH_TIMEOUT", 1.0)
+        monkeypatch.setattr(fetching, "FETCH_TIMEOUT", 1.0)
         start = time.monotonic()
         with listening() as (_, port), pytest.raises(UnreachableError, match="did not answer within 1 s"):
             fetch(f"http://127.0.0.1:{port}/r.git", MISSING, tmp_path / "place")
