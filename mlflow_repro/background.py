@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ class Background:
     def __init__(self, *, on_error: Callable[[BaseException], None]) -> None:
         self.exit_seconds = 0.0
         self._on_error = on_error
+        self._is_forked = False
         self._last: threading.Thread | None = None
         self._lock = threading.Lock()
         atexit.register(self._join_at_exit)
@@ -64,6 +66,13 @@ class Background:
         while not self.join(max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
             pass
 
+    @property
+    def is_left_abruptly(self) -> bool:
+        """True when this process ends without exit handlers, as a fork and every worker of `multiprocessing` do."""
+        process = sys.modules.get("multiprocessing.process")
+        return self._is_forked or (process is not None and process.parent_process() is not None)
+
     def _forget(self) -> None:
+        self._is_forked = True
         self._last = None
         self._lock = threading.Lock()

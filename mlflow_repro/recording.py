@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture import SLOW_PROBES, collect_facts, facts_to_tags, tags_to_facts, to_tag_value
-from mlflow_repro.capture.record import build_record, collect_sections, dump_record
+from mlflow_repro.capture.record import SECTIONS, build_record, collect_sections, dump_record
 from mlflow_repro.model import Section, missing
+from mlflow_repro.options import AutologOptions
 from mlflow_repro.quoting import unquote_param
 from mlflow_repro.redact import redact_named
 from mlflow_repro.seeding import (
@@ -53,6 +54,7 @@ class Recording:
         self._random = random
         self._background = background
         self._warn = warn
+        self._options = AutologOptions()
         self._lock = threading.Lock()
         self._facts: list[Fact] = []
         self._tags: dict[str, str] = {}
@@ -64,8 +66,15 @@ class Recording:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._enter_child)
 
+    def configure(self, options: AutologOptions) -> None:
+        """Record of later runs what ``options`` ask for; what is known of this process is collected anew."""
+        with self._lock:
+            self._options, self._tags, self._sections = options, {}, {}
+
     def context_tags(self) -> dict[str, str]:
         """The facts of this process; collected at the first call, then the same dictionary's copy."""
+        if self._options.disable:
+            return {}
         with self._lock:
             if not self._tags or (_is_interactive() and time.monotonic() - self._tags_time > _FRESH_SECONDS):
                 self._tags = self._collect()
@@ -76,7 +85,7 @@ class Recording:
     def run_started(self, run: Any) -> None:
         """A run is now active in this process, new or resumed. ``run`` is MLflow's ActiveRun."""
         run_id = run.info.run_id
-        if run_id in self._written:
+        if run_id in self._written or self._options.disable:
             return
         watch_generators(self._seeds)
         present = run.data.tags
@@ -104,6 +113,8 @@ class Recording:
         changed = {name: value for name, value in tags.items() if written.get(name) != value}
         written = {**written, **tags}
         self._background.submit(functools.partial(self._write_end, _tracking_uri(), run_id, changed, written, digests))
+        if self._background.is_left_abruptly:
+            self._background.join(self._background.exit_seconds)
 
     def _write_start(
         self, uri: str, run_id: str, tags: dict[str, str], random_state: dict[str, Any], digests: dict[str, str]
@@ -112,10 +123,13 @@ class Recording:
         if not tags:
             return
         write_tags(uri, run_id, tags)
-        if random_state:
+        if random_state and self._options.log_rng:
             write_files(uri, run_id, {RANDOM_STATE_FILE: dump_record(encode_random_state(random_state))})
         if not self._sections:
-            self._sections = collect_sections(SLOW_PROBES, seconds=_CAPTURE_SECONDS)
+            wanted = {name: probe for name, probe in SLOW_PROBES.items() if self._options.keeps(name)}
+            self._sections = collect_sections(wanted, seconds=_CAPTURE_SECONDS)
+            off = Section(facts={"section": missing("switched off by autolog")})
+            self._sections.update({name: off for name in SECTIONS if not self._options.keeps(name)})
         files = {f"repro/{path}": part for section in self._sections.values() for path, part in section.files.items()}
         self._start_digests[run_id] = digests
         files[RECORD_FILE] = self._dump_record(run_id, tags, is_complete=False)
@@ -137,7 +151,7 @@ class Recording:
         facts = [*self._facts, *tags_to_facts(tags)]
         digests = {"start": self._start_digests[run_id], "end": end_digests or missing("the run has not ended")}
         seeds = Section(facts={**self._random.describe(), "digests": digests})
-        sections = {"seeds.control": seeds, **self._sections}
+        sections = {**({"seeds.control": seeds} if self._options.log_rng else {}), **self._sections}
         return dump_record(build_record(facts, sections, run_id=run_id, is_complete=is_complete))
 
     def store_failed(self) -> None:
@@ -145,7 +159,8 @@ class Recording:
         self._background.exit_seconds = 0.0
 
     def _collect(self) -> dict[str, str]:
-        self._facts, failures = collect_facts()
+        facts, failures = collect_facts()
+        self._facts = [fact for fact in facts if self._options.keeps(fact.name)]
         tags = facts_to_tags(self._facts, failures)
         if failures:
             self._warn("; ".join(failures))
@@ -170,7 +185,8 @@ class Recording:
         return tags
 
     def _seed_tags(self) -> dict[str, str]:
-        return {f"repro.seed.{generator}": seed for generator, seed in current_seeds(self._seeds).items()}
+        seeds = current_seeds(self._seeds) if self._options.log_rng else {}
+        return {f"repro.seed.{generator}": seed for generator, seed in seeds.items()}
 
     def _enter_child(self) -> None:
         """After a fork: the runs in our table are the parent's to end, and its lock may be held by nobody."""
