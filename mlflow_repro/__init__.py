@@ -13,19 +13,45 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mlflow_repro.autologging import autolog
     from mlflow_repro.model import Comparison, Report, RunRecord, Verdict
     from mlflow_repro.reproduce import compare_runs, reproduce_run
+    from mlflow_repro.seeding.checkpoint import RngStateError, load_rng_state, save_rng_state
+    from mlflow_repro.seeding.determinism import make_deterministic
+    from mlflow_repro.seeding.everything import derive_seed, seed_everything
 
 __version__ = "0.1.0"
-__all__ = ["Comparison", "Report", "RunRecord", "Verdict", "__version__", "compare_runs", "reproduce_run"]
+__all__ = [
+    "Comparison",
+    "Report",
+    "RngStateError",
+    "RunRecord",
+    "Verdict",
+    "__version__",
+    "autolog",
+    "compare_runs",
+    "derive_seed",
+    "load_rng_state",
+    "make_deterministic",
+    "reproduce_run",
+    "save_rng_state",
+    "seed_everything",
+]
 
 _HOMES = {
     "Comparison": "mlflow_repro.model",
     "Report": "mlflow_repro.model",
+    "RngStateError": "mlflow_repro.seeding.checkpoint",
     "RunRecord": "mlflow_repro.model",
     "Verdict": "mlflow_repro.model",
+    "autolog": "mlflow_repro.autologging",
     "compare_runs": "mlflow_repro.reproduce",
+    "derive_seed": "mlflow_repro.seeding.everything",
+    "load_rng_state": "mlflow_repro.seeding.checkpoint",
+    "make_deterministic": "mlflow_repro.seeding.determinism",
     "reproduce_run": "mlflow_repro.reproduce",
+    "save_rng_state": "mlflow_repro.seeding.checkpoint",
+    "seed_everything": "mlflow_repro.seeding.everything",
 }
 
 

@@ -13,13 +13,19 @@ DISABLE_VARIABLE = "MLFLOW_REPRO_DISABLE"
 _OLDEST_PYTHON = (3, 10)
 
 
+def is_disabled():  # noqa: ANN201 - an old Python reads the comment
+    # type: () -> bool
+    """Say whether the user has switched the recording off."""
+    return os.environ.get(DISABLE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
+
+
 class ReproContextProvider:
     """Gives each new run its ``repro.*`` tags, and sees to it that resumed runs get theirs."""
 
     def __init__(self):  # noqa: ANN204 - an old Python reads the comment
         # type: () -> None
         self._recorder = None
-        if os.environ.get(DISABLE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on"):
+        if is_disabled():
             return
         if sys.version_info < _OLDEST_PYTHON:
             return

@@ -21,6 +21,7 @@ from mlflow_repro.seeding import RandomControl, SeedLog, watch_imports
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlflow_repro.options import AutologOptions
     from mlflow_repro.recording import Recording
 
 _MARK = "_mlflow_repro_hook"
@@ -64,6 +65,14 @@ class Recorder:
         except BaseException as error:  # noqa: BLE001 - a guest: not even SystemExit may reach the training
             self.warn(error)
             return {}
+
+    def configure(self, options: AutologOptions) -> None:
+        """Record of the runs that start from now on what ``options`` ask for. Never raises."""
+        _guarded(self, lambda: self.recording.configure(options))
+
+    def record_run(self, run: Any) -> None:
+        """Record a run that was active before this recorder was. Never raises."""
+        _guarded(self, _started, self, run)
 
     def warn(self, error: BaseException | str) -> None:
         """Say once in a process that something was not recorded."""

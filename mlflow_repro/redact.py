@@ -28,7 +28,7 @@ _TOKEN_SHAPES = re.compile(
         [
             *(rf"{prefix}[A-Za-z0-9_]{{20,}}" for prefix in ("gh[pousr]_", "github_pat_")),
             r"glpat-[A-Za-z0-9_\-]{16,}",
-            r"sk-(?:[A-Za-z]+-)?[A-Za-z0-9_\-]{16,}",
+            r"(?<![A-Za-z0-9])sk-(?:[A-Za-z]+-)?[A-Za-z0-9_\-]{16,}",
             r"hf_[A-Za-z0-9]{16,}",
             r"xox[abeoprs]-[A-Za-z0-9-]{10,}",
             r"(?:AKIA|ASIA)[0-9A-Z]{16}",

@@ -18,7 +18,7 @@ PACKAGE = ROOT.name
 
 # A unit is a module or a subpackage of mlflow_repro; "" is the package's own __init__.
 FLOORS = {
-    0: {"errors", "giturl", "model", "pyargv", "quoting", "redact", "searchpath"},
+    0: {"errors", "giturl", "model", "options", "pyargv", "quoting", "redact", "searchpath"},
     1: {"compare", "plan", "report"},
     2: {
         "background",
@@ -33,7 +33,7 @@ FLOORS = {
         "seeding",
         "tracking",
     },
-    3: {"", "cli", "plugin", "recorder", "recording", "relaunch", "reproduce"},
+    3: {"", "autologging", "cli", "plugin", "recorder", "recording", "relaunch", "reproduce"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
@@ -48,12 +48,15 @@ ARROWS_WITHIN_A_FLOOR = {
     ("cli", "reproduce"),
     ("cli", ""),  # the version number
     ("plugin", "recorder"),
+    ("autologging", "plugin"),  # the user's switch
+    ("autologging", "recorder"),
     ("recorder", "recording"),
     ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
-    ("", "reproduce"),  # the public names, loaded on first use
+    ("", "autologging"),  # the public names, loaded on first use
+    ("", "reproduce"),
 }
-USERS_OF_MLFLOW = {"tracking", "launch_worker", "plugin", "recorder", "recording"}
+USERS_OF_MLFLOW = {"autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}
 NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "sqlalchemy", "yaml")
 
 

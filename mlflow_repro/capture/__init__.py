@@ -6,18 +6,21 @@ A probe reads the world and returns facts. It may fail: then its facts are absen
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from mlflow_repro.capture.code import probe_code
+from mlflow_repro.capture.code import probe_code, program_directory
 from mlflow_repro.capture.environment import probe_environment
 from mlflow_repro.capture.launch import probe_launch
+from mlflow_repro.capture.machine import record_machine
+from mlflow_repro.capture.packages import record_environment
 from mlflow_repro.capture.session import record_session
-from mlflow_repro.model import TAG_PREFIX, Fact
+from mlflow_repro.capture.tree import record_code
+from mlflow_repro.capture.variables import record_variables
+from mlflow_repro.model import TAG_PREFIX, Fact, Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    from mlflow_repro.model import Section
 
 TAG_LIMIT = 5000  # characters; MLflow cuts at 8,000, some stores earlier
 
@@ -47,6 +50,10 @@ def collect_facts() -> tuple[list[Fact], list[str]]:
 
 SLOW_PROBES: dict[str, Callable[[float], Section]] = {
     "launch.session": lambda _deadline: record_session(),
+    "launch.variables": lambda _deadline: Section(facts={"variables": record_variables(os.environ)}),
+    "code.tree": lambda deadline: record_code(program_directory(), deadline),
+    "environment.packages": record_environment,
+    "machine.hardware": record_machine,
 }
 """What is recorded in the background, by the section that it belongs to: functions of a deadline (`time.monotonic`)."""
 

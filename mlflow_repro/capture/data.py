@@ -34,7 +34,7 @@ from mlflow_repro.digests import (
     recall_digest,
     stamp_of,
 )
-from mlflow_repro.model import REDACTED, Section, missing
+from mlflow_repro.model import REDACTED, Section, missing, plain_number
 from mlflow_repro.quoting import unquote_param
 from mlflow_repro.redact import is_secret_name, redact_named, redact_text
 
@@ -55,7 +55,8 @@ OPENED_NOTE = (
     "Files that Python opened for reading from the import of mlflow to the end of the run. Not seen: what libraries "
     "open in C (HDF5, pyarrow, polars, tf.data, OpenCV, SQLite; but 'held' is what was still open at the end), what "
     "other processes open, and os.open with dir_fd. Left out: the Python installation and packages, loaded modules, "
-    "shared libraries, /proc, /sys, /dev, /etc, mlruns, mlartifacts, *.db, files only written, scratch files."
+    "shared libraries, /proc, /sys, /dev, /etc, time zones, fonts, mlruns, mlartifacts, *.db, files that were only "
+    "written, and scratch files."
 )
 
 DELETED = "it was deleted after it was opened"
@@ -132,7 +133,7 @@ def _hash_ahead(path: str, deadline: Deadline, places: Places) -> bool:
         return False
     with contextlib.suppress(OSError, ValueError):
         found = os.stat(path)
-        if is_secret_file(path):
+        if is_secret_file(path) or is_secret_file(os.path.realpath(path)):
             return True
         if stat.S_ISREG(found.st_mode):
             if is_young(stamp_of(found)):
@@ -195,10 +196,10 @@ class _Work:
 
     def add(self, row: dict[str, Any], path: str) -> dict[str, Any]:
         """Complete ``row`` with the name of ``path`` now, and with its digest in `do`."""
-        if is_secret_file(path):
+        real = os.path.realpath(path)
+        if is_secret_file(path) or is_secret_file(real):
             return self.settle(row, path, {"sha256": missing(WITHHELD)})
         self.settle(row, path, {})
-        real = os.path.realpath(path)
         self._jobs.setdefault(real, _Job(real, [])).rows.append(row)
         return row
 
@@ -225,10 +226,10 @@ class _Work:
         """The digest of all the data, and how many files and bytes have none.
 
         The former is the SHA-256 of the digests of all files and directories, each once, in hexadecimal, sorted, one a
-        line: it does not depend on where they lie.
+        line: it does not depend on where they lie. What this process itself produced is left out of both.
         """
         known, files, size = set(), 0, 0
-        for row in {row["path"]: row for row in self._rows}.values():
+        for row in {row["path"]: row for row in self._rows if "produced" not in row}.values():
             value = row.get("merkle_sha256", row["sha256"] if "sha256" in row else missing(SPECIAL))
             if isinstance(value, str):
                 known.add(value)
@@ -319,7 +320,7 @@ def _clean(name: str, value: Any, depth: int = 5) -> Any:
     if isinstance(value, list) and depth:
         return [_clean(name, part, depth - 1) for part in value]
     if value is None or isinstance(value, (bool, int, float)):
-        return redact_named(name, str(value)) if is_secret_name(name) else value
+        return redact_named(name, str(value)) if is_secret_name(name) else plain_number(value)
     text = _WHOLE_URI.sub(lambda found: found[1] + found[2] + (f"?{REDACTED}" if found[3] else ""), str(value))
     return to_text(redact_named(name, redact_text(text)))[:_SOURCE_LIMIT]
 

@@ -17,7 +17,6 @@ from mlflow_repro.capture.steps import NO_TIME, read_text, to_text, try_read
 from mlflow_repro.gitrepo import describe_worktree
 from mlflow_repro.giturl import local_path, strip_credentials
 from mlflow_repro.model import missing
-from mlflow_repro.redact import redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -95,7 +94,7 @@ def list_distributions(search_path: Iterable[object], deadline: float) -> Invent
         try:
             new = _read_distribution(folder, entry)
         except (OSError, ValueError) as error:
-            broken[entry] = to_text(str(error))
+            broken[to_text(entry)] = to_text(str(error))
             continue
         versions.setdefault(new.name, []).append(new.version)
         old = found.get(new.name)
@@ -156,7 +155,7 @@ def _read_distribution(folder: str, entry: str) -> Distribution:
         direct = try_read(os.path.join(path, "direct_url.json"))
     return Distribution(
         name=normalise_name(name),
-        version=version,
+        version=to_text(version),
         folder=folder,
         entry=entry,
         installer=to_text(installer),
@@ -196,7 +195,7 @@ def describe_direct(distribution: Distribution) -> dict[str, Any]:
     direct = distribution.direct
     facts: dict[str, Any] = {"name": distribution.name, "version": distribution.version}
     if not direct:
-        url = "file://" + distribution.folder
+        url = to_text("file://" + distribution.folder)
         return {**facts, "kind": "directory", "url": url, "editable": True, "note": "a source tree on the search path"}
     if "broken" in direct:
         return {**facts, "url": missing(direct["broken"])}
@@ -246,7 +245,7 @@ def _ask_git(folder: str | None, seconds: float) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - a guest: git can fail in many ways
         return missing(to_text(getattr(error, "message", "") or str(error) or type(error).__name__))
     commit = tree.commit or missing("the repository has no commits")
-    return {"uri": redact_value(tree.uri), "commit": commit, "dirty": tree.is_dirty}
+    return {"uri": to_text(tree.uri), "commit": commit, "dirty": tree.is_dirty}
 
 
 def _clean_url(url: str) -> tuple[str, bool]:
@@ -256,7 +255,7 @@ def _clean_url(url: str) -> tuple[str, bool]:
         clean = strip_credentials(url)
     except ValueError:  # half an IPv6 address
         clean = url
-    clean = to_text(redact_value(clean))
+    clean = to_text(clean)
     return clean, clean != url
 
 
@@ -270,4 +269,4 @@ def _hashes(archive: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _word(value: Any) -> str:
-    return redact_value(value) if isinstance(value, str) else ""
+    return to_text(value) if isinstance(value, str) else ""

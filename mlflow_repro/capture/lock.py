@@ -1,17 +1,17 @@
 """The installed distributions as locks that ``uv pip install --no-deps -r FILE`` (and pip) can install.
 
-Why requirement files and not ``pylock.toml`` (PEP 751): that format demands, of everything from an index, the URL *and*
-the hash of each archive, and neither is known after an installation. ``RECORD`` has the hashes of the installed files,
-not of the wheel; ``direct_url.json`` has an archive's hash, but exists for direct URLs only; the drafted record of where
-an index's file came from (PEP 710) is written by no installer. Without network there is nothing to put there, and a
-training is no place to ask the index. For the same reason the lines have no ``--hash``: who rebuilds can add them
-(``uv pip compile --no-deps --generate-hashes``), and a lock of one's own is installed without.
+Why requirement files and not ``pylock.toml`` (PEP 751): of everything from an index that format demands the hash of
+each archive and where it is, and neither is known after an installation. ``RECORD`` has the hashes of the installed
+files, not of the wheel; ``direct_url.json`` has an archive's hash, but exists for direct URLs only; the drafted record
+of where an index's file came from (PEP 710) is written by no installer. Without network there is nothing to put there,
+and a training is no place to ask the index. For the same reason the lines have no ``--hash``: who rebuilds can add
+them (``uv pip compile --no-deps --generate-hashes``), and a lock of one's own is installed without.
 
-What is safe to hand to an installer: each line is ``name==version`` and nothing else, no option, comment, marker or URL;
-names and versions are checked against the grammars of PEP 508 and PEP 440. There is one file for each index, since
-``torch==2.9.1+cpu`` is on no other than torch's own: a line for it would keep the whole file from being installed.
-Direct URLs have a file of their own, ``name @ URL`` with the exact commit or hash; only https, http and ssh. What fits
-neither is named, with its reason.
+What is safe to hand to an installer: each line is ``name==version`` and nothing else, no option, comment, marker or
+URL; names and versions are checked against the grammars of PEP 508 and PEP 440. There is one file for each index,
+since ``torch==2.9.1+cpu`` is on no other than torch's own: a line for it would keep the whole file from being
+installed. Direct URLs have a file of their own, ``name @ URL`` with the exact commit or hash; only https, http and
+ssh. What fits neither is named, with its reason.
 """
 
 from __future__ import annotations
@@ -38,17 +38,19 @@ _OURSELVES = "mlflow-repro"
 _VERSION = re.compile(
     r"(?:\d+!)?\d+(?:\.\d+)*(?:[._-]?(?:a|b|c|rc|alpha|beta|pre|preview)[._-]?\d*)?"
     r"(?:[_-]\d+|[._-]?(?:post|rev|r)[._-]?\d*)?(?:[._-]?dev[._-]?\d*)?(?:\+[a-z0-9]+(?:[._-][a-z0-9]+)*)?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _TORCH_INDEX = "https://download.pytorch.org/whl/"
-_TORCH_LOCAL = re.compile(r"(cpu|cu\d{2,3}|rocm\d[\d.]*|xpu)(\.cxx11\.abi)?")
+_TORCH_LOCAL = re.compile(r"(cpu|cu\d{2,3}|rocm\d[\d.]*|xpu)(\.cxx11\.abi)?", re.ASCII)
 _ON_TORCH_INDEX = frozenset(
-    "torch torchvision torchaudio torchtext torchdata torchcodec torchao torchrec torch-tensorrt fbgemm-gpu xformers"
-    " pytorch-triton pytorch-triton-rocm pytorch-triton-xpu".split()
-)
-_URL = re.compile(r"(?:https?|ssh)://(?!-)[\w.:@\[\]-]+/[\w./~+%@=,-]*")
+    (
+        "torch", "torchvision", "torchaudio", "torchtext", "torchdata", "torchcodec", "torchao", "torchrec",
+        "torch-tensorrt", "fbgemm-gpu", "xformers", "pytorch-triton", "pytorch-triton-rocm", "pytorch-triton-xpu",
+    )
+)  # fmt: skip
+_URL = re.compile(r"(?:https?|ssh)://(?!-)[\w.:@\[\]-]+/[\w./~+%@=,-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_SUBDIRECTORY = re.compile(r"(?!/)[\w./-]+")
+_SUBDIRECTORY = re.compile(r"(?!/)[\w./-]+", re.ASCII)
 
 
 def make_locks(inventory: Inventory) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -47,7 +47,7 @@ _CODE_SUFFIXES = (".pyc", ".so")
 # Seen, and no data: compiled code and shared libraries, metadata of packages, the MLflow store, system settings.
 _NO_DATA = re.compile(
     r"/__pycache__/|\.(?:so(?:\.[\d.]+)?|dylib)$|\.(?:dist|egg)-info/|/(?:mlruns|mlartifacts)/"
-    r"|\.db(?:-wal|-shm|-journal)?$|^/etc/"
+    r"|\.db(?:-wal|-shm|-journal)?$|^/etc/|^/usr/share/(?:zoneinfo|fonts|locale)/"
 )
 
 
@@ -112,7 +112,8 @@ def opened_files() -> OpenedFiles | None:
     """What was opened up to now, without what is no data; None when openings were never tracked. Raises nothing.
 
     Left out are the Python installation and its packages, loaded modules wherever they lie, compiled code and shared
-    libraries, ``/proc``, ``/sys``, ``/dev``, ``/etc``, folders ``mlruns`` and ``mlartifacts``, and ``*.db``.
+    libraries, ``/proc``, ``/sys``, ``/dev``, ``/etc``, the system's time zones and fonts, folders ``mlruns`` and
+    ``mlartifacts``, and ``*.db``.
     """
     notes = _Tracking.kept
     if notes is None:
@@ -121,13 +122,14 @@ def opened_files() -> OpenedFiles | None:
         notes.note_held()
     read = notes.read.copy()  # in one step: other threads go on
     modules = _module_files() if any(path.endswith(".py") for path in read) else set()
-    files = [
-        OpenedFile(path=path, stamp=stamp, written=path in notes.written, produced=produced)
-        for path, (stamp, produced) in read.items()
-        if path not in modules and not _NO_DATA.search(path)
-    ]
-    files += [OpenedFile(path=path, stamp=stamp, held=True) for path, stamp in notes.held.copy().items()]
-    return OpenedFiles(files=tuple(files[:PATH_LIMIT]), more_openings=notes.more_openings)
+    files: dict[str, OpenedFile] = {}
+    for path, (stamp, produced) in read.items():
+        name = _straighten(path)
+        if name not in modules and name not in files and not _NO_DATA.search(name):
+            files[name] = OpenedFile(path=name, stamp=stamp, written=path in notes.written, produced=produced)
+    for path, stamp in notes.held.copy().items():
+        files.setdefault(path, OpenedFile(path=path, stamp=stamp, held=True))
+    return OpenedFiles(files=tuple(files.values())[:PATH_LIMIT], more_openings=notes.more_openings)
 
 
 class _Notes:
@@ -240,6 +242,13 @@ def _plain_path(path: Any) -> str:
     if kind is bytes or kind.__module__.startswith("pathlib"):
         return os.fsdecode(path)
     return ""
+
+
+def _straighten(path: str) -> str:
+    """The path without ``.``, ``..`` and double slashes, so that it is the same however the program came there."""
+    if "/./" in path or "/../" in path or "//" in path:
+        return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    return path
 
 
 def _install_hook() -> bool:

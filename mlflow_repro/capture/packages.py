@@ -19,17 +19,16 @@ from mlflow_repro.capture.distributions import (
     normalise_name,
 )
 from mlflow_repro.capture.lock import make_locks
-from mlflow_repro.capture.steps import NO_TIME, run_steps, to_text, try_read
+from mlflow_repro.capture.steps import NO_TIME, run_steps, to_unicode, try_read
 from mlflow_repro.capture.system import describe_container, describe_libc, describe_os, describe_python
 from mlflow_repro.model import Section, missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mlflow_repro.capture.distributions import Distribution
 
 _RECORD_LIMIT = 16_000_000  # bytes of one distribution's list of files
-_UNOWNED_LIMIT = 50  # names of imported modules that belong to no distribution
 _CONDA_LIMIT = 2_000
 
 
@@ -44,7 +43,7 @@ def record_environment(
 
     The facts: ``distributions`` (version by name, normalised as PEP 503 says), ``imported``, ``direct`` (what is not
     from an index), ``locks`` and ``left_out_of_locks``, ``broken``, ``duplicates``, ``installers``, ``conda``,
-    ``python``, ``libc``, ``os``, ``container``. What had not been begun at ``deadline`` (a value of
+    ``interpreter``, ``libc``, ``os``, ``container``. What had not been begun at ``deadline`` (a value of
     `time.monotonic`) is missing. ``search_path`` (`sys.path`), ``environ`` (`os.environ`) and ``root`` (the folder
     that holds ``etc`` and ``proc``) are for tests. Imports no package and raises no Exception.
     """
@@ -52,7 +51,7 @@ def record_environment(
     path = list(sys.path if search_path is None else search_path)
     small = run_steps(
         {
-            "python": describe_python,
+            "interpreter": describe_python,
             "libc": lambda: describe_libc(root),
             "os": lambda: describe_os(root),
             "container": lambda: describe_container(environ, root),
@@ -61,26 +60,30 @@ def record_environment(
         deadline,
     )
     files: dict[str, bytes] = {}
-    packages = run_steps({"packages": lambda: _record_packages(path, deadline, files)}, deadline)["packages"]
+    # Its values are clean: the shape of a token also fits "dask-kubernetes-operator", and a name has to stay whole.
+    packages = _run_clean(lambda: _record_packages(path, deadline, files), deadline)
     if "absent" in packages:
         packages = {"distributions": packages, "locks": packages}
         files = {}
     return Section(facts={**packages, **small}, files=files)
 
 
-def find_imported(deadline: float, *, search_path: Sequence[str] | None = None) -> dict[str, Any]:
-    """Which distributions the program has imported until now: ``distributions``, and ``others``, modules of no one.
+def find_imported(deadline: float, *, search_path: Sequence[str] | None = None) -> Any:
+    """The names of the distributions that the program has imported until now, sorted; or `missing`.
 
-    ``others`` are top-level modules in a folder of installed packages that no distribution lists. To be asked at the
-    end of a run as well, when everything has been imported. Imports nothing and raises no Exception.
+    It is the fact ``imported`` of `record_environment`, to be asked at the end of a run again, when everything has
+    been imported. ``deadline`` is a value of `time.monotonic`. Imports nothing and raises no Exception.
     """
 
-    def find() -> dict[str, Any]:
+    def find() -> Any:
         inventory = list_distributions(sys.path if search_path is None else search_path, deadline)
         return _match_modules(inventory.distributions.values(), deadline)
 
-    found: dict[str, Any] = run_steps({"imported": find}, deadline)["imported"]
-    return found
+    return _run_clean(find, deadline)
+
+
+def _run_clean(step: Callable[[], Any], deadline: float) -> Any:
+    return run_steps({"": step}, deadline, convert=lambda value: value)[""]
 
 
 def _record_packages(path: Sequence[str], deadline: float, files: dict[str, bytes]) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def _record_packages(path: Sequence[str], deadline: float, files: dict[str, byte
     files.update(lock_files)
     direct = [describe_direct(one) for one in installed if one.direct or one.is_source_tree]
     facts.update(
-        run_steps({"imported": lambda: _match_modules(installed, deadline)}, deadline),
+        imported=_run_clean(lambda: _match_modules(installed, deadline), deadline),
         broken=dict(inventory.broken),
         duplicates={name: sorted(versions) for name, versions in inventory.duplicates.items()},
         installers=dict(Counter(one.installer or "not told" for one in installed)),
@@ -104,45 +107,27 @@ def _record_packages(path: Sequence[str], deadline: float, files: dict[str, byte
     return facts
 
 
-def _match_modules(distributions: Iterable[Distribution], deadline: float) -> dict[str, Any]:
-    """The distributions that own the loaded modules: by name where both are called the same, else by ``RECORD``."""
-    by_folder: dict[str, list[Distribution]] = {}
-    sources: dict[str, str] = {}
-    for one in distributions:
-        by_folder.setdefault(one.folder, []).append(one)
-        if one.source_folder:
-            sources[one.source_folder.rstrip("/") + "/"] = one.name
+def _match_modules(distributions: Iterable[Distribution], deadline: float) -> Any:
+    """The distributions that own the loaded modules: by name where both are called the same, else by their files."""
+    installed = list(distributions)
+    sources = {one.source_folder.rstrip("/") + "/": one.name for one in installed if one.source_folder}
+    by_place = {(one.folder, one.name): one.name for one in installed}
     imported: set[str] = set()
     unknown: dict[str, set[str]] = {}  # by folder, the files that no distribution was found for by name
     for name, file in _loaded_roots().items():
-        source = next((owner for folder, owner in sources.items() if file.startswith(folder)), None)
-        if source:
-            imported.add(source)
-            continue
         folder = _folder_of(name, file)
-        if folder in by_folder:
-            owner = normalise_name(name)
-            if any(one.name == owner for one in by_folder[folder]):
-                imported.add(owner)
-            else:
-                unknown.setdefault(folder, set()).add(file[len(folder) + 1 :])
-    is_whole = True
-    for folder, wanted in unknown.items():
-        for one in by_folder[folder]:
-            if not wanted:
-                break
-            if time.monotonic() >= deadline:
-                is_whole = False
-                break
-            owned = wanted & _list_files(one)
-            if owned:
-                imported.add(one.name)
-                wanted -= owned
-    others = sorted(file for files in unknown.values() for file in files)
-    return {
-        "distributions": sorted(imported),
-        "others": others[:_UNOWNED_LIMIT] if is_whole else missing(NO_TIME),
-    }
+        owner = next((owner for source, owner in sources.items() if file.startswith(source)), None)
+        owner = owner or by_place.get((folder, normalise_name(name)))
+        if owner:
+            imported.add(owner)
+        else:
+            unknown.setdefault(folder, set()).add(file[len(folder) + 1 :])
+    for one in installed:
+        if time.monotonic() >= deadline:
+            return missing(NO_TIME)
+        if one.name not in imported and _owns_any(one, unknown.get(one.folder, set())):
+            imported.add(one.name)
+    return sorted(imported)
 
 
 def _loaded_roots() -> dict[str, str]:
@@ -150,26 +135,21 @@ def _loaded_roots() -> dict[str, str]:
 
     For a namespace package (``google``) these are the first ones below it that have a file (``google.protobuf``).
     """
-    modules = list(sys.modules.items())
     roots: dict[str, str] = {}
-    below: list[tuple[str, Any]] = []
-    standard = sys.stdlib_module_names
-    without_file: set[str] = set()
+    spaces: set[str] = set()
+    modules = list(sys.modules.items())
     for name, module in modules:
-        if "." in name or name == "__main__" or name in standard:
-            continue
-        file = _file_of(module)
-        if file:
-            roots[name] = file
-        else:
-            without_file.add(name)
-    below = [(name, module) for name, module in modules if "." in name and name.partition(".")[0] in without_file]
+        if "." not in name and name != "__main__" and name not in sys.stdlib_module_names:
+            file = _file_of(module)
+            if file:
+                roots[name] = file
+            else:
+                spaces.add(name)
+    below = [(name, module) for name, module in modules if "." in name and name.partition(".")[0] in spaces]
     for name, module in sorted(below, key=lambda item: item[0].count(".")):
         parts = name.split(".")
-        if any(".".join(parts[:length]) in roots for length in range(1, len(parts))):
-            continue
         file = _file_of(module)
-        if file:
+        if file and not any(".".join(parts[:length]) in roots for length in range(1, len(parts))):
             roots[name] = file
     return roots
 
@@ -191,14 +171,20 @@ def _folder_of(name: str, file: str) -> str:
     return file.rsplit("/", up)[0]
 
 
-def _list_files(distribution: Distribution) -> set[str]:
-    """The files that a distribution says it installed, relative to its folder; of an old one, its modules' names."""
+def _owns_any(distribution: Distribution, files: set[str]) -> bool:
+    """True when the distribution says that it installed one of ``files`` (relative to its folder)."""
+    if not files:
+        return False
     path = os.path.join(distribution.folder, distribution.entry)
-    if distribution.entry.endswith(".dist-info"):
-        record = try_read(os.path.join(path, "RECORD"), _RECORD_LIMIT)
-        return {line.partition(",")[0] for line in record.splitlines()}
     names = try_read(os.path.join(path, "top_level.txt")).split()
-    return {file for name in names for file in (f"{name}/__init__.py", f"{name}.py")}
+    if names:  # a small file that most have; it says nothing about the parts of a namespace
+        files = {file for file in files if re.split(r"[/.]", file, maxsplit=1)[0] in names}
+        if any(file.count("/") == file.endswith("/__init__.py") for file in files):
+            return True
+    if not files or not distribution.entry.endswith(".dist-info"):
+        return False
+    record = try_read(os.path.join(path, "RECORD"), _RECORD_LIMIT)
+    return not files.isdisjoint([line.partition(",")[0] for line in record.splitlines()])
 
 
 def _list_conda(prefix: str) -> Any:
@@ -208,5 +194,5 @@ def _list_conda(prefix: str) -> Any:
     except OSError:
         return missing("this is no conda environment")
     packages = [re.sub(r"^(.+)-([^-]+)-([^-]+)\.json$", r"\1=\2=\3", name) for name in names if name.endswith(".json")]
-    kept = [to_text(name) for name in packages[:_CONDA_LIMIT]]
+    kept = [to_unicode(name) for name in packages[:_CONDA_LIMIT]]
     return {"packages": kept, "left_out": len(packages) - len(kept)}

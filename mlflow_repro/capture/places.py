@@ -66,18 +66,23 @@ def is_below(path: str, folder: str) -> bool:
 
 def find_places() -> Places:
     """The places of this process, at this moment. Raises nothing."""
-    try:
-        cwd, program = os.getcwd(), program_directory()
-    except OSError:  # the working directory was removed
-        cwd = program = ""
-    folder, top = os.path.realpath(program), ""
-    while program and not top:
-        top = folder if os.path.exists(os.path.join(folder, ".git")) else ""
-        if folder == os.path.dirname(folder):
-            break
-        folder = os.path.dirname(folder)
     home = os.environ.get("HOME", "").rstrip("/")
-    return Places(cwd=cwd, top=top, home=home if home.startswith("/") else "")
+    home = home if home.startswith("/") else ""
+    try:
+        return Places(cwd=os.getcwd(), top=_find_top(program_directory()), home=home)
+    except OSError:  # the working directory was removed
+        return Places(home=home)
+
+
+def _find_top(folder: str) -> str:
+    """The nearest folder, from this one upwards, that has a ``.git``; empty when there is none."""
+    folder = os.path.realpath(folder)
+    while not os.path.exists(os.path.join(folder, ".git")):
+        above = os.path.dirname(folder)
+        if above == folder:
+            return ""
+        folder = above
+    return folder
 
 
 def is_secret_file(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,22 @@ NO_TIME = "the time for it was up"
 _SHORT = 12  # characters; no shape of a token is that short, and no URI with a password
 
 
-def run_steps(steps: Mapping[str, Callable[[], Any]], deadline: float) -> dict[str, Any]:
+def run_steps(
+    steps: Mapping[str, Callable[[], Any]], deadline: float, *, convert: Callable[[Any], Any] | None = None
+) -> dict[str, Any]:
     """The value of each step by its name, as plain JSON without secrets; `missing` where it failed or time was up.
 
-    ``deadline`` is a value of `time.monotonic` (seconds). Raises no Exception.
+    ``deadline`` is a value of `time.monotonic` (seconds). ``convert`` is for steps whose values are clean already; it
+    is `to_plain` unless given. Raises no Exception.
     """
+    convert = convert or to_plain
     facts: dict[str, Any] = {}
     for name, step in steps.items():
         if time.monotonic() >= deadline:
             facts[name] = missing(NO_TIME)
             continue
         try:
-            facts[name] = to_plain(step())
+            facts[name] = convert(step())
         except Exception as error:  # noqa: BLE001 - a guest: what one step cannot do must not cost the others
             facts[name] = missing(to_text(redact_text(f"{type(error).__name__}: {error}")))
     return facts
@@ -48,16 +53,20 @@ def to_plain(value: Any) -> Any:
 
 
 def to_text(text: str) -> str:
-    """``text`` as it can be stored: no lone surrogates, and no secret of a known shape."""
-    if len(text) >= _SHORT or "@" in text:
-        text = redact_value(text)
+    """``text`` as it can be stored: no secret of a known shape, and as `to_unicode` does it."""
+    return to_unicode(redact_value(text) if len(text) >= _SHORT or "@" in text else text)
+
+
+def to_unicode(text: str) -> str:
+    """``text`` without lone surrogates, which stand for bytes that are no text, and which UTF-8 does not have."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_text(path: str, limit: int = 65_536) -> str:
     """The first ``limit`` bytes of a file as text. Raises OSError."""
     with open(path, "rb") as file:
-        return file.read(limit).decode("utf-8", "backslashreplace")
+        size = os.fstat(file.fileno()).st_size  # 0 for the kernel's files, whose length is known when they are read
+        return file.read(min(limit, size or limit)).decode("utf-8", "backslashreplace")
 
 
 def try_read(path: str, limit: int = 65_536) -> str:

@@ -7,7 +7,7 @@ import platform
 import re
 import shlex
 import sys
-import sysconfig
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture.steps import try_read
@@ -37,7 +37,7 @@ def describe_python() -> dict[str, Any]:
     return {
         "version": platform.python_version(),
         "implementation": platform.python_implementation(),
-        "abi": sysconfig.get_config_var("SOABI") or missing("this build does not tell it"),
+        "abi": EXTENSION_SUFFIXES[0].strip(".").removesuffix(".so"),
         "build": " ".join(platform.python_build()).strip(),
         "compiler": platform.python_compiler(),
         "installation": _describe_installation(),
@@ -102,8 +102,9 @@ def describe_os(root: str = "/") -> dict[str, Any]:
     if sys.platform == "darwin":
         return {**facts, "name": f"macOS {platform.mac_ver()[0]}", "id": "macos", "version": platform.mac_ver()[0]}
     release = _read_os_release(root)
+    reason = "os-release does not tell it" if release else "there is no os-release"
     for fact, key in (("name", "PRETTY_NAME"), ("id", "ID"), ("version", "VERSION_ID")):
-        facts[fact] = release.get(key) or missing("os-release does not tell it" if release else "there is no os-release")
+        facts[fact] = release.get(key) or missing(reason)
     return facts
 
 

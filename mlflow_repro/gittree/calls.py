@@ -31,6 +31,7 @@ _SETTINGS = (
     "diff.suppressBlankEmpty=false",
     "submodule.recurse=false",
     "log.showSignature=false",
+    "log.showRoot=true",
     "apply.ignoreWhitespace=no",
     # These two copy what they are given into the user's repository.
     "filter.lfs.clean=",
@@ -47,8 +48,7 @@ _VARIABLES = {
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",  # what a partial clone lacks is not fetched: git that is too old for the line above
 }
-PATCH_OPTIONS = (
-    "--binary",
+TEXT_OPTIONS = (
     "--full-index",
     "--no-ext-diff",
     "--no-textconv",
@@ -61,7 +61,9 @@ PATCH_OPTIONS = (
     "--diff-algorithm=myers",
     "--ignore-submodules=none",
     "--submodule=short",
+    "-O/dev/null",
 )
+PATCH_OPTIONS = ("--binary", *TEXT_OPTIONS)
 RAW_OPTIONS = ("--raw", "-z", "--no-abbrev", "--no-renames", "--ignore-submodules=dirty")
 
 

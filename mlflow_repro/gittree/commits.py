@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.gitrepo import FETCH_TIMEOUT, GitError
-from mlflow_repro.gittree.calls import PATCH_OPTIONS, GitCalls, Question, TooLargeError
+from mlflow_repro.gittree.calls import TEXT_OPTIONS, GitCalls, Question, TooLargeError
 from mlflow_repro.gittree.patchtext import name_in_header
 from mlflow_repro.gittree.screen import holds_secret, is_secret_path
 
@@ -81,7 +81,7 @@ def take_bundle(place: Place, calls: GitCalls, limits: TreeLimits) -> tuple[byte
 def _scan_commits(place: Place, calls: GitCalls, limits: TreeLimits) -> None:
     """Look for secrets in the messages and changes that a bundle holds. Raises GitError when there is one."""
     # --cc shows of a merge what is in none of its parents; without context all that is shown is changed.
-    arguments = ("log", "--cc", "-p", *PATCH_OPTIONS, "--no-binary", "--unified=0", "--format=%an %ae%n%B")
+    arguments = ("log", "--cc", "-p", *TEXT_OPTIONS, "--unified=0", "--format=%an %ae%n%B")
     try:
         text = calls.ask(*arguments, place.commit, *_UNPUSHED, limit=limits.scanned_bytes)
     except TooLargeError as error:

@@ -10,16 +10,26 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError, RefusedError
 from mlflow_repro.gitrepo import GitError
-from mlflow_repro.gittree.calls import RAW_OPTIONS, GitCalls
+from mlflow_repro.gittree.calls import GitCalls
 from mlflow_repro.gittree.patchtext import check_patch
-from mlflow_repro.gittree.paths import decode_path, file_path
+from mlflow_repro.gittree.paths import decode_path, encode_path, file_path
 from mlflow_repro.gittree.screen import is_unsafe_path, link_leaves
-from mlflow_repro.gittree.snapshot import LINK_MODE, SUBMODULE_MODE, Place, Snapshot, locate, read_rows
+from mlflow_repro.gittree.snapshot import (
+    LINK_MODE,
+    NO_MODE,
+    REGULAR_MODES,
+    SUBMODULE_MODE,
+    Row,
+    Snapshot,
+    is_same_pointer,
+    locate,
+)
 from mlflow_repro.gittree.untracked import (
-    PROGRAM_MODE,
     Entry,
     parents_of,
+    read_back,
     read_regular,
+    remove_file,
     unpack_entries,
     write_entries,
 )
@@ -36,6 +46,7 @@ _UNSAFE = re.compile(
     r"invalid path|beyond a symbolic link|outside repository|unable to write to|bad path", re.IGNORECASE
 )
 _LONGEST_LINK = 1 << 16
+_LONGEST_FILE = 1 << 30
 
 
 def restore_tree(checkout: Path, *, patch: bytes, untracked: bytes, expected_tree: str) -> None:
@@ -43,8 +54,8 @@ def restore_tree(checkout: Path, *, patch: bytes, untracked: bytes, expected_tre
 
     ``patch``, ``untracked`` and ``expected_tree`` are those of a `TakenTree`; either part may be empty. Raises
     RefusedError when a part would write outside the tree or into git's own folder, CannotJudgeError when a part is
-    damaged, does not fit the commit, or does not lead to ``expected_tree``. In all these cases nothing has been written
-    but for a checkout that was not clean.
+    damaged, does not fit the commit, or does not lead to ``expected_tree``, or when the checkout is not clean. In all
+    these cases nothing has been written.
     """
     if patch:
         check_patch(patch)
@@ -55,10 +66,12 @@ def restore_tree(checkout: Path, *, patch: bytes, untracked: bytes, expected_tre
         place = locate(calls)
         calls = calls.inside(place.top)
         with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
-            _rehearse(Snapshot(place, calls, folder), patch, entries, expected_tree)
-        before = _find_changes(calls)
+            snapshot = Snapshot(place, calls, folder)
+            before = _check_clean(snapshot)
+            rows = _rehearse(snapshot, patch, entries, expected_tree)
         if patch:
-            _apply(calls, "--index", patch=patch)
+            _apply(calls, patch)
+            _check_out(calls, rows)
         write_entries(place.top, entries)
         with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
             _verify(Snapshot(place, calls, folder), before, entries, expected_tree)
@@ -68,11 +81,12 @@ def restore_tree(checkout: Path, *, patch: bytes, untracked: bytes, expected_tre
         raise CannotJudgeError(f"the recorded changes cannot be put back: {error}") from error
 
 
-def _rehearse(snapshot: Snapshot, patch: bytes, entries: Sequence[Entry], expected_tree: str) -> None:
-    """Do it in an index of our own, and look at what git made of it."""
+def _rehearse(snapshot: Snapshot, patch: bytes, entries: Sequence[Entry], expected_tree: str) -> list[Row]:
+    """Do it in an index of our own, and look at what git made of it; returns what the patch changes."""
     if patch:
-        _apply(snapshot.both, "--cached", patch=patch)
-    for row in snapshot.changes():
+        _apply(snapshot.both, patch)
+    rows = snapshot.changes()
+    for row in rows:
         if is_unsafe_path(row.path):
             raise RefusedError(f"the recorded patch changes {row.path!r}", "a patch may only change its repository")
         if row.new_mode == LINK_MODE:
@@ -83,15 +97,21 @@ def _rehearse(snapshot: Snapshot, patch: bytes, entries: Sequence[Entry], expect
                     "it was not made by mlflow-repro",
                 )
     if entries:
-        _refuse_conflicts(snapshot, entries)
+        _refuse_conflicts(snapshot, entries, gone={row.path for row in rows if row.new_mode == NO_MODE})
         snapshot.add_entries(entries)
     _compare(snapshot.write_tree(), expected_tree)
+    return rows
 
 
-def _refuse_conflicts(snapshot: Snapshot, entries: Sequence[Entry]) -> None:
+def _refuse_conflicts(snapshot: Snapshot, entries: Sequence[Entry], *, gone: set[str]) -> None:
     """Untracked files lie beside the tracked ones: over none of them, and below none of them."""
     tracked = set(map(decode_path, snapshot.both.ask("ls-files", "-z").split(b"\0")[:-1]))
     for entry in entries:
+        if entry.path not in gone and os.path.lexists(file_path(snapshot.place.top, entry.path)):
+            raise RefusedError(
+                f"the archive of untracked files writes {entry.path!r}, where something is already",
+                "the checkout is not clean",
+            )
         for path in (*parents_of(entry.path), entry.path):
             if path in tracked:
                 raise RefusedError(
@@ -100,10 +120,10 @@ def _refuse_conflicts(snapshot: Snapshot, entries: Sequence[Entry]) -> None:
                 )
 
 
-def _apply(calls: GitCalls, *options: str, patch: bytes) -> None:
-    """``git apply``, which does all or nothing. Raises RefusedError or CannotJudgeError."""
+def _apply(calls: GitCalls, patch: bytes) -> None:
+    """Apply a patch to the index, all of it or nothing. Raises RefusedError or CannotJudgeError."""
     try:
-        calls.ask("apply", *options, *_APPLY, stdin=patch)
+        calls.ask("apply", "--cached", *_APPLY, stdin=patch)
     except GitError as error:
         if _UNSAFE.search(error.stderr):
             raise RefusedError(f"the recorded patch is not safe to apply: {error.message}") from error
@@ -116,10 +136,42 @@ def _apply(calls: GitCalls, *options: str, patch: bytes) -> None:
         ) from error
 
 
-def _find_changes(calls: GitCalls) -> set[str]:
-    """What git takes for changed in the working tree: some repositories are never clean, for their line ends."""
-    calls.ask("update-index", "-q", "--refresh", accept=(0, 1))
-    return {row.path for row in read_rows(calls.ask("diff-files", *RAW_OPTIONS))}
+def _check_out(calls: GitCalls, rows: Sequence[Row]) -> None:
+    """Make the changed files what the index says.
+
+    ``git apply --index`` would do both, but not for a file whose line ends, in the commit, are not those that
+    .gitattributes asks for: such a file is never clean. Raises GitError, OSError.
+    """
+    for row in rows:
+        if row.new_mode == NO_MODE and row.old_mode != SUBMODULE_MODE:
+            remove_file(calls.directory, row.path)
+    names = [row.path for row in rows if row.new_mode not in (NO_MODE, SUBMODULE_MODE)]
+    if names:
+        told = b"".join(encode_path(name) + b"\0" for name in names)
+        calls.ask("checkout-index", "-f", "-q", "-u", "-z", "--stdin", stdin=told)
+
+
+def _check_clean(snapshot: Snapshot) -> set[str]:
+    """Refuse a checkout in which somebody has been at work. Raises CannotJudgeError, GitError, OSError.
+
+    Returns the files that git takes for changed although they are as it wrote them: those whose line ends, in the
+    commit, are not what .gitattributes asks for, and those that Git LFS has put there.
+    """
+    rows = [row for row in snapshot.refresh([]) if row.new_mode != SUBMODULE_MODE]
+    for row in rows:
+        if row.new_mode != row.old_mode or row.new_mode not in REGULAR_MODES or not _is_as_written(snapshot, row):
+            raise CannotJudgeError(f"the checkout is not clean: {row.path!r} is changed", "use a fresh one")
+    return {row.path for row in rows}
+
+
+def _is_as_written(snapshot: Snapshot, row: Row) -> bool:
+    path = file_path(snapshot.place.top, row.path)
+    size = os.lstat(path).st_size
+    if is_same_pointer(row, path, size, snapshot):
+        return True
+    written = snapshot.read.ask("cat-file", "--filters", f"--path={row.path}", row.old_object, limit=_LONGEST_FILE)
+    content = read_regular(path, size) or b""
+    return content.replace(b"\r\n", b"\n") == written.replace(b"\r\n", b"\n")
 
 
 def _verify(snapshot: Snapshot, before: set[str], entries: Sequence[Entry], expected_tree: str) -> None:
@@ -127,17 +179,8 @@ def _verify(snapshot: Snapshot, before: set[str], entries: Sequence[Entry], expe
     changed = [row.path for row in snapshot.refresh([]) if row.path not in before and row.new_mode != SUBMODULE_MODE]
     if changed:
         raise CannotJudgeError(f"the working tree is not what was written to it: {changed[0]!r} differs")
-    snapshot.add_entries([_read_back(snapshot.place, entry) for entry in entries])
+    snapshot.add_entries([read_back(snapshot.place.top, entry) for entry in entries])
     _compare(snapshot.write_tree(), expected_tree)
-
-
-def _read_back(place: Place, entry: Entry) -> Entry:
-    path = file_path(place.top, entry.path)
-    if entry.mode == LINK_MODE:
-        return Entry(path=entry.path, mode=LINK_MODE, content=os.readlink(path))
-    content = read_regular(path, len(entry.content))
-    mode = PROGRAM_MODE if os.access(path, os.X_OK) else "100644"
-    return Entry(path=entry.path, mode=mode, content=b"" if content is None else content)
 
 
 def _compare(tree: str, expected: str) -> None:

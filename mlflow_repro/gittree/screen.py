@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mlflow_repro.redact import redact_value
@@ -11,28 +10,31 @@ from mlflow_repro.redact import redact_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SECRET_NAMES = (
-    *(".env*", "*.env", ".netrc", "_netrc", ".pypirc", ".npmrc", ".yarnrc*", ".pgpass", ".my.cnf", ".s3cfg", ".boto"),
-    *(".git-credentials", ".htpasswd", ".dockercfg", ".dockerconfigjson", ".vault-token", "kubeconfig", "kaggle.json"),
-    *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.kdb", "*.ppk", "*.gpg", "*.asc"),
-    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "credentials*", "*_credentials", "secret", "secrets"),
-    *(f"secret{plural}.{suffix}" for plural in ("", "s") for suffix in ("json", "toml", "yaml", "yml", "ini", "txt")),
-    *("service-account*.json", "service_account*.json", "client_secret*.json", "token", "token.json", ".token"),
-    *(".ssh/*", ".aws/*", ".azure/*", ".gnupg/*", ".kube/*", ".docker/config.json"),
+# What announces a secret, in lower case: whole names of files, their beginnings and ends, and folders.
+SECRET_NAMES = frozenset(
+    (
+        *(".netrc", "_netrc", ".pypirc", ".npmrc", ".pgpass", ".my.cnf", ".s3cfg", ".boto", ".git-credentials"),
+        *(".htpasswd", ".dockercfg", ".dockerconfigjson", ".vault-token", "kubeconfig", "kaggle.json", "token"),
+        *("token.json", ".token", "secret", "secrets"),
+        *(f"secret{plural}.{kind}" for plural in ("", "s") for kind in ("json", "toml", "yaml", "yml", "ini", "txt")),
+    )
 )
-"""File names, or ends of paths, that announce a secret; in any case of letters."""
-
-_NAME_PATTERNS = tuple(pattern for pattern in SECRET_NAMES if "/" not in pattern)
-_PATH_PATTERNS = tuple(pattern for pattern in SECRET_NAMES if "/" in pattern)
+_SECRET_BEGINNINGS = (".env", ".yarnrc", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials")
+_SECRET_ENDS = (
+    *(".env", ".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".ppk", ".gpg", ".asc"),
+    "_credentials",
+)
+_SECRET_JSON = ("service-account", "service_account", "client_secret", "client-secret")
+_SECRET_FOLDERS = frozenset((".ssh", ".aws", ".azure", ".gnupg", ".kube"))
 
 # `redact_value` reads three megabytes a second and keeps Python's lock meanwhile. It is asked only about the lines that
 # have one of these in them (in lower case); a test holds that each of its rules needs one.
 _CLUES = (
-    *(b"://", b"=", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"sk-", b"hf_", b"xox"),
+    *(b"://", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"sk-", b"hf_", b"xox"),
     *(b"akia", b"asia", b"aiza", b"ya29.", b"dapi", b"npm_", b"pypi-", b"_live_", b"_test_", b"sg.", b"eyj"),
-    *(b"bearer ", b"private key"),
+    *(b"bearer ", b"private key", b"key=", b"secret=", b"password=", b"passwd=", b"passphrase=", b"pwd=", b"token="),
+    *(b"bearer=", b"credential=", b"credentials=", b"string=", b"sig="),
 )
-_CLUE_BEFORE_EQUALS = re.compile(rb"(?:key|secret|passwo?r?d|passphrase|pwd|token|bearer|credentials?|string|sig)=$")
 _PIECE = 1 << 16
 _OVERLAP = 512  # more than any token needs to be recognised
 _WINDOW = 1024
@@ -47,10 +49,14 @@ _HARMLESS = re.compile(
 
 def is_secret_path(path: str) -> bool:
     """True when the name of a file announces a secret."""
-    lowered = path.lower()
-    name = lowered.rpartition("/")[2]
-    return any(fnmatchcase(name, pattern) for pattern in _NAME_PATTERNS) or any(
-        fnmatchcase("/" + lowered, "*/" + pattern) for pattern in _PATH_PATTERNS
+    *folders, name = path.lower().split("/")
+    return (
+        name in SECRET_NAMES
+        or name.startswith(_SECRET_BEGINNINGS)
+        or name.endswith(_SECRET_ENDS)
+        or (name.endswith(".json") and name.startswith(_SECRET_JSON))
+        or path.lower().endswith(".docker/config.json")
+        or not _SECRET_FOLDERS.isdisjoint(folders)
     )
 
 
@@ -78,9 +84,6 @@ def _suspects(piece: bytes) -> Iterator[tuple[int, int]]:
     for clue in _CLUES:
         at = lowered.find(clue)
         while at >= 0:
-            if clue == b"=" and not _CLUE_BEFORE_EQUALS.search(lowered, max(0, at - 16), at + 1):
-                at = lowered.find(clue, at + 1)
-                continue
             first = max(piece.rfind(b"\n", 0, at) + 1, at - _OVERLAP)
             end = piece.find(b"\n", at)
             last = min(len(piece) if end < 0 else end, at + _WINDOW)

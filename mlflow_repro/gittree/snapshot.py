@@ -119,6 +119,9 @@ class Snapshot:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Bring the index up to date with the working tree in ``rows``. Raises GitError."""
+        # `update-index --remove` refuses what lies behind a link by now.
+        self.put((NO_MODE, "0" * len(self.place.base), row.path) for row in rows if row.new_mode == NO_MODE)
+        rows = [row for row in rows if row.new_mode != NO_MODE]
         if not rows:
             return
         known = {row.old_object for row in rows if row.old_mode in REGULAR_MODES and row.old_object.strip("0")}
@@ -210,7 +213,7 @@ def _judge_change(row: Row, kept_by: str, snapshot: Snapshot, limits: TreeLimits
         reason = "its name announces a secret"
     elif kept_by == "annex":
         reason = "its content is kept by git-annex"
-    elif kept_by == "lfs" and _is_same_pointer(row, path, size, snapshot):
+    elif kept_by == "lfs" and is_same_pointer(row, path, size, snapshot):
         reason = None
     elif kept_by == "lfs" and size > limits.patch_bytes:
         reason = f"its content is kept by Git LFS, and more than {limits.patch_bytes / 1e6:g} MB"
@@ -226,10 +229,11 @@ def _filters(snapshot: Snapshot, paths: Sequence[str]) -> dict[str, str]:
     return {decode_path(path): value.decode("utf-8", "replace") for path, value in zip(fields[::3], fields[2::3])}  # noqa: B905
 
 
-def _is_same_pointer(row: Row, path: bytes, size: int, snapshot: Snapshot) -> bool:
+def is_same_pointer(row: Row, path: bytes, size: int, snapshot: Snapshot) -> bool:
     """Whether a file that Git LFS keeps has the content that its pointer in the index names.
 
-    LFS's own filter is off, because it copies what it is given into the repository.
+    LFS's own filter is off, because it copies what it is given into the repository. Raises GitError when there is no
+    time to read the file.
     https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
     """
     if row.old_mode not in REGULAR_MODES:

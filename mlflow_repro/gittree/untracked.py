@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import tarfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -121,13 +122,8 @@ def _read_entry(calls: GitCalls, path: str, limits: TreeLimits, *, count: int, t
     """One file; ``count`` and ``total`` (bytes) are what was taken before. Raises _NotTakenError, GitError, OSError."""
     full = file_path(calls.directory, path)
     found = os.lstat(full)
-    if stat.S_ISDIR(found.st_mode):
-        raise _NotTakenError("it is a repository of its own")
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
-        raise _NotTakenError("it is no regular file")
     size = found.st_size
-    if is_secret_path(path):
-        raise _NotTakenError("its name announces a secret", size)
+    _check_kind(path, found)
     if count >= limits.untracked_files:
         raise _NotTakenError(f"there are more than {limits.untracked_files:,} untracked files", size)
     if stat.S_ISLNK(found.st_mode):
@@ -144,8 +140,29 @@ def _read_entry(calls: GitCalls, path: str, limits: TreeLimits, *, count: int, t
         raise _NotTakenError("it changed while it was read", size)
     if holds_secret(content, lambda: calls.check_time("look through all untracked files")):
         raise _NotTakenError("it holds a secret", size)
-    mode = PROGRAM_MODE if found.st_mode & stat.S_IXUSR else FILE_MODE
-    return Entry(path=path, mode=mode, content=content)
+    return Entry(path=path, mode=_mode_of(found), content=content)
+
+
+def _check_kind(path: str, found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise _NotTakenError("it is a repository of its own")
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+        raise _NotTakenError("it is no regular file")
+    if is_secret_path(path):
+        raise _NotTakenError("its name announces a secret", found.st_size)
+
+
+def _mode_of(found: os.stat_result) -> str:
+    return PROGRAM_MODE if found.st_mode & stat.S_IXUSR else FILE_MODE
+
+
+def read_back(top: str, entry: Entry) -> Entry:
+    """The entry as it is on the disk now. Raises OSError."""
+    path = file_path(top, entry.path)
+    if entry.mode == LINK_MODE:
+        return Entry(path=entry.path, mode=LINK_MODE, content=os.readlink(path))
+    content = read_regular(path, len(entry.content)) or b""
+    return Entry(path=entry.path, mode=_mode_of(os.lstat(path)), content=content)
 
 
 def read_regular(path: bytes, limit: int) -> bytes | None:
@@ -251,6 +268,16 @@ def write_entries(top: str, entries: Iterable[Entry]) -> None:
             _write_entry(file_path(top, entry.path), entry)
         except FileExistsError:
             raise _refuse(f"holds {entry.path!r}, which is there already") from None
+
+
+def remove_file(top: str, path: str) -> None:
+    """Remove a file from a folder of our own, and then the folders above it that are empty. Raises OSError."""
+    folders = [file_path(top, parent) for parent in parents_of(path)]
+    if all(stat.S_ISDIR(os.lstat(folder).st_mode) for folder in folders):
+        os.unlink(file_path(top, path))
+    with suppress(OSError):  # one that holds something else
+        for folder in reversed(folders):
+            os.rmdir(folder)
 
 
 def _write_entry(full: bytes, entry: Entry) -> None:

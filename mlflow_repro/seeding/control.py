@@ -30,11 +30,10 @@ from mlflow_repro.seeding.entropy import (
     adopt_entropy,
     feed_numpy,
     new_root,
+    process_entropy,
     root_from_seed,
 )
-from mlflow_repro.seeding.tensorflow_draws import feed_tensorflow
-from mlflow_repro.seeding.torch_devices import seed_torch_devices
-from mlflow_repro.seeding.watch import find_namespace, on_library_loaded, on_unseeding, seed_unwatched
+from mlflow_repro.seeding.watch import find_namespace, on_library_loaded, seed_unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +60,8 @@ class RandomControl:
         self.restored: list[str] = []
         self._log = log
         self._restore = {} if self.is_off else _take_restore_file()
-        self.entropy = Entropy(self._choose_root())
+        self._is_worker = False
+        self.entropy = process_entropy() or Entropy(self._choose_root())
         self._root = self.entropy.root.hex()  # `seed_everything` begins another one
         self._at_import: dict[str, object] = {}
         self._at_first_run: dict[str, object] = {}
@@ -74,15 +74,13 @@ class RandomControl:
         self._seed_start("numpy")
         self._put_back("import", ("python", "numpy"))
         self._at_import = states.take_states()
-        feed_numpy(self.entropy)
+        adopt_entropy(self.entropy)
         for framework in _FRAMEWORKS:
             if framework in sys.modules:
                 self._framework_loaded(framework)
         on_library_loaded("control", self._library_loaded)
-        on_unseeding(self._python_unseeded)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self.entropy.count_fork, after_in_child=self._enter_child)
-        adopt_entropy(self.entropy)
+            os.register_at_fork(after_in_child=self._enter_child)
 
     def run_started(self, index: int) -> dict[str, Any]:
         """Called when the ``index``-th run of this process has started; returns the random state to record.
@@ -111,12 +109,16 @@ class RandomControl:
 
     def describe(self) -> dict[str, Any]:
         """What there is to know about this process's randomness, as plain values."""
+        from mlflow_repro.seeding.determinism import achieved_determinism
+
         return {
             "mode": self.seed,
             "assigned": dict(self._log.assigned),
             "restored": list(self.restored),
             "calls": [asdict(call) for call in self._log.calls],
             "calls_not_listed": self._log.dropped,
+            "not_repeatable": list(self._log.unrepeatable),
+            "determinism": achieved_determinism(),
         }
 
     def _choose_root(self) -> bytes:
@@ -130,13 +132,12 @@ class RandomControl:
 
     def _seed_start(self, generator: str) -> None:
         """Where it is wanted, seed one of Python's and numpy's generators: by the user's integer, or in a worker."""
+        if not (self._is_worker or isinstance(self.seed, int)) or self._is_seeded(generator):
+            return
         if self._is_worker:
             # Python and numpy took the operating system's entropy; the same from our root can be given again.
-            if not self._is_seeded(generator):
-                words = [self.entropy.derive("start", generator, str(number), bits=32) for number in range(16)]
-                seed_unwatched(
-                    generator, words if generator == "numpy" else sum(w << 32 * n for n, w in enumerate(words))
-                )
+            words = [self.entropy.derive("start", generator, str(number), bits=32) for number in range(16)]
+            seed_unwatched(generator, words if generator == "numpy" else sum(w << 32 * n for n, w in enumerate(words)))
         elif isinstance(self.seed, int):
             seed_unwatched(generator, self.seed % _NUMPY_SEEDS if generator == "numpy" else self.seed)
 
@@ -158,6 +159,8 @@ class RandomControl:
 
     def _framework_loaded(self, framework: str) -> None:
         if framework == "tensorflow":
+            from mlflow_repro.seeding.tensorflow_draws import feed_tensorflow
+
             feed_tensorflow(self.entropy, self._log)
         self._assign_seed(framework)
 
@@ -173,6 +176,8 @@ class RandomControl:
             if seed_unwatched(framework, self.seed):
                 self._log.assigned[framework] = self.seed
         elif framework == "torch":
+            from mlflow_repro.seeding.torch_devices import seed_torch_devices
+
             seed = self._restore.get("assigned", {}).get(framework)
             if seed is None:
                 # 63 bits. A torch seed below 2**32 is taken for one that a person chose.
@@ -185,16 +190,9 @@ class RandomControl:
 
         return framework in current_seeds(self._log)
 
-    def _python_unseeded(self) -> None:
-        """After ``random.seed()``, which takes the operating system's entropy: take ours instead."""
-        seed_unwatched("python", self.entropy.draw_bits(512))
-
     def _enter_child(self) -> None:
-        """In a forked child Python has just seeded its generator from the operating system: derive that, too."""
-        self._restore = {}  # it was this process's parent's
-        with contextlib.suppress(Exception):
-            self.entropy.enter_child()
-            seed_unwatched("python", self.entropy.derive("fork", bits=512))
+        """After a fork: what is put back was this process's parent's."""
+        self._restore = {}
 
 
 def encode_random_state(record: dict[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,14 @@ are as unrelated as before, and the same root gives the same streams again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
 import threading
 from typing import Any
+
+from mlflow_repro.seeding.watch import on_unseeding, seed_unwatched
 
 ROOT_BYTES = 32
 ROOT_VARIABLE = "MLFLOW_REPRO_ROOT"
@@ -81,14 +84,35 @@ class _Process:
 
 
 def adopt_entropy(entropy: Entropy) -> None:
-    """Make ``entropy`` the one of this process; the processes that it starts derive theirs from it."""
-    _Process.entropy = entropy
+    """Let ``entropy`` answer in this process where the operating system would.
+
+    For numpy's unseeded generators, if numpy is loaded (else call `feed_numpy` when it is); for ``random.seed()``; in
+    forked children, where Python seeds its generator anew; and for worker processes, which derive theirs.
+    """
+    if entropy is not _Process.entropy:
+        _Process.entropy = entropy
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=entropy.count_fork, after_in_child=lambda: _enter_child(entropy))
+    on_unseeding(lambda: _seed_python(entropy.draw_bits(512)))
+    feed_numpy(entropy)
     os.environ[ROOT_VARIABLE] = entropy.root.hex()
 
 
 def process_entropy() -> Entropy | None:
     """The entropy of this process, or None when its libraries ask the operating system."""
     return _Process.entropy
+
+
+def _enter_child(entropy: Entropy) -> None:
+    """In a forked child Python has just seeded its generator from the operating system: derive that, too."""
+    if entropy is _Process.entropy:
+        with contextlib.suppress(Exception):
+            entropy.enter_child()
+            _seed_python(entropy.derive("fork", bits=512))
+
+
+def _seed_python(seed: int) -> None:
+    seed_unwatched("python", seed)
 
 
 def new_root() -> bytes:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import struct
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.seeding.watch import find_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 State = dict[str, Any]
 """One Mersenne Twister: ``words`` (base64 of 624 little-endian 32-bit words), ``position``, ``gauss`` (the spare
@@ -40,22 +44,26 @@ def encode_states(states: dict[str, object]) -> dict[str, State]:
 def restore_states(encoded: dict[str, State]) -> list[str]:
     """Put encoded states back into the generators that are loaded; returns the names of those that were.
 
-    Raises ValueError when a state is not one.
+    Raises ValueError when a state is not one; then no generator is changed.
     """
-    restored = []
-    random = find_namespace("random")
+    random, numpy = find_namespace("random"), find_namespace("numpy.random.mtrand")
+    setters: dict[str, Callable[[], object]] = {}
     if random is not None and "python" in encoded:
-        words, position, gauss = _decode(encoded["python"])
-        random["setstate"]((_STATE_VERSION, (*words, position), gauss))
-        restored.append("python")
-    numpy = find_namespace("numpy.random.mtrand")
+        setters["python"] = partial(random["setstate"], decode_python(encoded["python"]))
     if numpy is not None and "numpy" in encoded:
         words, position, gauss = _decode(encoded["numpy"])
-        key = find_namespace("numpy") or {}
-        array = key["array"](words, dtype="uint32")
-        numpy["set_state"](("MT19937", array, position, int(gauss is not None), gauss or 0.0))
-        restored.append("numpy")
-    return restored
+        array = (find_namespace("numpy") or {})["array"](words, dtype="uint32")
+        state = ("MT19937", array, position, int(gauss is not None), gauss or 0.0)
+        setters["numpy"] = partial(numpy["set_state"], state)
+    for put in setters.values():
+        put()
+    return list(setters)
+
+
+def decode_python(state: State) -> tuple[int, tuple[int, ...], float | None]:
+    """An encoded state as ``random.setstate`` takes it. Raises ValueError when it is none."""
+    words, position, gauss = _decode(state)
+    return _STATE_VERSION, (*words, position), gauss
 
 
 def _encode_python(state: Any) -> State:

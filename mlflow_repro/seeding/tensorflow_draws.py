@@ -31,6 +31,7 @@ from mlflow_repro.seeding.watch import find_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from mlflow_repro.seeding.entropy import Entropy
     from mlflow_repro.seeding.log import SeedLog
@@ -58,6 +59,7 @@ _SAMPLERS = (
 )
 _KERAS_ADAPTERS = ("data_adapters.array_data_adapter", "engine.data_adapter")
 _MARK = "_mlflow_repro_fed"
+_NO_ATTRIBUTES = frozenset({"seed", "seed2", "name"})
 _SEED_BITS = 63  # of a seed attribute that is not negative
 
 
@@ -66,6 +68,7 @@ class _Feed:
 
     entropy: Entropy | None = None
     log: SeedLog | None = None
+    context: dict[str, Any] = {}  # noqa: RUF012 - the names of TensorFlow's module
     seeds: dict[tuple[object, ...], tuple[int, int]] = {}  # noqa: RUF012 - one process, one feed
     generation = 0  # how often the kernels were thrown away
     taken = 0  # how many seeds were given to what is made once: datasets, generators
@@ -81,6 +84,7 @@ def feed_tensorflow(entropy: Entropy, log: SeedLog) -> bool:
     """
     if find_namespace(f"{_OPS}gen_random_ops") is None:
         return False
+    _Feed.context = find_namespace("tensorflow.python.eager.context") or {}
     _Feed.entropy, _Feed.log = entropy, log
     for name in _RANDOM_OPS:
         _wrap(f"{_OPS}gen_random_ops", name, _wrap_operation(name, with_values=False))
@@ -119,12 +123,12 @@ def _wrap(module: str, name: str, wrap: Callable[[Callable[..., Any]], Callable[
 
 
 def _wrap_operation(name: str, *, with_values: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Wrap an operation, which has both seeds as keywords, each None when the program gave no seed."""
+    """Wrap an operation, which has both seeds as keywords, both None or 0 when the program gave no seed."""
 
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         def operation(*args: Any, **kwargs: Any) -> Any:
             _Feed.has_drawn = True
-            if "seed" in kwargs and kwargs["seed"] is None and kwargs.get("seed2") is None:
+            if "seed" in kwargs and not kwargs["seed"] and not kwargs.get("seed2"):
                 with contextlib.suppress(Exception):
                     if _is_eager():
                         kwargs["seed"], kwargs["seed2"] = _kernel_seeds(name, args, kwargs, with_values=with_values)
@@ -191,14 +195,15 @@ def _wrap_clearing(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_eager() -> bool:
-    return bool((find_namespace("tensorflow.python.eager.context") or {})["executing_eagerly"]())
+    return bool(_Feed.context["executing_eagerly"]())
 
 
 def _kernel_seeds(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, with_values: bool) -> tuple[int, int]:
     """The seeds of the one kernel that the context keeps for this operation, these types and this device."""
-    context = (find_namespace("tensorflow.python.eager.context") or {})["context"]()
-    values = (*args, *(kwargs[key] for key in kwargs if key not in {"seed", "seed2", "name"}))
-    key = (name, context.device_name, *(_describe(value, with_values=with_values) for value in values))
+    parts = [name, _Feed.context["context"]().device_name]
+    parts += [_describe(value, with_values=with_values) for value in args]
+    parts += [_describe(kwargs[key], with_values=with_values) for key in kwargs if key not in _NO_ATTRIBUTES]
+    key = tuple(parts)
     found = _Feed.seeds.get(key)
     if found is None:
         if _Feed.entropy is None:
@@ -210,9 +215,10 @@ def _kernel_seeds(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, w
 
 def _describe(value: Any, *, with_values: bool) -> object:
     """What of an argument makes a kernel another one: its type, and the value of an attribute."""
-    dtype = getattr(getattr(value, "dtype", value), "name", None)
-    if dtype is not None:
-        return dtype
+    try:
+        return getattr(value, "dtype", value).name
+    except AttributeError:
+        pass
     if with_values:
         return repr(value)
     import numpy as np
@@ -242,9 +248,9 @@ def _shuffle_for_keras(value: Any) -> Any:
     shuffles instead, with one generator for all epochs of this fit. A distribution strategy may run the function in
     another process, so there everything is left as it is.
     """
-    frame = sys._getframe(1)  # noqa: SLF001 - as the standard library's logging does
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - as the standard library's logging does
     while frame is not None and not str(frame.f_globals.get("__name__")).endswith(_KERAS_ADAPTERS):
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     distribution = find_namespace("tensorflow.python.distribute.distribute_lib") or {}
     if frame is None or distribution["has_strategy"]():
         return None

@@ -159,6 +159,18 @@ def find_namespace(module: str) -> dict[str, Any] | None:
     return names
 
 
+def find_caller() -> str:
+    """Find the line that asked for a seeding, as ``file:line``; one inside a helper only when there is no other."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    outer = frame
+    while outer is not None and str(outer.f_globals.get("__name__")).partition(".")[0] in _HELPERS:
+        outer = outer.f_back
+    chosen = outer or frame
+    return "" if chosen is None else f"{chosen.f_code.co_filename}:{chosen.f_lineno}"
+
+
 def _watch_spot(generator: Generator, module: str, name: str, parameter: str) -> None:
     namespace = find_namespace(module)
     function = None if namespace is None else namespace.get(name)
@@ -228,19 +240,7 @@ def _note_call(generator: Generator, given: Any) -> None:
     with contextlib.suppress(Exception):
         if _Watch.log is not None:
             value = describe_seed(int(given) if generator == "torch" else given)
-            _Watch.log.record(SeedCall(generator, value, time.time(), _find_caller(), "called"))
-
-
-def _find_caller() -> str:
-    """Find the line that asked for the seeding; a line inside a helper only when there is no other."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    outer = frame
-    while outer is not None and str(outer.f_globals.get("__name__")).partition(".")[0] in _HELPERS:
-        outer = outer.f_back
-    chosen = outer or frame
-    return "" if chosen is None else f"{chosen.f_code.co_filename}:{chosen.f_lineno}"
+            _Watch.log.record(SeedCall(generator, value, time.time(), find_caller(), "called"))
 
 
 class _LaterImports:
