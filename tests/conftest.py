@@ -72,9 +72,7 @@ def _clean_environment(tmp_path_factory):
 
 
 def git(*arguments: str, cwd: Path) -> str:
-    answer = subprocess.run(
-        ["git", *arguments], cwd=cwd, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    answer = subprocess.run(["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True)
     return answer.stdout.strip()
 
 
@@ -258,10 +256,10 @@ def tracking_server(tmp_path_factory, empty_store):
         server = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 110
         while True:
             try:
-                urllib.request.urlopen(f"{url}/health", timeout=5).close()
+                urllib.request.urlopen(f"{url}/health", timeout=5).close()  # noqa: S310 - http, on loopback
                 break
             except OSError:
                 assert time.monotonic() < deadline, (root / "log").read_text()

@@ -590,21 +590,21 @@ def test_exception_of_a_signal_handler_is_not_swallowed(tmp_path):
         def interrupt(*_):
             raise TimeoutError("alarm")
         signal.signal(signal.SIGALRM, interrupt)
+        def open_until(end):
+            while time.monotonic() < end:
+                for name in ("missing", "folder"):
+                    try:
+                        open(name)
+                    except (FileNotFoundError, IsADirectoryError):
+                        pass
         seen = 0
         for _ in range(100):
-            end = time.monotonic() + 5
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.001)
-                while time.monotonic() < end:
-                    for name in ("missing", "folder"):
-                        try:
-                            open(name)
-                        except (FileNotFoundError, IsADirectoryError):
-                            pass
+                open_until(time.monotonic() + 5)
+                break
             except TimeoutError:
                 seen += 1
-            if time.monotonic() > end:
-                break
         print(seen)
     """
     assert run(script, tmp_path, files={"folder/file": b""}) == 100
@@ -663,7 +663,7 @@ def test_opening_needs_no_more_of_the_stack_than_before(tmp_path):
         after = [open_with_room_for(calls, f"f{calls}") for calls in range(12)]
         print(json.dumps([before, after]))
     """
-    before, after = run(script, tmp_path, files={name: b"" for name in ("a", *(f"f{calls}" for calls in range(12)))})
+    before, after = run(script, tmp_path, files=dict.fromkeys(("a", *(f"f{calls}" for calls in range(12))), b""))
     assert before == after
     assert True in before
 

@@ -142,7 +142,12 @@ def test_signal_ends_the_whole_tree_and_marks_the_run(bench, tmp_path, number, c
     command = [sys.executable, "-m", "mlflow_repro.reproduce", "--run_id", run_id, "--work-dir", str(work)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{bench.store}", "PIDS": str(pids)}
     tool = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     while not (pids.exists() and pids.read_text()):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import TINY_TRAIN, git
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TABLE = """\
 +----------+----------+----------+

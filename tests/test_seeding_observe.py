@@ -1,6 +1,6 @@
 """Which seeds a program set: seen as they are set, recovered from the generators' states, or read."""
 
-# ruff: noqa: S301, S311 -- these are tests of pseudo-random generators and of pickling
+# ruff: noqa: S301 -- these are tests of pseudo-random generators and of pickling
 
 from __future__ import annotations
 
