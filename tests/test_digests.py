@@ -383,6 +383,20 @@ def test_deadline_can_be_cut_from_another_thread():
     assert deadline.passed
 
 
+def test_share_of_the_time_is_kept_until_it_is_cut(tmp_path, monkeypatch):
+    """In the middle of a training, hashing must not take what the training needs."""
+    for number in range(5):
+        (tmp_path / str(number)).write_bytes(b"x")
+    waits = []
+    monkeypatch.setattr(digests, "_STINT", 0)
+    monkeypatch.setattr(threading.Event, "wait", lambda self, seconds: waits.append(seconds))
+    digest_directory(str(tmp_path), deadline=Deadline(60))
+    assert waits == []
+    digest_directory(str(tmp_path), deadline=Deadline(60, share=0.01))
+    assert len(waits) >= 10
+    assert min(waits) > 0
+
+
 def test_limit_of_bytes_leaves_the_biggest_and_names_them(tmp_path):
     sizes = {"small": 10, "sub/middle": 100, "sub/big": 1000, "huge": 5000}
     (tmp_path / "sub").mkdir()

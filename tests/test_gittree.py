@@ -1205,7 +1205,9 @@ class TestRefused:
         git("clone", "--quiet", str(repo.hub), str(tmp_path / "outer" / "place"), cwd=tmp_path)
         return tmp_path / "outer" / "place"
 
-    def check_refused(self, place: Path, *, patch: bytes = b"", untracked: bytes = b"", match: str = "") -> None:
+    def check_refused(
+        self, place: Path, *, patch: bytes = b"", untracked: bytes = b"", match: str | None = None
+    ) -> None:
         before = state_of(place.parent)
         with pytest.raises(RefusedError, match=match):
             restore_tree(place, patch=patch, untracked=untracked, expected_tree="0" * 40)

@@ -108,6 +108,8 @@ def digest_ahead(
     With ``pause`` it looks again every so many seconds, or less often if looking takes long, until the ``deadline``,
     which another thread can cut; without, once. A file is hashed when it has been left alone for two seconds; should it
     change or be deleted after that, the digest of what was first opened is known all the same. Raises nothing.
+
+    The training goes on meanwhile: give the ``deadline`` a small share of the time.
     """
     places = places or find_places()
     done: set[str] = set()

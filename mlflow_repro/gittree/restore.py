@@ -97,17 +97,18 @@ def _rehearse(snapshot: Snapshot, patch: bytes, entries: Sequence[Entry], expect
                     "it was not made by mlflow-repro",
                 )
     if entries:
-        _refuse_conflicts(snapshot, entries, gone={row.path for row in rows if row.new_mode == NO_MODE})
+        _refuse_conflicts(snapshot, entries, gone=[row.path for row in rows if row.new_mode == NO_MODE])
         snapshot.add_entries(entries)
     _compare(snapshot.write_tree(), expected_tree)
     return rows
 
 
-def _refuse_conflicts(snapshot: Snapshot, entries: Sequence[Entry], *, gone: set[str]) -> None:
+def _refuse_conflicts(snapshot: Snapshot, entries: Sequence[Entry], *, gone: Sequence[str]) -> None:
     """Untracked files lie beside the tracked ones: over none of them, and below none of them."""
+    free = {*gone, *(parent for path in gone for parent in parents_of(path))}
     tracked = set(map(decode_path, snapshot.both.ask("ls-files", "-z").split(b"\0")[:-1]))
     for entry in entries:
-        if entry.path not in gone and os.path.lexists(file_path(snapshot.place.top, entry.path)):
+        if entry.path not in free and os.path.lexists(file_path(snapshot.place.top, entry.path)):
             raise RefusedError(
                 f"the archive of untracked files writes {entry.path!r}, where something is already",
                 "the checkout is not clean",
