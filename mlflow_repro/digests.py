@@ -166,9 +166,9 @@ def is_young(stamp: Stamp) -> bool:
     return max(stamp[3:]) > time.time_ns() - _RACY_NS
 
 
-def is_virtual(path: str) -> bool:
-    """True for what lies, links followed, below ``/proc``, ``/sys`` or ``/dev`` (but not ``/dev/shm``)."""
-    return _is_virtual(os.path.realpath(path))
+def is_virtual(real: str) -> bool:
+    """True for a path without links below ``/proc``, ``/sys`` or ``/dev`` (but not ``/dev/shm``)."""
+    return f"{real}/".startswith(_VIRTUAL) and not f"{real}/".startswith(_SHARED_MEMORY)
 
 
 def digest_file(path: str, *, deadline: Deadline) -> FileDigest:
@@ -178,7 +178,7 @@ def digest_file(path: str, *, deadline: Deadline) -> FileDigest:
     """
     try:
         real = os.path.realpath(path)
-        if _is_virtual(real):
+        if is_virtual(real):
             return FileDigest(reason=VIRTUAL)
         found = os.stat(real)
     except (OSError, ValueError) as error:
@@ -266,7 +266,7 @@ class _Tree:
         count = 0
         known: set[tuple[int, int]] = set()
         for folder in self._folders:  # which grows meanwhile
-            if _is_virtual(folder.path):
+            if is_virtual(folder.path):
                 return VIRTUAL if folder.above is None else f"a part of it cannot be read: {VIRTUAL}"
             if folder.identity in known and folder.is_in_itself():
                 return "a directory in it leads back to one that it lies in"
@@ -283,8 +283,7 @@ class _Tree:
             folder.entries.sort(key=lambda entry: entry.name)
         return ""
 
-    def list_files(self) -> list[tuple[str, _Entry]]:
-        """Each regular file with the path of its directory."""
+    def list_files(self) -> list[tuple[str, _Entry]]:  # each with the path of its directory
         return [(folder.path, entry) for folder in self._folders for entry in folder.entries if entry.kind == b"f"]
 
     def has_changed(self) -> bool:
@@ -344,9 +343,8 @@ def _digest_entry(path: str, size: int, deadline: Deadline) -> tuple[bytes, str]
         found = os.lstat(path)
     except OSError as error:
         return b"", _explain(error)
-    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-        return b"", CHANGED
-    return _digest_regular(path, stamp_of(found), deadline)
+    is_same = stat.S_ISREG(found.st_mode) and found.st_size == size
+    return _digest_regular(path, stamp_of(found), deadline) if is_same else (b"", CHANGED)
 
 
 def _digest_regular(path: str, stamp: Stamp, deadline: Deadline) -> tuple[bytes, str]:
@@ -390,10 +388,6 @@ def _read(descriptor: int, size: int, deadline: Deadline) -> tuple[bytes, str]:
         left -= count
         deadline.rest()
     return whole.digest(), ""
-
-
-def _is_virtual(real: str) -> bool:
-    return (real + "/").startswith(_VIRTUAL) and not (real + "/").startswith(_SHARED_MEMORY)
 
 
 def _explain(error: Exception) -> str:

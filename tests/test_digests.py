@@ -389,7 +389,7 @@ def test_share_of_the_time_is_kept_until_it_is_cut(tmp_path, monkeypatch):
         (tmp_path / str(number)).write_bytes(b"x")
     waits = []
     monkeypatch.setattr(digests, "_STINT", 0)
-    monkeypatch.setattr(threading.Event, "wait", lambda self, seconds: waits.append(seconds))
+    monkeypatch.setattr(threading.Event, "wait", lambda _, seconds: waits.append(seconds))
     digest_directory(str(tmp_path), deadline=Deadline(60))
     assert waits == []
     digest_directory(str(tmp_path), deadline=Deadline(60, share=0.01))

@@ -137,7 +137,8 @@ def _take_numpy() -> Section | None:
 
 
 def _prepare_numpy(section: Section) -> Setter:
-    _names("numpy.random.mtrand")
+    import numpy.random  # noqa: F401 - newer numpy loads it at first use
+
     present = states.take_states().get("numpy")
     if section["bit_generator"] != _TWISTER:
         raise RngStateError(f"the file has a state of numpy's {section['bit_generator']}, not of {_TWISTER}")
