@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow_repro.options import AutologOptions
     from mlflow_repro.recording import Recording
 
+TRACK_VARIABLE = "MLFLOW_REPRO_TRACK_FILES"
 _MARK = "_mlflow_repro_hook"
 
 _logger = logging.getLogger("mlflow_repro")
@@ -46,6 +48,10 @@ class Recorder:
             self.warn(error)
             self._random = RandomControl(self._seeds, environ={})
         self._random.begin()
+        if os.environ.get(TRACK_VARIABLE):
+            from mlflow_repro.capture.opened import track_opened_files
+
+            track_opened_files()
 
     @property
     def recording(self) -> Recording:

@@ -11,7 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture import SLOW_PROBES, collect_facts, facts_to_tags, tags_to_facts, to_tag_value
+from mlflow_repro.capture.data import record_data
+from mlflow_repro.capture.opened import opened_files, own_openings
 from mlflow_repro.capture.record import SECTIONS, build_record, collect_sections, dump_record
+from mlflow_repro.digests import Deadline
 from mlflow_repro.model import Section, missing
 from mlflow_repro.options import AutologOptions
 from mlflow_repro.quoting import unquote_param
@@ -24,7 +27,7 @@ from mlflow_repro.seeding import (
     snapshot_digests,
     watch_generators,
 )
-from mlflow_repro.tracking import RANDOM_STATE_FILE, RECORD_FILE, write_files, write_tags
+from mlflow_repro.tracking import RANDOM_STATE_FILE, RECORD_FILE, read_data, write_files, write_tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 # machine; a server may, and then the user's patience is short.
 _LOCAL_EXIT_SECONDS = 30.0
 _REMOTE_EXIT_SECONDS = 5.0
+_DATA_SECONDS = 2.0  # for hashing the data at the end; what was not hashed by then is named
+_EMPTY = Section(facts={})
 _CAPTURE_SECONDS = 20.0  # for the facts that take longer, in the background
 _FRESH_SECONDS = 2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
 
@@ -140,10 +145,15 @@ class Recording:
     ) -> None:
         """Write what is known at the end, and the record once more, now complete."""
         write_tags(uri, run_id, changed)
-        if run_id in self._start_digests:
-            record = self._dump_record(run_id, tags, is_complete=True, end_digests=digests)
-            write_files(uri, run_id, {RECORD_FILE: record})
-            del self._start_digests[run_id]
+        if run_id not in self._start_digests:
+            return
+        if self._options.keeps("data"):
+            probe = {"data.used": lambda deadline: _record_data(uri, run_id, deadline)}
+            self._sections.update(collect_sections(probe, seconds=_DATA_SECONDS))
+        record = self._dump_record(run_id, tags, is_complete=True, end_digests=digests)
+        files = {f"repro/{path}": part for path, part in self._sections.get("data.used", _EMPTY).files.items()}
+        write_files(uri, run_id, {**files, RECORD_FILE: record})
+        del self._start_digests[run_id]
 
     def _dump_record(
         self, run_id: str, tags: dict[str, str], *, is_complete: bool, end_digests: dict[str, str] | None = None
@@ -193,6 +203,13 @@ class Recording:
         self._written = {}
         self._run_count = 0
         self._lock = threading.Lock()
+
+
+def _record_data(uri: str, run_id: str, deadline: float) -> Section:
+    """The section ``data``: MLflow's data sets, params that name files, and the files that were opened, if tracked."""
+    inputs, params = read_data(uri, run_id)
+    with own_openings():
+        return record_data(inputs, params, opened_files(), Deadline.at(deadline))
 
 
 def _launch_params(params: dict[str, str]) -> str:

@@ -128,6 +128,24 @@ def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
     MlflowClient(tracking_uri=uri).log_batch(run_id, tags=rows, synchronous=True)
 
 
+def read_data(uri: str, run_id: str) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """The data set inputs of a run (name, digest, source_type, source, context) and its params."""
+    from mlflow import MlflowClient
+
+    run = MlflowClient(tracking_uri=uri).get_run(run_id)
+    inputs = [
+        {
+            "name": item.dataset.name,
+            "digest": item.dataset.digest,
+            "source_type": item.dataset.source_type,
+            "source": item.dataset.source,
+            "context": next((tag.value for tag in item.tags if tag.key == "mlflow.data.context"), ""),
+        }
+        for item in getattr(run.inputs, "dataset_inputs", ())
+    ]
+    return inputs, dict(run.data.params)
+
+
 def write_files(uri: str, run_id: str, files: Mapping[str, bytes]) -> None:
     """Write artifacts of a run, by their path, from inside the training process; MLflow's own errors pass through.
 

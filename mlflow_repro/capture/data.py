@@ -53,10 +53,10 @@ INPUTS_NOTE = (
 )
 OPENED_NOTE = (
     "Files that Python opened for reading from the import of mlflow to the end of the run. Not seen: what libraries "
-    "open in C (HDF5, pyarrow, polars, tf.data, OpenCV, SQLite; but 'held' is what was still open at the end), what "
-    "other processes open, and os.open with dir_fd. Left out: the Python installation and packages, loaded modules, "
-    "shared libraries, /proc, /sys, /dev, /etc, time zones, fonts, mlruns, mlartifacts, *.db, files that were only "
-    "written, and scratch files."
+    "open in C (HDF5, Parquet by pyarrow, polars, tf.data, OpenCV, SQLite; but 'held' is what was open at the end), "
+    "what other processes open, and os.open with dir_fd. Left out: the Python installation and packages, loaded "
+    "modules, shared libraries, /proc, /sys, /dev, /etc, .config, time zones, fonts, mlruns, mlartifacts, *.db, files "
+    "that were only written, and scratch files."
 )
 
 DELETED = "it was deleted after it was opened"

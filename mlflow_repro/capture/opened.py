@@ -1,17 +1,18 @@
 """The files that this process really opens for reading: an audit hook, for those who ask for it.
 
 With ``MLFLOW_REPRO_TRACK_FILES=1`` every opening that Python itself does is seen: ``open``, ``io``, ``os.open``, and
-all that is built on them - numpy's ``load``, ``loadtxt``, ``fromfile`` and ``memmap``, pandas' readers, joblib, pickle,
-zipfile, PIL, torch.load. **Not** seen is what a library opens in C: HDF5 (h5py), ``pyarrow`` and polars when they are
-given a path, TensorFlow's ``tf.data`` and ``tf.io``, OpenCV, SQLite. Of those, what is held open for reading when the
-list is taken is found among the process's descriptors (Linux), and said to be. Not seen either: what was opened
-before tracking began, what other processes open (a forked child begins a list of its own, which nobody reads unless
-it records a run), and an ``os.open`` relative to another directory than the working one (``dir_fd``).
+all that is built on them - numpy's ``load``, ``loadtxt``, ``fromfile`` and ``memmap``, ``pandas.read_csv``, joblib,
+pickle, zipfile, PIL, torch.load. **Not** seen is what a library opens in C: HDF5 (h5py), pyarrow and polars when they
+are given a path (so do newer pandas with Parquet), TensorFlow's ``tf.data`` and ``tf.io``, OpenCV, SQLite. Of those,
+what is held open for reading when the list is taken is found among the process's descriptors (Linux), and said to be.
+Not seen either: what was opened before tracking began, what other processes open (a forked child begins a list of its
+own, which nobody reads unless it records a run), and an ``os.open`` relative to another directory than the working one
+(``dir_fd``).
 
 An audit hook can never be taken away and is called for every audited event, such as each call of ``id``; what it costs
-is a call of a Python function. It therefore does nothing but note a name. It cannot fail either: an exception of its
-own would be one of the user's ``open``. It takes no lock, for a signal handler may open files, too, and a fork would
-leave it locked.
+is a call of a Python function (a quarter of a microsecond), switched on or off. It therefore does little but note a
+name. It cannot fail either: an exception of its own would be one of the user's ``open``. It takes no lock, for a signal
+handler may open files, too, and a fork would leave it locked.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ _KERNEL = ("/proc/", "/sys/", "/dev/")
 _SHARED_MEMORY = "/dev/shm/"  # noqa: S108 - data lies there
 _CODE_SUFFIXES = (".pyc", ".so")
 
-# Seen, and no data: compiled code and shared libraries, metadata of packages, the MLflow store, system settings.
+# Seen, and no data: compiled code and shared libraries, metadata of packages, the MLflow store and what MLflow hands
+# from a process of its own to itself, settings of the system and of programs, fonts.
 _NO_DATA = re.compile(
     r"/__pycache__/|\.(?:so(?:\.[\d.]+)?|dylib)$|\.(?:dist|egg)-info/|/(?:mlruns|mlartifacts)/"
-    r"|\.db(?:-wal|-shm|-journal)?$|^/etc/|^/usr/share/(?:zoneinfo|fonts|locale)/"
+    r"|\.db(?:-wal|-shm|-journal)?$|/imported_modules\.txt$"
+    r"|^/etc/|^/usr/share/(?:zoneinfo|fonts|locale)/|/\.config/|/\.cache/(?:matplotlib|fontconfig)/"
 )
 
 
@@ -112,8 +115,8 @@ def opened_files() -> OpenedFiles | None:
     """What was opened up to now, without what is no data; None when openings were never tracked. Raises nothing.
 
     Left out are the Python installation and its packages, loaded modules wherever they lie, compiled code and shared
-    libraries, ``/proc``, ``/sys``, ``/dev``, ``/etc``, the system's time zones and fonts, folders ``mlruns`` and
-    ``mlartifacts``, and ``*.db``.
+    libraries, ``/proc``, ``/sys``, ``/dev``, ``/etc`` and folders ``.config``, time zones and fonts, folders ``mlruns``
+    and ``mlartifacts``, and ``*.db``.
     """
     notes = _Tracking.kept
     if notes is None:

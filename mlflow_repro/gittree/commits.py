@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HEADER = re.compile(rb"# v[23] git bundle\n")
 _LINE = re.compile(rb"(-?)([0-9a-f]{40}|[0-9a-f]{64}) (.*)")
 _OBJECT_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_REFS = "refs/mlflow-repro"
+_KEPT_AS = "refs/mlflow-repro/recorded"
 _UNPUSHED = ("--not", "--remotes")
 
 
@@ -117,11 +117,9 @@ def fetch_bundle(checkout: Path, bundle: bytes, commit: str) -> None:
         with open(path, "wb") as file:
             file.write(bundle)
         try:
-            for name in header.prerequisites:  # git asks for a way to them from some branch or tag
-                calls.ask("update-ref", f"{_REFS}/base/{name}", name)
             calls.ask("bundle", "verify", "-q", path)
-            refs = f"+HEAD:{_REFS}/recorded"
-            local.ask("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", path, refs)
+            options = ("-q", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-prune")
+            local.ask("fetch", *options, path, f"+HEAD:{_KEPT_AS}")
         except GitError as error:
             raise CannotJudgeError(
                 f"the recorded bundle is damaged: {error.message}", "the record is damaged"

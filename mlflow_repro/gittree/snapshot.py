@@ -157,7 +157,9 @@ class Snapshot:
     def make_patch(self, tree: str, limit: int) -> bytes:
         """The patch from the commit to ``tree``. Raises GitError, TooLargeError when it is longer than ``limit``."""
         arguments = ("diff-tree", "-r", "-p", *PATCH_OPTIONS, self.place.base, tree)
-        return self.both.ask(*arguments, limit=limit, reads_to_end=True)
+        # With an index git would read the files themselves where it takes them for unchanged (`reuse_worktree_file`).
+        calls = self.both.given({"GIT_INDEX_FILE": os.path.join(self._store, "no-index")})
+        return calls.ask(*arguments, limit=limit, reads_to_end=True)
 
 
 def _copy_index(source: str, target: str) -> None:

@@ -35,9 +35,10 @@ def seed_everything(seed: int) -> None:
     """Seed all random generators of this process with ``seed``, an integer from 0 to 2**32-1.
 
     Python's ``random``, numpy's legacy generator, TensorFlow with Keras, torch with all its devices: those that are
-    imported now, and each of the others when it is imported. Generators that a program makes without a seed
-    (``numpy.random.default_rng()``, ``random.seed()``) and the worker processes of `multiprocessing` follow from the
-    same number. It is recorded as a seed that the program has set, also in a run that starts later.
+    imported now, and each of the others when it is imported. What a program makes without a seed
+    (``numpy.random.default_rng()``, ``random.seed()``, the global `tf.random.Generator`) and the worker processes of
+    `multiprocessing` follow from the same number. It is recorded as a seed that the program has set, also in a run that
+    starts later.
 
     With its global seed TensorFlow repeats itself within one process, too: ``fit(shuffle=True)`` takes the same order
     in every epoch, and each `tf.function` has the same stream (`tf.random.set_seed` tells why).
@@ -112,6 +113,11 @@ def _seed_library(library: str, seed: int, where: str) -> None:
     entropy, log = process_entropy(), watched_log()
     if library == "numpy.random" and entropy is not None:
         feed_numpy(entropy)
+    if library == "tensorflow" and entropy is not None and log is not None:
+        from mlflow_repro.seeding.tensorflow_draws import feed_tensorflow, restart_draws
+
+        if feed_tensorflow(entropy, log):
+            restart_draws()
     generator = _GENERATORS[library]
     if seed_unwatched(generator, seed) and log is not None:
         log.record(SeedCall(generator, str(seed), time.time(), where, "called"))

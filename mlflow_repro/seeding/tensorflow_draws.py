@@ -101,6 +101,12 @@ def draws_were_seen() -> bool | None:
     return None if _Feed.entropy is None else _Feed.has_drawn
 
 
+def restart_draws() -> None:
+    """Begin to give out seeds anew, because the entropy has another root."""
+    _Feed.generation = _Feed.taken = 0
+    _Feed.seeds = {}
+
+
 def take_place() -> dict[str, int]:
     """How far the seeds have been given out, for `put_place`."""
     return {"generation": _Feed.generation, "taken": _Feed.taken}
