@@ -314,7 +314,7 @@ import torch
 from mlflow_repro.seeding.torch_devices import seed_torch_devices
 torch.cuda._queued_calls.clear()
 torch.cuda.default_generators = tuple(torch.Generator() for _ in range(3))
-torch.cuda.device_count = lambda: 3
+torch.cuda.random.device_count = lambda: 3
 seeds = lambda: [generator.initial_seed() for generator in torch.cuda.default_generators]
 def start():  # as torch.cuda._lazy_init does
     calls = [*torch.cuda._queued_calls, *(call for call in torch.cuda._lazy_seed_tracker.get_calls() if call)]

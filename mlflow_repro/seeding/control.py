@@ -26,9 +26,11 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.seeding import state as states
 from mlflow_repro.seeding.entropy import (
     ROOT_VARIABLE,
+    STATE_BITS,
     Entropy,
     adopt_entropy,
     feed_numpy,
+    fill_python,
     new_root,
     process_entropy,
     root_from_seed,
@@ -134,10 +136,12 @@ class RandomControl:
         """Where it is wanted, seed one of Python's and numpy's generators: by the user's integer, or in a worker."""
         if not (self._is_worker or isinstance(self.seed, int)) or self._is_seeded(generator):
             return
-        if self._is_worker:
-            # Python and numpy took the operating system's entropy; the same from our root can be given again.
+        # In a worker, Python and numpy took the operating system's entropy; the same from our root can be given again.
+        if self._is_worker and generator == "python":
+            fill_python(self.entropy.derive("start", generator, bits=STATE_BITS))
+        elif self._is_worker:
             words = [self.entropy.derive("start", generator, str(number), bits=32) for number in range(16)]
-            seed_unwatched(generator, words if generator == "numpy" else sum(w << 32 * n for n, w in enumerate(words)))
+            seed_unwatched(generator, words)
         elif isinstance(self.seed, int):
             seed_unwatched(generator, self.seed % _NUMPY_SEEDS if generator == "numpy" else self.seed)
 

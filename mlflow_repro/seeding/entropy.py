@@ -11,13 +11,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import struct
 import sys
 import threading
 from typing import Any
 
-from mlflow_repro.seeding.watch import on_unseeding, seed_unwatched
+from mlflow_repro.seeding.watch import find_namespace, on_unseeding
 
 ROOT_BYTES = 32
+_WORDS = struct.Struct("<624I")
+_STATE_VERSION = 3  # of random.getstate(), since Python 3.2
+STATE_BITS = 8 * _WORDS.size
 ROOT_VARIABLE = "MLFLOW_REPRO_ROOT"
 
 
@@ -93,7 +97,7 @@ def adopt_entropy(entropy: Entropy) -> None:
         _Process.entropy = entropy
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=entropy.count_fork, after_in_child=lambda: _enter_child(entropy))
-    on_unseeding(lambda: _seed_python(entropy.draw_bits(512)))
+    on_unseeding(lambda: fill_python(entropy.draw_bits(STATE_BITS)))
     feed_numpy(entropy)
     os.environ[ROOT_VARIABLE] = entropy.root.hex()
 
@@ -108,11 +112,17 @@ def _enter_child(entropy: Entropy) -> None:
     if entropy is _Process.entropy:
         with contextlib.suppress(Exception):
             entropy.enter_child()
-            _seed_python(entropy.derive("fork", bits=512))
+            fill_python(entropy.derive("fork", bits=STATE_BITS))
 
 
-def _seed_python(seed: int) -> None:
-    seed_unwatched("python", seed)
+def fill_python(bits: int) -> None:
+    """Put Python's generator where the operating system's entropy would have: a whole state of `STATE_BITS` bits.
+
+    Not by seeding: the seed could be recovered from the state, and would be taken for one that the program set.
+    """
+    words = list(_WORDS.unpack(bits.to_bytes(_WORDS.size, "little")))
+    words[0] = 1 << 31  # as every seeding by more than one word leaves it: the state is never all zero
+    (find_namespace("random") or {})["setstate"]((_STATE_VERSION, (*words, len(words)), None))
 
 
 def new_root() -> bytes:
