@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
 import stat
 import subprocess
 import tarfile
+import threading
 import time
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -45,7 +47,7 @@ BASE_FILES = {
     "pkg/module.py": "x = 1\n",
     "pkg/ünï cödé.txt": "ä\n",
     "data.bin": "\0\1\2" * 50,
-    "no newline": "a\nb",
+    "no newline": "a\n\nb",
     "empty": "",
     ".gitignore": "*.log\nignored/\n",
 }
@@ -119,7 +121,7 @@ def tree_by_git(directory: Path) -> str:
     """What ``git add --all; git write-tree`` says, done in a copy: the oracle."""
     copy = directory.parent / f"oracle-{time.monotonic_ns()}"
     shutil.copytree(directory, copy, symlinks=True)
-    git("add", "--all", cwd=copy)
+    git("-c", "core.safecrlf=false", "add", "--all", cwd=copy)
     tree = git("write-tree", cwd=copy)
     shutil.rmtree(copy)
     return tree
@@ -170,7 +172,7 @@ def make_dirty(repository: Repository) -> None:
         file.write("unstaged\n")
     (clone / "staged.py").write_text("staged\n", encoding="utf-8")
     git("add", "staged.py", cwd=clone)
-    (clone / "no newline").write_text("a\nb\nc", encoding="utf-8")
+    (clone / "no newline").write_text("a\n\nb\nc", encoding="utf-8")
     (clone / "data.bin").write_bytes(bytes(range(256)) * 40)
     (clone / "deleted.txt").unlink()
     (clone / "tool.sh").chmod(0o755)
@@ -259,6 +261,38 @@ class TestRoundTrip:
         assert taken.tree == tree_by_git(repo.clone)
         assert content_of(rebuild(repo, taken, tmp_path / "place")) == content_of(repo.clone)
 
+    def test_files_that_are_written_meanwhile(self, repo: Repository, tmp_path: Path):
+        """A log among the tracked files: the parts fit each other, whichever moment they are of."""
+        done = threading.Event()
+
+        def write() -> None:
+            for number in itertools.count():
+                for name in ("train.py", "data.bin", "untracked.py"):
+                    (repo.clone / name).write_bytes(b"%d\n" % number * (number % 50) + b"\0" * (name == "data.bin"))
+                if done.is_set():
+                    return
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            taken = [take(repo.clone) for _ in range(6)]
+        finally:
+            done.set()
+            thread.join()
+        for number, parts in enumerate(taken):
+            assert parts.withheld == {}
+            rebuild(repo, parts, tmp_path / f"place{number}")
+
+    def test_names_with_a_line_break(self, repo: Repository, tmp_path: Path):
+        """Git is asked about folders line by line."""
+        repo.commit({"a\nb/c\nd/e\nf.py": "x", "a\nb/g.py": "x", "a\nb/c\nd/h.py": "x"})
+        git("fetch", "--quiet", cwd=repo.clone)
+        (repo.clone / "a\nb/c\nd/e\nf.py").write_text("y", encoding="utf-8")
+        (repo.clone / "a\nb/c\nd/new.py").write_text("y", encoding="utf-8")
+        taken = take_all(repo.clone)
+        assert taken.tree == tree_by_git(repo.clone)
+        assert content_of(rebuild(repo, taken, tmp_path / "place")) == content_of(repo.clone)
+
     def test_file_removed_from_the_index_only_comes_back_untracked(self, repo: Repository, tmp_path: Path):
         git("rm", "--quiet", "--cached", "train.py", cwd=repo.clone)
         taken = take_all(repo.clone)
@@ -313,7 +347,7 @@ class TestRoundTrip:
             ("*.txt text eol=lf\n", ""),
             ("*.txt -diff\n*.py binary\n", ""),
             ("", "[core]\n\tautocrlf = true\n"),
-            ("", "[core]\n\tautocrlf = input\n\tsafecrlf = warn\n"),
+            ("", "[core]\n\tautocrlf = input\n\tsafecrlf = true\n"),
             ("*.txt ident\n", ""),
             ("utf.txt text working-tree-encoding=UTF-16LE\n", ""),
         ],
@@ -322,7 +356,7 @@ class TestRoundTrip:
         self, repo: Repository, tmp_path: Path, user_config: Path, attributes: str, settings_: str
     ):
         """The tree is the one that git itself would make of it, and comes back."""
-        user_config.write_text(settings_, encoding="utf-8")
+        user_config.write_text(settings_.replace("safecrlf = true", ""), encoding="utf-8")
         repo.commit({".gitattributes": attributes, "crlf.txt": "a\r\nb\r\n", "utf.txt": "x\n"})
         shutil.rmtree(repo.clone)
         git("clone", "--quiet", str(repo.hub), str(repo.clone), cwd=tmp_path)
@@ -330,8 +364,8 @@ class TestRoundTrip:
         (repo.clone / "crlf.txt").write_bytes(b"a\r\nb\r\nc\r\n")
         (repo.clone / "dos.txt").write_bytes(b"one\r\ntwo\r\nthree\r\n")  # CRLF in the commit as well
         (repo.clone / "utf.txt").write_bytes("zwei\n".encode("utf-16-le" if "UTF-16" in attributes else "utf-8"))
-        taken = take(repo.clone)
-        assert taken.withheld == {}
+        user_config.write_text(settings_, encoding="utf-8")
+        taken = take_all(repo.clone)
         assert taken.tree == tree_by_git(repo.clone)
         user_config.write_text("", encoding="utf-8")
         place = rebuild(repo, taken, tmp_path / "place")
@@ -349,6 +383,8 @@ class TestRoundTrip:
 
 
 NAMES = [
+    "n/o",
+    "n/o/p",
     "train.py",
     "deleted.txt",
     "old name.txt",
@@ -988,7 +1024,9 @@ class TestOddRepositories:
         assert b"+newer\n" in take_all(clone).patch
         git("rm", "--quiet", "--cached", "--sparse", "pkg/module.py", cwd=clone)
         before = state_of(clone)
+        begin = time.monotonic()
         taken = take(clone)
+        assert time.monotonic() - begin < SECONDS / 2
         assert state_of(clone) == before
         assert "patch" in taken.withheld
         assert taken.tree

@@ -9,7 +9,7 @@ from mlflow_repro.gittree.paths import decode_path
 
 LIST_ARGUMENTS = ("ls-files", "-v", "-s", "-z")
 _SPECIAL_NAMES = (b".dvc", b"dvc.lock", b".gitattributes")
-_FIRST = 2_000
+_FIRST = 500
 
 
 class Listed(NamedTuple):
@@ -37,7 +37,7 @@ class Listing:
 
     special: tuple[Listed, ...] = ()
     first: tuple[Listed, ...] = ()
-    """The first 2,000 of all."""
+    """The first 500 of all."""
 
 
 def read_listing(answer: bytes) -> Listing:

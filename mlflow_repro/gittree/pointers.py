@@ -24,7 +24,7 @@ _ANNEX_LINK = re.compile(rb"(?:^|/)\.git/annex/objects/")
 
 
 def find_pointers(place: Place, listing: Listing, calls: GitCalls) -> dict[str, tuple[str, ...]]:
-    """The paths by keeper, as far as attributes, names and links tell, and the content of the first 2,000 files.
+    """The paths by keeper, as far as attributes, names and links tell, and the content of the first 500 files.
 
     Raises GitError.
     """

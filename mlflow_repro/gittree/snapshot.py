@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_repro.gitrepo import GitError
 from mlflow_repro.gittree.calls import PATCH_OPTIONS, RAW_OPTIONS
 from mlflow_repro.gittree.paths import decode_path, encode_path, file_path
-from mlflow_repro.gittree.screen import is_secret_path, link_leaves
+from mlflow_repro.gittree.screen import is_secret_path, is_unsafe_path, link_leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mlflow_repro.gittree.calls import GitCalls
     from mlflow_repro.gittree.untracked import Entry, LeftOut
@@ -79,6 +80,8 @@ class Row(NamedTuple):
     new_mode: str
     old_object: str
     new_object: str
+    status: str
+    """git's letter; ``U`` for a file with a conflict."""
 
 
 def read_rows(answer: bytes) -> list[Row]:
@@ -86,9 +89,8 @@ def read_rows(answer: bytes) -> list[Row]:
     fields = answer.split(b"\0")
     rows: dict[str, Row] = {}
     for facts, name in zip(fields[::2], fields[1::2], strict=False):
-        old_mode, new_mode, old_object, new_object, _ = facts.decode("ascii").lstrip(":").split(" ")
         path = decode_path(name)
-        rows[path] = Row(path, old_mode, new_mode, old_object, new_object)
+        rows[path] = Row(path, *facts.decode("ascii").lstrip(":").split(" "))
     return list(rows.values())
 
 
@@ -154,6 +156,14 @@ class Snapshot:
         """The name of the tree that the index is. Raises GitError."""
         return self.write.ask("write-tree", "--missing-ok").decode("ascii").strip()
 
+    def keep_trees(self, objects: Mapping[str, bytes]) -> None:
+        """Put trees into the store. Raises OSError."""
+        for name, content in objects.items():
+            folder = os.path.join(self._store, name[:2])
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, name[2:]), "wb") as file:
+                file.write(zlib.compress(b"tree %d\0" % len(content) + content, 1))
+
     def make_patch(self, tree: str, limit: int) -> bytes:
         """The patch from the commit to ``tree``. Raises GitError, TooLargeError when it is longer than ``limit``."""
         arguments = ("diff-tree", "-r", "-p", *PATCH_OPTIONS, self.place.base, tree)
@@ -181,24 +191,37 @@ def _quote(path: str) -> str:
     return f'"{escaped}"'
 
 
-def screen_changes(
-    rows: Iterable[Row], *, calls: GitCalls, snapshot: Snapshot, limits: TreeLimits, left_out: LeftOut
-) -> list[Row]:
-    """Those of the working tree's changes that may be taken; the others are noted in ``left_out``. Raises GitError."""
+@dataclass(frozen=True)
+class Screened:
+    """Changes of the working tree: those that may be taken, and the others with the reason and the size in bytes."""
+
+    taken: list[Row]
+    refused: list[tuple[str, str, int]]
+    is_doubtful: bool
+    """True when something was refused, or found to be no change: whether it is one at all needs a closer look."""
+
+
+def screen_changes(rows: Iterable[Row], *, snapshot: Snapshot, limits: TreeLimits, has_filters: bool) -> Screened:
+    """Tell the changes that may be taken from those that must not. Raises GitError."""
     taken: list[Row] = []
-    filters = _filters(snapshot, [row.path for row in rows if row.new_mode in REGULAR_MODES])
+    refused: list[tuple[str, str, int]] = []
+    paths = [row.path for row in rows if row.new_mode in REGULAR_MODES]
+    filters = _filters(snapshot, paths) if has_filters else {}
     total = 0
+    is_doubtful = False
     for row in sorted(rows):
-        calls.check_time("look at all changed files")
+        snapshot.read.check_time("look at all changed files")
         size, reason = _judge_change(row, filters.get(row.path, ""), snapshot, limits)
         if not reason and total + size > limits.changed_bytes:
             reason = f"the changed files hold more than {limits.changed_bytes / 1e6:g} MB"
         if reason:
-            left_out.add(row.path, reason, size)
-        elif reason is not None:
+            refused.append((row.path, reason, size))
+        elif reason is None:
+            is_doubtful = True
+        else:
             taken.append(row)
             total += size
-    return taken
+    return Screened(taken, refused, is_doubtful or bool(refused))
 
 
 def _judge_change(row: Row, kept_by: str, snapshot: Snapshot, limits: TreeLimits) -> tuple[int, str | None]:
@@ -258,20 +281,21 @@ def is_same_pointer(row: Row, path: bytes, size: int, snapshot: Snapshot) -> boo
 
 
 def drop_changes(rows: Iterable[Row], *, snapshot: Snapshot, left_out: LeftOut) -> list[Row]:
-    """Undo, in the index of ``snapshot``, changes that must not be recorded; returns the others. Raises GitError."""
+    """The changes without those that must not be recorded, which are noted in ``left_out``. Raises GitError."""
     kept: list[Row] = []
-    dropped: list[Row] = []
     for row in rows:
         reason = ""
-        if row.new_mode == LINK_MODE:
+        if row.status == "U":
+            raise GitError(f"{row.path!r} has a conflict, and cannot be read")
+        if is_unsafe_path(row.path):
+            reason = "its name is not safe on every file system"
+        elif row.new_mode == LINK_MODE:
             target = decode_path(snapshot.read_object(row.new_object, _BLOCK))
             reason = "it is a link that leaves the repository" if link_leaves(row.path, target) else ""
         elif row.new_mode in REGULAR_MODES and is_secret_path(row.path):
             reason = "its name announces a secret"
         if reason:
             left_out.add(row.path, reason)
-            dropped.append(row)
         else:
             kept.append(row)
-    snapshot.put((row.old_mode, row.old_object, row.path) for row in dropped)
     return kept

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from mlflow_repro.gitrepo import GitError
 from mlflow_repro.gittree.calls import RAW_OPTIONS, GitCalls, Question, TooLargeError
 from mlflow_repro.gittree.commits import ask_if_pushed, take_bundle
+from mlflow_repro.gittree.grafting import Changes, graft, make_leaf, read_folders
 from mlflow_repro.gittree.listing import LIST_ARGUMENTS, Listing, read_listing
 from mlflow_repro.gittree.patchtext import PatchFormError, read_patch
-from mlflow_repro.gittree.paths import decode_path, file_path
+from mlflow_repro.gittree.paths import decode_path, encode_path, file_path
 from mlflow_repro.gittree.pointers import find_pointers
 from mlflow_repro.gittree.screen import holds_secret
 from mlflow_repro.gittree.snapshot import (
+    NO_MODE,
     SUBMODULE_MODE,
     Place,
     Row,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _DEPTH = 5  # of submodules in submodules
+_FEW = 100  # changed files that are read without asking first whether they only look changed
 _CONVERSIONS = {"core.autocrlf": "false", "core.eol": "native", "core.filemode": "true", "core.symlinks": "true"}
 
 
@@ -172,22 +175,39 @@ class _Taker:
     def _take_changes(self, taken: TakenTree, listing: Listing, entries: Sequence[Entry]) -> TakenTree:
         if "tree" in self._withheld:
             return taken
+        place = self._place
         with self._part("tree", "patch"):
             uncovered = self._uncovered(listing)
-            changes = read_rows(self._answer("worktree")) or read_rows(self._answer("staged"))
-            is_changed = bool(changes or uncovered or any(file.is_assumed for file in listing.special))
+            worktree = read_rows(self._answer("worktree"))
+            is_hidden = bool(uncovered) or any(file.is_assumed for file in listing.special)
+            is_changed = bool(worktree or self._answer("staged") or is_hidden)
             if not (is_changed or entries):
-                return replace(taken, tree=self._place.base)
+                return replace(taken, tree=place.base)
+            added: Changes = {
+                encode_path(entry.path): make_leaf(entry.mode, entry.object_name(place.algorithm)) for entry in entries
+            }
+            if not is_changed:
+                return replace(taken, tree=self._graft(self._calls, added)[0][0])
             with tempfile.TemporaryDirectory(prefix="mlflow-repro-", ignore_cleanup_errors=True) as folder:
-                snapshot = Snapshot(self._place, self._calls, folder)
-                rows = self._record_changes(snapshot, uncovered) if is_changed else []
-                tracked = snapshot.write_tree() if rows else self._place.base
-                snapshot.add_entries(entries)
-                taken = replace(taken, tree=snapshot.write_tree() if entries else tracked)
+                snapshot = Snapshot(place, self._calls, folder)
+                rows = self._record_changes(snapshot, None if is_hidden else worktree, uncovered)
+                changed: Changes = {
+                    encode_path(row.path): None if row.new_mode == NO_MODE else make_leaf(row.new_mode, row.new_object)
+                    for row in rows
+                }
+                (tracked, objects), (tree, _) = self._graft(snapshot.both, changed, {**changed, **added})
+                taken = replace(taken, tree=tree)
                 if rows:
+                    snapshot.keep_trees(objects)
                     with self._part("patch"):
                         taken = replace(taken, patch=self._make_patch(snapshot, tracked, rows))
         return taken
+
+    def _graft(self, calls: GitCalls, *changes: Changes) -> list[tuple[str, dict[str, bytes]]]:
+        """The commit's tree with each of the ``changes``, the last of which has all paths. Raises GitError."""
+        base, algorithm = self._place.base, self._place.algorithm
+        folders = read_folders(calls, base, map(decode_path, changes[-1]))
+        return [graft(folders, change, algorithm=algorithm) for change in changes]
 
     def _uncovered(self, listing: Listing) -> list[str]:
         """Files that git was told to pass over, and that are there for all that; not those of a sparse checkout."""
@@ -196,15 +216,24 @@ class _Taker:
         skipped = (file.path for file in listing.special if file.is_skipped)
         return [path for path in skipped if os.path.lexists(file_path(self._place.top, path))]
 
-    def _record_changes(self, snapshot: Snapshot, uncovered: Sequence[str]) -> list[Row]:
-        rows = screen_changes(
-            snapshot.refresh(uncovered),
-            calls=self._calls,
-            snapshot=snapshot,
-            limits=self._limits,
-            left_out=self._left_out,
-        )
-        snapshot.add(rows)
+    def _record_changes(
+        self, snapshot: Snapshot, worktree: Sequence[Row] | None, uncovered: Sequence[str]
+    ) -> list[Row]:
+        """What the working tree changes of the commit. Raises GitError, OSError.
+
+        ``worktree`` is what git takes for changed at first sight. Whether it is takes long to find out in a large
+        repository, and is looked at only where it matters, or when there is no such list.
+        """
+        has_filters = any(key.startswith("filter.") for key in self._config)
+        is_few = worktree is not None and len(worktree) <= _FEW
+        rows = worktree if worktree is not None and is_few else snapshot.refresh(uncovered)
+        screened = screen_changes(rows, snapshot=snapshot, limits=self._limits, has_filters=has_filters)
+        if is_few and screened.is_doubtful:
+            rows = snapshot.refresh(uncovered)
+            screened = screen_changes(rows, snapshot=snapshot, limits=self._limits, has_filters=has_filters)
+        for path, reason, size in screened.refused:
+            self._left_out.add(path, reason, size)
+        snapshot.add(screened.taken)
         return drop_changes(snapshot.changes(), snapshot=snapshot, left_out=self._left_out)
 
     def _make_patch(self, snapshot: Snapshot, tree: str, rows: Sequence[Row]) -> bytes:

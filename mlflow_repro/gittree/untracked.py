@@ -148,6 +148,8 @@ def _check_kind(path: str, found: os.stat_result) -> None:
         raise _NotTakenError("it is a repository of its own")
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
         raise _NotTakenError("it is no regular file")
+    if is_unsafe_path(path):
+        raise _NotTakenError("its name is not safe on every file system")
     if is_secret_path(path):
         raise _NotTakenError("its name announces a secret", found.st_size)
 
