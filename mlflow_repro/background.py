@@ -7,10 +7,14 @@ import os
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+_FORK_SECONDS = 2.0  # the most that a fork waits for a piece of work; a local store needs milliseconds
 
 
 class Background:
@@ -27,9 +31,14 @@ class Background:
         self._is_forked = False
         self._last: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._guard = ForkGuard()
         atexit.register(self._join_at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
+
+    def hold_forks(self) -> AbstractContextManager[None]:
+        """While it lasts, a fork of this process waits: see `ForkGuard`."""
+        return self._guard.hold()
 
     def submit(self, work: Callable[[], None]) -> None:
         """Do ``work`` after everything that was submitted before. Its errors go to ``on_error``."""
@@ -76,3 +85,41 @@ class Background:
         self._is_forked = True
         self._last = None
         self._lock = threading.Lock()
+
+
+class ForkGuard:
+    """Keeps a fork waiting, for a bounded time, while a thread of ours talks to the tracking store.
+
+    A child inherits memory and no threads. SQLite in the child would take a transaction that our thread had begun
+    for one that goes on, and refuse the child's own for ever; a lock of an HTTP pool would stay taken likewise.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._before, after_in_parent=self._after, after_in_child=self._renew)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let no fork happen inside."""
+        with self._lock:
+            try:
+                yield
+            finally:
+                self._is_stuck = False
+
+    def _before(self) -> None:
+        # A store that hangs delays one fork, not each of them.
+        is_held = self._lock.acquire(timeout=0.0 if self._is_stuck else _FORK_SECONDS)
+        self._is_stuck = not is_held
+        self._forking.is_held = is_held
+
+    def _after(self) -> None:
+        if getattr(self._forking, "is_held", False):
+            self._forking.is_held = False
+            self._lock.release()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()  # our own thread may fork
+        self._forking = threading.local()
+        self._is_stuck = False

@@ -127,9 +127,10 @@ class Recording:
         """Write what is known at the start, the cheapest first; a run that was recorded before keeps its record."""
         if not tags:
             return
-        write_tags(uri, run_id, tags)
-        if random_state and self._options.log_rng:
-            write_files(uri, run_id, {RANDOM_STATE_FILE: dump_record(encode_random_state(random_state))})
+        with self._background.hold_forks():
+            write_tags(uri, run_id, tags)
+            if random_state and self._options.log_rng:
+                write_files(uri, run_id, {RANDOM_STATE_FILE: dump_record(encode_random_state(random_state))})
         if not self._sections:
             wanted = {name: probe for name, probe in SLOW_PROBES.items() if self._options.keeps(name)}
             self._sections = collect_sections(wanted, seconds=_CAPTURE_SECONDS)
@@ -138,22 +139,32 @@ class Recording:
         files = {f"repro/{path}": part for section in self._sections.values() for path, part in section.files.items()}
         self._start_digests[run_id] = digests
         files[RECORD_FILE] = self._dump_record(run_id, tags, is_complete=False)
-        write_files(uri, run_id, files)
+        with self._background.hold_forks():
+            write_files(uri, run_id, files)
 
     def _write_end(
         self, uri: str, run_id: str, changed: dict[str, str], tags: dict[str, str], digests: dict[str, str]
     ) -> None:
         """Write what is known at the end, and the record once more, now complete."""
-        write_tags(uri, run_id, changed)
+        with self._background.hold_forks():
+            write_tags(uri, run_id, changed)
         if run_id not in self._start_digests:
             return
         if self._options.keeps("data"):
-            probe = {"data.used": lambda deadline: _record_data(uri, run_id, deadline)}
+            probe = {"data.used": functools.partial(self._record_data, uri, run_id)}
             self._sections.update(collect_sections(probe, seconds=_DATA_SECONDS))
         record = self._dump_record(run_id, tags, is_complete=True, end_digests=digests)
         files = {f"repro/{path}": part for path, part in self._sections.get("data.used", _EMPTY).files.items()}
-        write_files(uri, run_id, {**files, RECORD_FILE: record})
+        with self._background.hold_forks():
+            write_files(uri, run_id, {**files, RECORD_FILE: record})
         del self._start_digests[run_id]
+
+    def _record_data(self, uri: str, run_id: str, deadline: float) -> Section:
+        """The section ``data``: MLflow's data sets, params that name files, and the files that were opened."""
+        with self._background.hold_forks():
+            inputs, params = read_data(uri, run_id)
+        with own_openings():
+            return record_data(inputs, params, opened_files(), Deadline.at(deadline))
 
     def _dump_record(
         self, run_id: str, tags: dict[str, str], *, is_complete: bool, end_digests: dict[str, str] | None = None
@@ -203,13 +214,6 @@ class Recording:
         self._written = {}
         self._run_count = 0
         self._lock = threading.Lock()
-
-
-def _record_data(uri: str, run_id: str, deadline: float) -> Section:
-    """The section ``data``: MLflow's data sets, params that name files, and the files that were opened, if tracked."""
-    inputs, params = read_data(uri, run_id)
-    with own_openings():
-        return record_data(inputs, params, opened_files(), Deadline.at(deadline))
 
 
 def _launch_params(params: dict[str, str]) -> str:

@@ -6,9 +6,12 @@ import json
 import os
 import platform
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from conftest import git
+
+from mlflow_repro import background
 
 ALL_KINDS = """\
 import random
@@ -253,6 +256,45 @@ def test_threads_and_forks_record_their_own_runs(bench):
     assert answer.returncode == 0, answer.stderr
     runs = [bench.get(run_id) for run_id in bench.run_ids()]
     assert [run.data.tags["repro.capture"] for run in runs] == ["complete"] * 4
+
+
+def test_a_fork_waits_while_we_talk_to_the_store(bench):
+    """A child that inherits a half-done SQLite transaction of ours could never write: "database is locked"."""
+    script = (
+        "import os, sqlite3, sys, threading, time, mlflow\n"
+        "from mlflow_repro import recording\n"
+        "in_transaction, write_tags = threading.Event(), recording.write_tags\n"
+        "def slowly(uri, run_id, tags):\n"
+        "    connection = sqlite3.connect(sys.argv[1], check_same_thread=False)\n"
+        "    connection.execute('begin immediate')\n"
+        "    in_transaction.set()\n"
+        "    time.sleep(0.5)\n"
+        "    connection.rollback()\n"
+        "    connection.close()\n"
+        "    write_tags(uri, run_id, tags)\n"
+        "recording.write_tags = slowly\n"
+        "with mlflow.start_run(): in_transaction.wait()\n"
+        "recording.write_tags = write_tags\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    with mlflow.start_run(): pass\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(pid, 0)[1] == 0\n"
+    )
+    bench.repository.commit({"train.py": script})
+    answer = bench.run_python("train.py", str(bench.store), cwd=bench.repository.clone)
+    assert answer.returncode == 0, answer.stderr
+    runs = [bench.get(run_id) for run_id in bench.run_ids()]
+    assert [run.data.tags["repro.capture"] for run in runs] == ["complete"] * 2
+
+
+def test_a_store_that_hangs_delays_one_fork_and_not_each():
+    guard, waits = background.ForkGuard(), []
+    guard._lock = SimpleNamespace(acquire=lambda *, timeout: bool(waits.append(timeout)))
+    for _ in range(3):
+        guard._before()
+        guard._after()
+    assert waits == [background._FORK_SECONDS, 0.0, 0.0]
 
 
 def test_a_run_that_is_left_open_is_completed_at_exit(bench):
