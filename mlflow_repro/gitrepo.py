@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import ReproError
 from mlflow_repro.giturl import local_path, strip_credentials
+from mlflow_repro.leftovers import is_leftover
 from mlflow_repro.redact import redact_text
 
 if TYPE_CHECKING:
@@ -234,6 +235,13 @@ def _read_worktree(top: str, status: str, config: str) -> Worktree:
         commit="" if commit == "(initial)" else commit,
         branch=branch,
         upstream_remote=upstream,
-        is_dirty=any(line and not line.startswith("#") for line in status.splitlines()),
+        is_dirty=any(map(_is_change, status.splitlines())),
         remotes=remotes,
     )
+
+
+def _is_change(line: str) -> bool:
+    """Whether a line of ``git status --porcelain=v2`` tells of a change that is the user's."""
+    if line.startswith("? "):
+        return not is_leftover(line[2:].strip('"'))
+    return bool(line) and not line.startswith("#")

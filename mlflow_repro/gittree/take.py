@@ -31,6 +31,7 @@ from mlflow_repro.gittree.snapshot import (
 from mlflow_repro.gittree.untracked import Entry, LeftOut, choose_untracked, pack_entries
 from mlflow_repro.gittree.values import PARTS, TakenSubmodule, TakenTree, TreeLimits
 from mlflow_repro.giturl import strip_credentials
+from mlflow_repro.leftovers import is_leftover
 from mlflow_repro.redact import redact_value
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ class _Taker:
 
     def _choose_untracked(self) -> list[Entry]:
         with self._part("untracked"):
-            paths = [decode_path(path) for path in self._answer("untracked").split(b"\0")[:-1]]
+            listed = [decode_path(path) for path in self._answer("untracked").split(b"\0")[:-1]]
+            paths = [path for path in listed if not is_leftover(path)]
             entries, reason = choose_untracked(paths, calls=self._calls, limits=self._limits, left_out=self._left_out)
             if reason:
                 self._withheld["untracked"] = reason
