@@ -112,12 +112,14 @@ def _match_modules(distributions: Iterable[Distribution], deadline: float) -> An
     installed = list(distributions)
     sources = {one.source_folder.rstrip("/") + "/": one.name for one in installed if one.source_folder}
     by_place = {(one.folder, one.name): one.name for one in installed}
+    sites = {one.folder for one in installed}
     imported: set[str] = set()
     unknown: dict[str, set[str]] = {}  # by folder, the files that no distribution was found for by name
     for name, file in _loaded_roots().items():
         folder = _folder_of(name, file)
-        owner = next((owner for source, owner in sources.items() if file.startswith(source)), None)
-        owner = owner or by_place.get((folder, normalise_name(name)))
+        owner = by_place.get((folder, normalise_name(name)))
+        if folder not in sites:  # an editable project's folder often holds the whole environment
+            owner = owner or next((owner for source, owner in sources.items() if file.startswith(source)), None)
         if owner:
             imported.add(owner)
         else:
