@@ -8,11 +8,13 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture import SLOW_PROBES, collect_facts, facts_to_tags, tags_to_facts, to_tag_value
-from mlflow_repro.capture.data import record_data
+from mlflow_repro.capture.data import digest_ahead, names_data, record_data
 from mlflow_repro.capture.opened import opened_files, own_openings
+from mlflow_repro.capture.packages import find_imported
 from mlflow_repro.capture.record import SECTIONS, build_record, collect_sections, dump_record
 from mlflow_repro.digests import Deadline
 from mlflow_repro.model import Section, missing
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 _LOCAL_EXIT_SECONDS = 30.0
 _REMOTE_EXIT_SECONDS = 5.0
 _DATA_SECONDS = 2.0  # for hashing the data at the end; what was not hashed by then is named
+_AHEAD_SHARE = 0.2  # of the time of one core, for hashing large data while the training goes on
+_AHEAD_SECONDS = 86_400.0
+_AHEAD_PAUSE = 5.0  # seconds until it is looked again which files have been opened
+_IMPORTED_SECONDS = 1.0
 _EMPTY = Section(facts={})
 _CAPTURE_SECONDS = 20.0  # for the facts that take longer, in the background
 _FRESH_SECONDS = 2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
@@ -68,6 +74,7 @@ class Recording:
         self._start_digests: dict[str, dict[str, str]] = {}
         self._written: dict[str, dict[str, str]] = {}
         self._run_count = 0
+        self._ahead: Deadline | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._enter_child)
 
@@ -105,12 +112,17 @@ class Recording:
         self._background.exit_seconds = _REMOTE_EXIT_SECONDS if is_remote else _LOCAL_EXIT_SECONDS
         digests = snapshot_digests() if tags else {}
         self._background.submit(functools.partial(self._write_start, uri, run_id, tags, random_state, digests))
+        if tags and self._options.keeps("data"):
+            self._hash_ahead(dict(run.data.params))
 
     def run_ending(self, run_id: str, status: str) -> None:
         """``run_id`` is about to be given its final ``status``."""
         written = self._written.pop(run_id, None)
         if written is None:
             return
+        if not self._written and self._ahead is not None:
+            self._ahead.cut()
+            self._ahead = None
         digests = snapshot_digests()
         tags = {"repro.status": status or "FINISHED", **self._seed_tags()}
         if not self._tags.get("repro.capture", "").startswith("partial"):
@@ -120,6 +132,15 @@ class Recording:
         self._background.submit(functools.partial(self._write_end, _tracking_uri(), run_id, changed, written, digests))
         if self._background.is_left_abruptly:
             self._background.join(self._background.exit_seconds)
+
+    def _hash_ahead(self, params: dict[str, str]) -> None:
+        """Hash what the launch parameters name, and what is opened if that is tracked, while the run goes on."""
+        is_tracked = opened_files() is not None
+        if self._ahead is not None or not (is_tracked or names_data(params)):
+            return
+        self._ahead = Deadline(_AHEAD_SECONDS, share=_AHEAD_SHARE)
+        look = functools.partial(digest_ahead, lambda: params, self._ahead, pause=_AHEAD_PAUSE if is_tracked else None)
+        threading.Thread(target=look, name="mlflow-repro-data", daemon=True).start()
 
     def _write_start(
         self, uri: str, run_id: str, tags: dict[str, str], random_state: dict[str, Any], digests: dict[str, str]
@@ -153,6 +174,10 @@ class Recording:
         if self._options.keeps("data"):
             probe = {"data.used": functools.partial(self._record_data, uri, run_id)}
             self._sections.update(collect_sections(probe, seconds=_DATA_SECONDS))
+        packages = self._sections.get("environment.packages", _EMPTY)
+        if "imported" in packages.facts:  # now everything has been imported
+            imported = find_imported(time.monotonic() + _IMPORTED_SECONDS)
+            self._sections["environment.packages"] = replace(packages, facts={**packages.facts, "imported": imported})
         record = self._dump_record(run_id, tags, is_complete=True, end_digests=digests)
         files = {f"repro/{path}": part for path, part in self._sections.get("data.used", _EMPTY).files.items()}
         with self._background.hold_forks():
@@ -213,6 +238,7 @@ class Recording:
         """After a fork: the runs in our table are the parent's to end, and its lock may be held by nobody."""
         self._written = {}
         self._run_count = 0
+        self._ahead = None
         self._lock = threading.Lock()
 
 

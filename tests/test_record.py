@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
@@ -80,3 +81,27 @@ def test_record_is_strict_json_with_absent_facts_said():
     assert record["code"] == {"dirty": True, "branch": {"absent": "HEAD is detached"}}
     with pytest.raises(ValueError, match="JSON"):
         dump_record({"not": float("nan")})
+
+
+def test_large_data_is_hashed_while_the_run_goes_on(bench):
+    """At the end there is no time left for it here. What is imported during the run is in the record as well."""
+    script = (
+        "import os, sys, time, mlflow\n"
+        "from mlflow_repro import digests, recording\n"
+        "recording._DATA_SECONDS = -1\n"
+        "with mlflow.start_run():\n"
+        "    import tabulate\n"
+        "    stamp = digests.stamp_of(os.stat(sys.argv[1]))\n"
+        "    deadline = time.monotonic() + 60\n"
+        "    while digests.recall_digest(stamp) is None and time.monotonic() < deadline: time.sleep(0.05)\n"
+        "    mlflow.log_metric('m', 1)\n"
+    )
+    project = "entry_points:\n  main:\n    parameters: {data: path}\n    command: 'python train.py {data}'\n"
+    bench.repository.commit({"MLproject": project, "train.py": script})
+    data = bench.root / "some data.bin"
+    data.write_bytes(bytes(1000))
+    run_id = bench.mlflow_run(str(bench.repository.clone), "-P", f"data={data}")
+    record = json.loads(show(bench, run_id, "--format", "json")[1])
+    (row,) = record["data"]["params"]
+    assert (row["param"], row["sha256"]) == ("data", hashlib.sha256(bytes(1000)).hexdigest())
+    assert {"tabulate", "mlflow"} <= set(record["environment"]["imported"])

@@ -96,6 +96,13 @@ def record_data(  # noqa: PLR0913 - the run's three kinds of data and how much m
         return Section(facts={"section": missing(to_text(f"{type(error).__name__}: {error}"))})
 
 
+def names_data(params: Mapping[str, str]) -> bool:
+    """True when a parameter's value is an existing file or directory. Raises nothing."""
+    with contextlib.suppress(Exception):
+        return bool(_find_paths(params, find_places()))
+    return False
+
+
 def digest_ahead(
     find_params: Callable[[], Mapping[str, str]],
     deadline: Deadline,
