@@ -139,6 +139,7 @@ def cli() -> None:
     help="Set or replace a launch parameter. May be repeated.",
 )
 @option("recurse-submodules", is_flag=True, help="Fetch the repository's submodules too (https and ssh only).")
+@option("ignore-diff", is_flag=True, help="Run the commit without the uncommitted changes that the run had.")
 @option("include-deleted", is_flag=True, help="Accept a reference run that was deleted.")
 @option("allow-failed", is_flag=True, help="Accept a reference run that FAILED or was KILLED.")
 @option("timeout", type=float, default=None, metavar="SECONDS", help="End the relaunched run after this long.")

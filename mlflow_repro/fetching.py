@@ -7,40 +7,36 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UnreachableError, UsageError
 from mlflow_repro.gitrepo import FETCH_TIMEOUT, GitError, find_telling_line, run_git
+from mlflow_repro.gittree import fetch_bundle, read_bundle_header
 from mlflow_repro.giturl import local_path, strip_credentials
 from mlflow_repro.redact import redact_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlflow_repro.model import Source
 
 
-def checkout(source: Source, directory: Path, *, recurse_submodules: bool = False) -> list[str]:
+def checkout(source: Source, directory: Path, *, bundle: bytes = b"") -> None:
     """Bring ``source.commit`` into the new folder ``directory``, which becomes a repository of our own.
 
-    ``origin`` is set to the true URI, so that what runs there records where it came from. Returns caveats: what
-    belongs to the tree and was not fetched. Raises UnreachableError when the repository cannot be reached,
-    CannotJudgeError when it does not have the commit, UsageError or RefusedError for a bad subdirectory.
+    ``bundle`` is a recorded git bundle with the commits that were on no remote; one that stands on nothing needs no
+    remote at all. ``origin`` is set to the true URI, so that what runs there records where it came from. Raises
+    UnreachableError when the repository cannot be reached, CannotJudgeError when it does not have the commit.
     """
     uri = source.uri
     path = local_path(uri)
-    remote = path if path is not None else uri
     directory.mkdir(parents=True)
     run_git(["init", "--quiet"], cwd=directory)
     run_git(["remote", "add", "origin", strip_credentials(uri) if path is None else uri], cwd=directory)
-    commit = _fetch_commit(remote, uri, source.commit, directory)
+    commit = (bundle and _unpack_commit(source, directory, bundle)) or _fetch_commit(uri, source.commit, directory)
     run_git(["checkout", "--quiet", "--detach", commit, "--"], cwd=directory, timeout=FETCH_TIMEOUT)
     head = run_git(["rev-parse", "HEAD"], cwd=directory)
     if head != commit:
         raise CannotJudgeError(
             f"the checkout is at {head}, not at the recorded commit {commit}", "this is not the code that ran"
         )
-    caveats = _fetch_submodules(directory, recurse=recurse_submodules, is_local=path is not None)
-    caveats += _find_pointers(directory)
-    check_subdirectory(directory, source)
-    return caveats
 
 
 def check_subdirectory(directory: Path, source: Source) -> Path:
@@ -59,17 +55,30 @@ def check_subdirectory(directory: Path, source: Source) -> Path:
     return project
 
 
-def _fetch_commit(remote: str, uri: str, commit: str, directory: Path) -> str:
+def _unpack_commit(source: Source, directory: Path, bundle: bytes) -> str:
+    """The recorded commit out of its bundle; empty when what it stands on is not to be had any more."""
+    try:
+        for commit in read_bundle_header(bundle).prerequisites:
+            _fetch_commit(source.uri, commit, directory)
+        fetch_bundle(directory, bundle, source.commit)
+    except CannotJudgeError:
+        return ""  # it may have been pushed since
+    return source.commit
+
+
+def _fetch_commit(uri: str, commit: str, directory: Path) -> str:
     """Fetch one commit, the cheap way first; returns its full object name."""
     if len(commit) in (40, 64):
+        # The name makes it a commit that a remote has: what runs here need not record its history as unpushed.
+        refspec = f"{commit}:refs/remotes/origin/recorded-{commit}"
         try:
-            _fetch(["--depth=1", "--no-tags"], remote, [commit], uri=uri, directory=directory)
+            _fetch(["--depth=1", "--no-tags"], [refspec], uri=uri, directory=directory)
         except CannotJudgeError:
             pass  # a server that gives only named tips: fetch those with their history, and look in there
         else:
             return commit
     everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
-    _fetch([], remote, everything, uri=uri, directory=directory)
+    _fetch([], everything, uri=uri, directory=directory)
     # Not `rev-parse --verify`: it would take a tag or a branch of that name for the commit.
     objects = run_git(["rev-parse", f"--disambiguate={commit}"], cwd=directory).split()
     commits = [name for name in objects if run_git(["cat-file", "-t", name], cwd=directory) == "commit"]
@@ -83,7 +92,8 @@ def _fetch_commit(remote: str, uri: str, commit: str, directory: Path) -> str:
     return commits[0]
 
 
-def _fetch(options: Sequence[str], remote: str, refspecs: Sequence[str], *, uri: str, directory: Path) -> None:
+def _fetch(options: Sequence[str], refspecs: Sequence[str], *, uri: str, directory: Path) -> None:
+    remote = local_path(uri) or uri
     command = ["fetch", "--quiet", "--no-recurse-submodules", *options, "--end-of-options", remote, *refspecs]
     try:
         run_git(command, cwd=directory, timeout=FETCH_TIMEOUT)
@@ -142,21 +152,50 @@ def explain_fetch_error(error: GitError, uri: str) -> ReproError:
     return UnreachableError(f"cannot fetch {shown}: {find_telling_line(error.stderr)}", "check --uri")
 
 
-def _fetch_submodules(directory: Path, *, recurse: bool, is_local: bool) -> list[str]:
+def fetch_submodules(
+    source: Source, directory: Path, *, recurse: bool, bundles: Mapping[str, tuple[str, bytes]]
+) -> list[str]:
+    """Check the submodules out, those of submodules too; a caveat when that is not wanted.
+
+    ``bundles`` has the recorded commit and git bundle of those of ``directory`` whose commit is on no remote, by their
+    path. Raises RefusedError for a URL of a kind that is not fetched, UnreachableError, CannotJudgeError.
+    """
     if not (directory / ".gitmodules").is_file():
         return []
     if not recurse:
         return ["the repository has submodules, which were not fetched (--recurse-submodules fetches them)"]
+    is_local = local_path(source.uri) is not None
+    for path, (commit, bundle) in bundles.items():
+        _unpack_submodule(directory, path, commit, bundle, is_local=is_local)
+    _update_submodules(directory, ["--recursive"], is_local=is_local)
+    return []
+
+
+def _unpack_submodule(directory: Path, path: str, commit: str, bundle: bytes, *, is_local: bool) -> None:
+    """Check out a submodule at a commit that only the record has: first what that stands on, then its bundle."""
+    place = directory / path
+    if not place.resolve().is_relative_to(directory.resolve()):
+        raise RefusedError(f"the submodule {path!r} leads out of the repository", "it was not made by mlflow-repro")
+    gitlink = ["update-index", "--cacheinfo"]
+    for base in read_bundle_header(bundle).prerequisites[:1]:
+        run_git([*gitlink, f"160000,{base},{path}"], cwd=directory)
+        _update_submodules(directory, ["--", path], is_local=is_local)
+    if not (place / ".git").exists():  # nothing of it was ever pushed
+        place.mkdir(parents=True, exist_ok=True)
+        run_git(["init", "--quiet"], cwd=place)
+    fetch_bundle(place, bundle, commit)
+    run_git(["checkout", "--quiet", "--detach", commit, "--"], cwd=place, timeout=FETCH_TIMEOUT)
+    run_git([*gitlink, f"160000,{commit},{path}"], cwd=directory)
+
+
+def _update_submodules(directory: Path, arguments: Sequence[str], *, is_local: bool) -> None:
     allowed = ("https", "http", "ssh", *(("file",) if is_local else ()))
     policy = ["-c", "protocol.allow=never"]
     for protocol in allowed:
         policy += ["-c", f"protocol.{protocol}.allow=always"]
+    command = [*policy, "submodule", "--quiet", "update", "--init", *arguments]
     try:
-        run_git(
-            [*policy, "submodule", "--quiet", "update", "--init", "--recursive"],
-            cwd=directory,
-            timeout=FETCH_TIMEOUT,
-        )
+        run_git(command, cwd=directory, timeout=FETCH_TIMEOUT)
     except GitError as error:
         if "not allowed" in error.stderr:
             raise RefusedError(
@@ -165,10 +204,9 @@ def _fetch_submodules(directory: Path, *, recurse: bool, is_local: bool) -> list
         raise UnreachableError(
             f"a submodule cannot be fetched: {find_telling_line(error.stderr)}", "check its URL"
         ) from error
-    return []
 
 
-def _find_pointers(directory: Path) -> list[str]:
+def find_pointers(directory: Path) -> list[str]:
     """A caveat when files are kept by Git-LFS and came as pointers: without its filters git gives nothing else."""
     names = run_git(["ls-files", "-z", "--", ":(attr:filter=lfs)"], cwd=directory).split("\0")
     files = [directory / name for name in names if name]

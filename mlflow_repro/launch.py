@@ -54,8 +54,8 @@ class Job:
     backend_config: Mapping[str, object] = field(default_factory=dict)
     env_manager: str = "local"
     storage_directory: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables for the child alone."""
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    """Environment variables for the child alone; None takes one away."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,11 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     if job["plugin_path"]:
         inherited = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (inherited, job["plugin_path"])))
-    os.environ.update(job["variables"])
+    for name, value in job["variables"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     if job["env_manager"] == "uv":
         # They would send MLflow's `uv pip install` into another environment than the one that it has made.
         for name in ("UV_PYTHON", "UV_PROJECT_ENVIRONMENT"):

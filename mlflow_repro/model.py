@@ -164,19 +164,23 @@ class LaunchPlan:
     backend: str = "local"
     backend_config: str = ""
     env_manager: str = "local"
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    """What changes in the environment of the relaunch: values by name; None takes a variable away."""
+    restores: tuple[str, ...] = ()
+    """The artifacts of the reference that are put back: unpushed commits, changes, new files, random state."""
     caveats: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the stored form."""
-        return {**asdict(self), "command": list(self.command), "caveats": list(self.caveats)}
+        lists = {name: list(getattr(self, name)) for name in ("command", "restores", "caveats")}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> LaunchPlan:
         """Read what `to_dict` gave."""
         changed = {
             "source": Source(**plain["source"]),
-            "command": tuple(plain["command"]),
-            "caveats": tuple(plain["caveats"]),
+            **{name: tuple(plain[name]) for name in ("command", "restores", "caveats")},
         }
         return cls(**{**plain, **changed})
 

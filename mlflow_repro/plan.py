@@ -89,7 +89,7 @@ def plan_launch(reference: RunRecord, options: PlanOptions) -> LaunchPlan:
 
     Raises CannotJudgeError when the record does not say enough, UsageError or RefusedError on bad options.
     """
-    source, caveats = _plan_source(reference, options)
+    source = _plan_source(reference, options)
     plan = LaunchPlan(
         reference_run_id=reference.run_id,
         source=source,
@@ -99,7 +99,6 @@ def plan_launch(reference: RunRecord, options: PlanOptions) -> LaunchPlan:
         backend=options.backend or reference.tags.get("mlflow.project.backend", "local"),
         backend_config=options.backend_config,
         env_manager=options.env_manager or _recorded_env_manager(reference),
-        caveats=tuple(caveats),
     )
     plan = _plan_entry_point(reference, plan) if is_project_run(reference) else _plan_script(reference, plan)
     if options.params:
@@ -153,7 +152,7 @@ def _chosen_parameters(plan: LaunchPlan, names: Collection[str]) -> Mapping[str,
     return {name: value for name, value in plan.parameters.items() if name in names}
 
 
-def _plan_source(reference: RunRecord, options: PlanOptions) -> tuple[Source, list[str]]:
+def _plan_source(reference: RunRecord, options: PlanOptions) -> Source:
     commit = reference.fact("git.commit").value or reference.tags.get("mlflow.source.git.commit", "")
     if not commit:
         reason = reference.fact("git.error").value or "it was not made from a git repository with a commit"
@@ -169,11 +168,7 @@ def _plan_source(reference: RunRecord, options: PlanOptions) -> tuple[Source, li
     subdirectory = wanted.subdirectory
     if subdirectory is None:
         subdirectory = (parse_git_uri(recorded).subdirectory if recorded else None) or ""
-    caveats = []
-    if reference.fact("git.dirty").value == "true":
-        caveats.append("the reference was made from a working tree with uncommitted changes, which are not put back")
-    source = Source(uri=wanted.absolute, commit=check_commit(commit), subdirectory=subdirectory)
-    return source, caveats
+    return Source(uri=wanted.absolute, commit=check_commit(commit), subdirectory=subdirectory)
 
 
 def _recorded_uri(reference: RunRecord) -> str:

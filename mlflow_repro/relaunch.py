@@ -16,12 +16,14 @@ from mlflow_repro.launch import Job, Launcher, Outcome, check_tools, read_backen
 from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
+from mlflow_repro.restoring import restore_working_tree
 from mlflow_repro.seeding.control import RESTORE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from mlflow_repro.gittree import TakenTree
     from mlflow_repro.model import LaunchPlan, RunRecord
     from mlflow_repro.tracking import TrackingStore
 
@@ -39,17 +41,28 @@ class PreparedCode:
     parameters: Mapping[str, str]
 
 
-def prepare_code(
-    plan: LaunchPlan, work_directory: Path, *, given: Collection[str], recurse_submodules: bool
+def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's two choices about it
+    plan: LaunchPlan,
+    recorded: TakenTree | None,
+    work_directory: Path,
+    *,
+    given: Collection[str],
+    recurse_submodules: bool,
+    ignore_diff: bool,
 ) -> PreparedCode:
-    """Fetch the code and check, before any run is created, that it can be launched as planned.
+    """Fetch the code, make it the recorded tree, and check, before any run is created, that it can be launched.
 
-    ``given`` names the parameters that the user set. Raises the errors of `checkout`, `read_project`,
+    ``recorded`` is what the commit does not hold, None when the run has no record of it; ``given`` names the
+    parameters that the user set. Raises the errors of `checkout`, `restore_working_tree`, `read_project`,
     `fit_to_project` and `check_tools`.
     """
     directory = work_directory / "checkout"
-    caveats = checkout(plan.source, directory, recurse_submodules=recurse_submodules)
+    checkout(plan.source, directory, bundle=(recorded and recorded.bundle) or b"")
+    caveats = restore_working_tree(
+        plan.source, directory, recorded, recurse_submodules=recurse_submodules, ignore_diff=ignore_diff
+    )
     plan = replace(plan, caveats=(*plan.caveats, *caveats))
+    check_subdirectory(directory, plan.source)
     project_directory = check_subdirectory(directory, replace(plan.source, subdirectory=plan.working_directory))
     project = read_project(project_directory, plan.entry_point)
     plan = fit_to_project(plan, project, given=given)
@@ -112,7 +125,10 @@ class Relaunch:
                 backend_config=backend_config,
                 env_manager=plan.env_manager,
                 storage_directory=str(self.code.work_directory / "storage"),
-                variables={RESTORE_VARIABLE: str(self.random_state)} if self.random_state else {},
+                variables={
+                    **plan.variables,
+                    **({RESTORE_VARIABLE: str(self.random_state)} if self.random_state else {}),
+                },
             )
             outcome = self.launcher.run(job, timeout=self.timeout)
         except BaseException as error:

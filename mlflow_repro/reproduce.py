@@ -9,7 +9,7 @@ if __name__ == "__main__":  # before anything else is imported
 
     leave_working_directory_out()
 
-import json
+import os
 import shutil
 import tempfile
 import uuid
@@ -27,10 +27,12 @@ from mlflow_repro.plan import (
     check_run_id,
     plan_launch,
 )
+from mlflow_repro.variables import choose_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from mlflow_repro.gittree import TakenTree
     from mlflow_repro.launch import Launcher
     from mlflow_repro.model import Comparison
     from mlflow_repro.tracking import TrackingStore
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 class ReproduceOptions:
     """Everything that a reproduction can be asked for. Empty text means "as the reference had it".
 
+    ``ignore_diff`` runs the commit as it is, without the uncommitted changes that the reference had.
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``show`` gets each line that the child prints.
@@ -56,6 +59,7 @@ class ReproduceOptions:
     backend_config: str = ""
     params: Mapping[str, str] | None = None
     recurse_submodules: bool = False
+    ignore_diff: bool = False
     include_deleted: bool = False
     allow_failed: bool = False
     timeout: float | None = None
@@ -120,20 +124,19 @@ def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
 
     Raises CannotJudgeError when the run has none, UnreachableError when the store does not answer.
     """
-    from mlflow_repro.tracking import RECORD_FILE, open_store, short_retries
+    from mlflow_repro.tracking import open_store, short_retries
 
     check_run_id(run_id)
-    with short_retries(), tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
+    with short_retries():
         store = open_store(tracking_uri)
         store.read_run(run_id)
-        path = store.download_file(run_id, RECORD_FILE, Path(folder))
-        if path is None:
-            raise CannotJudgeError(
-                f"run {run_id} has no record of itself",
-                "it was made without mlflow-repro, or ended before it was written",
-            )
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return record
+        record = store.read_record(run_id)
+    if record is None:
+        raise CannotJudgeError(
+            f"run {run_id} has no record of itself",
+            "it was made without mlflow-repro, or ended before it was written",
+        )
+    return record
 
 
 def reproduce_with(options: ReproduceOptions) -> Report:
@@ -170,13 +173,23 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         reference = store.read_run(options.run_id)
         plan_options = options.plan_options(store.uri)
         check_reference(reference, plan_options)
+        record = store.read_record(options.run_id) or {}
         plan = plan_launch(reference, plan_options)
-        code = prepare_code(plan, directory, given=options.params or {}, recurse_submodules=options.recurse_submodules)
         random_state = _fetch_random_state(options, plan, store, directory / "random-state")
-        if random_state is None and reference.is_captured:
-            reason = "is not put back" if options.restore_rng is False else "was not recorded and is not put back"
-            caveat = f"the reference's random state {reason}: what sets no seed will differ"
-            code = replace(code, plan=replace(code.plan, caveats=(*code.plan.caveats, caveat)))
+        plan = replace(
+            plan,
+            variables=choose_variables(record["launch"]["variables"], os.environ) if record else {},
+            restores=_list_restores(record, has_random_state=random_state is not None, ignore_diff=options.ignore_diff),
+            caveats=(*plan.caveats, *_find_gaps(options, reference, record, has_random_state=random_state is not None)),
+        )
+        code = prepare_code(
+            plan,
+            _read_code(store, options.run_id, record),
+            directory,
+            given=options.params or {},
+            recurse_submodules=options.recurse_submodules,
+            ignore_diff=options.ignore_diff,
+        )
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
         relaunch = Relaunch(
@@ -190,6 +203,43 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         )
         reproduction = relaunch.run()
     return _judge(options, code.plan, reference, reproduction)
+
+
+def _read_code(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
+    """What the run recorded of its working tree, None when it recorded nothing. Raises the errors of `read_code`."""
+    from mlflow_repro.capture.tree import read_code
+
+    def read_file(path: str) -> bytes:
+        content = store.read_file(run_id, path)
+        if content is None:
+            raise CannotJudgeError(f"run {run_id} has no artifact {path}, which its record names", "it was deleted")
+        return content
+
+    is_recorded = "tree" in record.get("code", {})
+    return read_code(record["code"], read_file) if is_recorded else None
+
+
+def _list_restores(record: Mapping[str, Any], *, has_random_state: bool, ignore_diff: bool) -> tuple[str, ...]:
+    """The artifacts that are put back."""
+    from mlflow_repro.tracking import RANDOM_STATE_FILE
+
+    code = record.get("code", {})
+    parts = ("bundle",) if ignore_diff else ("bundle", "patch", "untracked")
+    files = [code[part]["file"] for part in parts if "file" in code.get(part, ())]
+    return (*files, *([RANDOM_STATE_FILE] if has_random_state else ()))
+
+
+def _find_gaps(
+    options: ReproduceOptions, reference: RunRecord, record: Mapping[str, Any], *, has_random_state: bool
+) -> list[str]:
+    """What of a run that was made with mlflow-repro will not be put back, and why."""
+    gaps = []
+    if reference.fact("git.dirty").value == "true" and "tree" not in record.get("code", {}):
+        gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
+    if reference.is_captured and not has_random_state:
+        reason = "is not put back" if options.restore_rng is False else "was not recorded and is not put back"
+        gaps.append(f"the reference's random state {reason}: what sets no seed will differ")
+    return gaps
 
 
 def _fetch_random_state(

@@ -6,6 +6,7 @@ mlflow is imported inside the functions: the plugin imports this module while ml
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, UsageError
-from mlflow_repro.model import RunRecord
+from mlflow_repro.model import SCHEMA_VERSION, RunRecord
 from mlflow_repro.redact import redact_text, redact_value
 
 if TYPE_CHECKING:
@@ -77,6 +78,28 @@ class TrackingStore:
                 return None
             directory.mkdir(parents=True, exist_ok=True)
             return Path(self._client.download_artifacts(run_id, path, str(directory)))
+
+    def read_file(self, run_id: str, path: str) -> bytes | None:
+        """The content of one artifact, or None when the run does not have it. Raises UnreachableError."""
+        with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
+            found = self.download_file(run_id, path, Path(folder))
+            return None if found is None else found.read_bytes()
+
+    def read_record(self, run_id: str) -> dict[str, Any] | None:
+        """The record that a run made of itself, or None. Raises UnreachableError, CannotJudgeError for a broken one."""
+        content = self.read_file(run_id, RECORD_FILE)
+        if content is None:
+            return None
+        try:
+            record: Any = json.loads(content)
+        except ValueError as error:
+            raise CannotJudgeError(f"the record of run {run_id} is no JSON: {error}", "it is damaged") from error
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA_VERSION:
+            raise CannotJudgeError(
+                f"the record of run {run_id} has another form than this version reads ({SCHEMA_VERSION})",
+                "use the version of mlflow-repro that wrote it, or a newer one",
+            )
+        return dict(record)
 
     def find_session_runs(self, session: str, run_index: str) -> list[str]:
         """The ids of the runs that were the ``run_index``-th of their process in a relaunch's process tree."""

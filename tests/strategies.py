@@ -68,6 +68,8 @@ launch_plans = st.builds(
     backend=texts,
     backend_config=texts,
     env_manager=texts,
+    variables=st.dictionaries(names, st.none() | texts, max_size=2),
+    restores=st.lists(texts, max_size=2).map(tuple),
     caveats=st.lists(texts, max_size=2).map(tuple),
 )
 statuses = st.sampled_from(list(Status))

@@ -18,7 +18,7 @@ PACKAGE = ROOT.name
 
 # A unit is a module or a subpackage of mlflow_repro; "" is the package's own __init__.
 FLOORS = {
-    0: {"errors", "giturl", "model", "options", "pyargv", "quoting", "redact", "searchpath"},
+    0: {"errors", "giturl", "leftovers", "model", "options", "pyargv", "quoting", "redact", "searchpath", "variables"},
     1: {"compare", "plan", "report"},
     2: {
         "background",
@@ -30,6 +30,7 @@ FLOORS = {
         "launch",
         "launch_worker",
         "project",
+        "restoring",
         "seeding",
         "tracking",
     },
@@ -39,6 +40,9 @@ FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
     ("capture", "gitrepo"),
     ("fetching", "gitrepo"),
+    ("fetching", "gittree"),
+    ("restoring", "fetching"),
+    ("restoring", "gittree"),
     ("capture", "digests"),
     ("capture", "gittree"),
     ("gittree", "gitrepo"),

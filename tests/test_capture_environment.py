@@ -23,7 +23,7 @@ from mlflow_repro.capture.lock import DIRECT_FILE, LOCK_FILE, make_locks
 from mlflow_repro.capture.machine import record_machine
 from mlflow_repro.capture.packages import find_imported, record_environment
 from mlflow_repro.capture.steps import NO_TIME, run_steps, to_plain
-from mlflow_repro.capture.variables import is_exact, is_recorded, record_variables
+from mlflow_repro.variables import is_exact, is_recorded, record_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -366,6 +366,19 @@ class TestImported:
         load("mine", tree / "src" / "mine" / "__init__.py")
         found = find_imported(soon(), search_path=[str(site)])
         assert found == ["gspace-b", "mine", "py-yamlish", "same-name", "tops"]
+
+    def test_environment_inside_an_editable_project(self, tmp_path, load):
+        """As ``pip install -e .`` into ``.venv`` makes it: what lies below the project is not all of the project."""
+        site = tmp_path / "project" / ".venv" / "lib" / "site-packages"
+        site.mkdir(parents=True)
+        url = {"url": (tmp_path / "project").as_uri(), "dir_info": {"editable": True}}
+        install(site, "mine-0.1.dist-info", direct_url=url)
+        install(site, "other-1.0.dist-info")
+        install(site, "Py_Yamlish-1.0.dist-info", record="yamlish/__init__.py,sha256=x,1\n")
+        load("mine", tmp_path / "project" / "mine" / "__init__.py")
+        load("other", site / "other" / "__init__.py")
+        load("yamlish", site / "yamlish" / "__init__.py")
+        assert find_imported(soon(), search_path=[str(site)]) == ["mine", "other", "py-yamlish"]
 
     def test_lazy_and_hostile_modules_are_left_alone(self, site, load):
         class Hostile(types.ModuleType):
@@ -738,7 +751,8 @@ class TestManners:
         script = """
             import json, random, sys, threading, time, warnings
             import numpy.random
-            from mlflow_repro.capture import machine, packages, variables
+            from mlflow_repro import variables
+            from mlflow_repro.capture import machine, packages
             warnings.simplefilter("error")
             before = set(sys.modules)
             states = random.getstate(), str(numpy.random.get_state())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,12 @@ def reference(bench, script: str, *, broken: str) -> str:
     for tag in ("repro.git.commit", "mlflow.source.git.commit"):
         bench.client().set_tag(run_id, tag, commit)
     return run_id
+
+
+def lose_record(bench, run_id: str) -> None:
+    """As after a SIGKILL before it was written: the tags are all that there is."""
+    artifacts = bench.get(run_id).info.artifact_uri.removeprefix("file://")
+    shutil.rmtree(os.path.join(artifacts, "repro"))
 
 
 def statuses(bench, run_id: str) -> list[str]:
@@ -183,11 +190,12 @@ def test_commit_that_is_not_in_the_repository(tiny):
     assert statuses(tiny, run_id) == []
 
 
-def test_commit_that_was_never_pushed(tiny):
+def test_commit_that_was_never_pushed_nor_recorded(tiny):
     """The hint says what helps, and it does."""
     commit = tiny.repository.commit({"new.txt": "x"}, push=False)
     run_id = tiny.train("train.py", cwd=tiny.repository.clone / "ml/tiny")
     assert tiny.get(run_id).data.tags["repro.git.commit"] == commit
+    lose_record(tiny, run_id)
     expect_error(tiny.reproduce(run_id), 3, "push it, or pass --uri")
     assert tiny.reproduce(run_id, "--uri", str(tiny.repository.clone)).returncode == 0
 
@@ -243,10 +251,11 @@ def test_no_mlproject_and_no_known_script(tiny):
     assert statuses(tiny, run_id) == []
 
 
-def test_script_that_was_not_committed(bench):
+def test_script_that_was_neither_committed_nor_recorded(bench):
     bench.repository.commit({"README": "x"})
     (bench.repository.clone / "train.py").write_text(RUN)
     run_id = bench.train("train.py")
+    lose_record(bench, run_id)
     line = expect_error(bench.reproduce(run_id), 3, "the script 'train.py' is not in")
     assert "it was not committed" in line
 

@@ -22,6 +22,7 @@ from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, Unre
 from mlflow_repro.fetching import check_subdirectory, checkout, explain_fetch_error
 from mlflow_repro.gitrepo import GitError, describe_worktree, run_git
 from mlflow_repro.model import Source
+from mlflow_repro.restoring import restore_working_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,9 +91,11 @@ def state_of(*folders: Path) -> dict[str, str]:
 
 
 def fetch(uri: str, commit: str, place: Path, *, subdirectory: str = "", submodules: bool = False) -> list[str]:
-    """Check ``commit`` out into the new folder ``place``."""
+    """Check ``commit`` out into the new folder ``place``, and what belongs to it."""
     source = Source(uri=uri, commit=commit, subdirectory=subdirectory)
-    return checkout(source, place, recurse_submodules=submodules)
+    checkout(source, place)
+    check_subdirectory(place, source)
+    return restore_working_tree(source, place, None, recurse_submodules=submodules)
 
 
 @contextmanager

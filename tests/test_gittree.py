@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlflow_repro import redact
-from mlflow_repro.capture.tree import record_code
+from mlflow_repro.capture.tree import read_code, record_code
 from mlflow_repro.errors import CannotJudgeError, RefusedError
 from mlflow_repro.gittree import TakenTree, TreeLimits, fetch_bundle, restore_tree, take_tree
 from mlflow_repro.gittree.commits import read_bundle_header
@@ -1628,14 +1628,18 @@ class TestRecordCode:
         assert "pkg/latin-\\udce9.py" in facts["untracked"]["paths"]
         assert facts["bundle"]["prerequisites"] == [git("rev-parse", "origin/main", cwd=repo.clone)]
         assert (facts["is_clean"], facts["is_pushed"]) == (False, False)
-        taken = TakenTree(
-            commit=git("rev-parse", "HEAD", cwd=repo.clone),
-            tree=facts["tree"],
-            patch=files["code/changes.patch"],
-            untracked=files["code/untracked.tar"],
-            bundle=files["code/commits.bundle"],
-        )
+        facts["commit"] = git("rev-parse", "HEAD", cwd=repo.clone)  # the record has it from the tags
+        taken = read_code(facts, lambda path: files[path.removeprefix("repro/")])
         rebuild(repo, taken, tmp_path / "place")
+
+    def test_damaged(self, repo: Repository):
+        """DIF-08: another content than was recorded is found before anything is applied."""
+        make_dirty(repo)
+        facts, files = self.record(repo.clone)
+        with pytest.raises(CannotJudgeError, match=r"repro/code/changes\.patch is not the one that was recorded"):
+            read_code(facts, lambda path: files[path.removeprefix("repro/")][:-1])
+        with pytest.raises(CannotJudgeError, match="the record of the working tree cannot be read"):
+            read_code({"patch": facts["patch"]}, lambda _: b"")
 
     def test_withheld(self, repo: Repository):
         (repo.clone / "train.py").write_text(TOKEN, encoding="utf-8")
@@ -1644,12 +1648,16 @@ class TestRecordCode:
         assert files == {}
         assert facts["patch"]["absent"] == "the changes of 'train.py' hold a secret"
         assert len(facts["patch"]["sha256"]) == 64
+        assert read_code(facts, files.__getitem__).withheld == {"patch": "the changes of 'train.py' hold a secret"}
         assert facts["left_out"] == [{"path": "[redacted].txt", "reason": "more than 1 MB", "size": 2_000_000}]
 
     def test_no_repository(self, tmp_path: Path):
         facts, files = self.record(tmp_path)
         assert files == {}
         assert facts.pop("left_out") == []
+        assert all(
+            value.pop("withheld", None) for part, value in facts.items() if part in ("patch", "untracked", "bundle")
+        )
         assert all(value == {"absent": "no-repository"} for value in facts.values())
 
     def test_submodule(self, repo: Repository, tmp_path: Path):
@@ -1673,6 +1681,12 @@ class TestRecordCode:
         assert (module["path"], module["is_dirty"], facts["is_clean"]) == ("sub", True, False)
         assert module["patch"]["file"] == "repro/code/submodules/0/changes.patch"
         assert set(files) == {"code/submodules/0/changes.patch"}
+        (read,) = read_code(facts, lambda path: files[path.removeprefix("repro/")]).submodules
+        assert (read.path, read.commit, read.patch) == (
+            "sub",
+            module["commit"],
+            files["code/submodules/0/changes.patch"],
+        )
 
     def test_many_pointers(self, repo: Repository):
         repo.commit({f"{number:05}.dvc": "" for number in range(1_003)})

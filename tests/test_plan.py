@@ -144,16 +144,6 @@ class TestSource:
         with pytest.raises(UsageError, match="not a commit"):
             plan(project_run(repro_git_commit=commit))
 
-    def test_dirty_tree_is_a_caveat(self):
-        """URI-09: the commit is what is run, and that is said."""
-        assert plan(project_run()).caveats == plan(project_run(repro_git_dirty="false")).caveats
-        (*_, caveat) = plan(script_run(["train.py"], repro_git_dirty="true")).caveats
-        assert "uncommitted changes" in caveat
-
-
-class TestParameters:
-    """Only the launch parameters, with their exact values."""
-
     def test_recorded_ones_are_taken_and_logged_ones_are_not(self):
         """PAR-03: autologging's parameters never reach the command line."""
         made = plan(project_run({"alpha": "'a b'", "max_iter": "100"}, repro_launch_params='{"alpha": "a b"}'))

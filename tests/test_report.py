@@ -113,7 +113,7 @@ GOLDENS = {
         report(
             record({"acc": 1.0}, params={"same": "1", "lr": "1e-3", "old": "x", "api_key": CANARY}),
             record({"acc": 1.0}, params={"same": "1", "lr": "0.001", "new": "a b", "api_key": "other"}),
-            caveats=("the reference was made from a working tree with uncommitted changes, which are not put back",),
+            caveats=("the reference was made from a working tree with uncommitted changes, which were not recorded",),
         )
     ),
     "verbose": lambda: render_text(report(full_run(), full_run(start_time=0, end_time=0, tags={})), verbose=True),
@@ -135,6 +135,18 @@ GOLDENS = {
             command=("python", "-u", "train.py", "3", "a b"),
             working_directory="ml",
             tracking_uri=f"https://user:{CANARY}@mlflow.host",
+        )
+    ),
+    "plan_puts_back": lambda: render_plan(
+        plan(
+            command=("python", "train.py"),
+            variables={"OMP_NUM_THREADS": "4", "TZ": None},
+            restores=(
+                "repro/code/commits.bundle",
+                "repro/code/changes.patch",
+                "repro/code/untracked.tar",
+                "repro/random_state.json",
+            ),
         )
     ),
 }  # fmt: skip
@@ -222,9 +234,9 @@ class TestPlanCommands:
         run = "mlflow run . -e main --env-manager local --experiment-name Default --backend kubernetes"
         assert shell_commands(made) == [
             "git clone https://host/repo.git reproduction",
-            f"git -C reproduction checkout --detach {COMMIT}",
-            "cd reproduction/python/sklearn",
             "export MLFLOW_TRACKING_URI=http://h:5000",
+            f"git -C reproduction checkout --quiet --detach {COMMIT}",
+            "cd reproduction/python/sklearn",
             f"{run} --backend-config k.json -P alpha=0.5",
         ]
 
@@ -240,9 +252,11 @@ class TestPlanCommands:
             experiment_name=value,
             tracking_uri=f"sqlite:////{value}",
             working_directory=value,
+            variables={"TZ": value},
         )
-        _, _, cd, export, run = map(shlex.split, shell_commands(made))
+        _, export, _, variable, cd, run = map(shlex.split, shell_commands(made))
         assert cd == ["cd", "reproduction/" + value if value else "reproduction"]
+        assert variable == ["export", f"TZ={value}"]
         assert export == ["export", f"MLFLOW_TRACKING_URI=sqlite:////{value}"]
         assert run[run.index("--experiment-name") + 1] == value
         assert run[-2:] == ["-P", f"p={value}"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.gittree import take_tree
+from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.gittree import TakenSubmodule, TakenTree, take_tree
 from mlflow_repro.model import Section, missing
 from mlflow_repro.redact import redact_value
 
 if TYPE_CHECKING:
-    from mlflow_repro.gittree import TakenSubmodule, TakenTree, TreeLimits
+    from collections.abc import Callable, Mapping
+
+    from mlflow_repro.gittree import TreeLimits
 
 PATCH_FILE = "code/changes.patch"
 UNTRACKED_FILE = "code/untracked.tar"
@@ -94,7 +97,7 @@ def _file_fact(taken: TakenTree, part: str, files: dict[str, bytes], path: str) 
         return {"file": f"repro/{path}", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     if part in taken.withheld:
         digest = taken.withheld_digests.get(part)
-        return {**missing(_text(taken.withheld[part])), **({"sha256": digest} if digest else {})}
+        return {**missing(_text(taken.withheld[part])), "withheld": True, **({"sha256": digest} if digest else {})}
     if part == "bundle" and not taken.commit:
         return missing("there is no commit")
     return missing(_NOTHING[part])
@@ -114,3 +117,59 @@ def _paths(paths: tuple[str, ...]) -> list[str]:
 def _text(path: str) -> str:
     """A path or a reason as text that every store takes, without what looks like a secret."""
     return redact_value(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_code(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenTree:
+    """The inverse of `record_code`: what has to be put back, from the record's section ``code``.
+
+    ``read_file`` gives the content of one of the run's artifacts. Raises CannotJudgeError when a file is not the one
+    that was recorded, or the section does not have the form of one; and what ``read_file`` raises.
+    """
+    try:
+        return _read_tree(facts, read_file)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CannotJudgeError(
+            f"the record of the working tree cannot be read ({type(error).__name__}: {error})", "the record is damaged"
+        ) from error
+
+
+def _read_tree(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenTree:
+    """One working tree; of a submodule, ``commit`` is its own."""
+    parts = {name: facts[name] for name in ("patch", "untracked", "bundle")}
+    withheld = {name: str(part["absent"]) for name, part in parts.items() if part.get("withheld")}
+    if isinstance(facts["tree"], dict):
+        withheld["tree"] = str(facts["tree"]["absent"])
+    contents = {name: _read_part(part, read_file) for name, part in parts.items()}
+    modules = facts["submodules"]
+    return TakenTree(
+        commit=str(facts.get("commit", "")),
+        tree="" if "tree" in withheld else str(facts["tree"]),
+        patch=contents["patch"],
+        untracked=contents["untracked"],
+        bundle=contents["bundle"] or None,
+        bundle_prerequisites=tuple(parts["bundle"].get("prerequisites", ())),
+        left_out=tuple(facts["left_out"]),
+        withheld=withheld,
+        submodules=() if isinstance(modules, dict) else tuple(_read_submodule(row, read_file) for row in modules),
+    )
+
+
+def _read_submodule(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenSubmodule:
+    is_out = isinstance(facts["is_dirty"], dict)
+    url = facts["url"]
+    return TakenSubmodule(
+        path=str(facts["path"]),
+        commit=str(facts["commit"]),
+        url="" if isinstance(url, dict) else str(url),
+        taken=None if is_out else _read_tree(facts, read_file),
+        reason=str(facts["is_dirty"]["absent"]) if is_out else "",
+    )
+
+
+def _read_part(part: Mapping[str, Any], read_file: Callable[[str], bytes]) -> bytes:
+    if "file" not in part:
+        return b""
+    content = read_file(part["file"])
+    if hashlib.sha256(content).hexdigest() != part["sha256"]:
+        raise CannotJudgeError(f"the artifact {part['file']} is not the one that was recorded", "it is damaged")
+    return content

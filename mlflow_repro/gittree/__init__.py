@@ -6,9 +6,17 @@ asks nothing of the network, and ends at a deadline. *Restore* works in a checko
 
 from __future__ import annotations
 
-from mlflow_repro.gittree.commits import fetch_bundle
+from mlflow_repro.gittree.commits import fetch_bundle, read_bundle_header
 from mlflow_repro.gittree.restore import restore_tree
 from mlflow_repro.gittree.take import take_tree
 from mlflow_repro.gittree.values import TakenSubmodule, TakenTree, TreeLimits
 
-__all__ = ["TakenSubmodule", "TakenTree", "TreeLimits", "fetch_bundle", "restore_tree", "take_tree"]
+__all__ = [
+    "TakenSubmodule",
+    "TakenTree",
+    "TreeLimits",
+    "fetch_bundle",
+    "read_bundle_header",
+    "restore_tree",
+    "take_tree",
+]

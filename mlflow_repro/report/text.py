@@ -12,7 +12,7 @@ from mlflow_repro.model import EQUAL_STATUSES, Status
 from mlflow_repro.redact import redact_named, redact_text, redact_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord
 
@@ -62,6 +62,8 @@ def render_plan(plan: LaunchPlan) -> str:
     lines = ["Plan (nothing is launched)"]
     lines += [f"  {name + ':':<15}{show(value)}" for name, value in facts]
     lines += [f"  {'Parameter:':<15}{show(f'{name}={_value(name, value)}')}" for name, value in plan.parameters.items()]
+    lines += [f"  {'Variable:':<15}{show(_assignment(name, value))}" for name, value in plan.variables.items()]
+    lines += [f"  {'Put back:':<15}{show(path)}" for path in plan.restores]
     lines += [f"  {'Note:':<15}{show(caveat)}" for caveat in plan.caveats]
     lines += ["", "The same by hand:", *(f"  {command}" for command in shell_commands(plan))]
     return "\n".join(lines)
@@ -69,13 +71,10 @@ def render_plan(plan: LaunchPlan) -> str:
 
 def shell_commands(plan: LaunchPlan) -> list[str]:
     """What a person would type to relaunch the run; values are quoted for a POSIX shell."""
-    commands = [
-        f"git clone {shlex.quote(redact_value(plan.source.uri))} reproduction",
-        f"git -C reproduction checkout --detach {plan.source.commit}",
-        f"cd {shlex.quote('/'.join(filter(None, ('reproduction', plan.working_directory))))}",
-    ]
-    if plan.tracking_uri:
-        commands.append(f"export MLFLOW_TRACKING_URI={shlex.quote(redact_value(plan.tracking_uri))}")
+    commands = [*_fetch_commands(plan)]
+    for name, value in plan.variables.items():
+        commands.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(_value(name, value))}")
+    commands.append(f"cd {shlex.quote('/'.join(filter(None, ('reproduction', plan.working_directory))))}")
     if plan.command:
         commands.append(f"export MLFLOW_EXPERIMENT_NAME={shlex.quote(plan.experiment_name)}")
         commands.append(shlex.join(plan.command))
@@ -91,6 +90,26 @@ def shell_commands(plan: LaunchPlan) -> list[str]:
     return [*commands, shlex.join(words)]
 
 
+def _fetch_commands(plan: LaunchPlan) -> Iterator[str]:
+    """The commands that make ``reproduction`` the recorded tree, and ``record`` what is put back beside it."""
+    yield f"git clone {shlex.quote(redact_value(plan.source.uri))} reproduction"
+    if plan.tracking_uri:
+        yield f"export MLFLOW_TRACKING_URI={shlex.quote(redact_value(plan.tracking_uri))}"
+    if plan.restores:
+        yield f"mlflow artifacts download --run-id {plan.reference_run_id} --artifact-path repro --dst-path record"
+    forms = {
+        ".bundle": "git -C reproduction fetch --quiet ../{} HEAD",
+        "": f"git -C reproduction checkout --quiet --detach {plan.source.commit}",
+        ".patch": "git -C reproduction apply --binary ../{}",
+        ".tar": "tar -x -C reproduction -f {}",
+        ".json": 'export MLFLOW_REPRO_RESTORE="$PWD/{}"',
+    }
+    for ending, form in forms.items():
+        path = next((path for path in plan.restores if path.endswith(ending)), "")
+        if path or not ending:
+            yield form.format(f"record/{path}")
+
+
 def show(text: str) -> str:
     """``text`` on one line, with control characters (ANSI, newline, right-to-left marks) as escapes."""
     return "".join(character if character.isprintable() else _escape(character) for character in text)
@@ -102,6 +121,10 @@ def _escape(character: str) -> str:
 
 def _value(name: str, value: str) -> str:
     return redact_named(name, value)
+
+
+def _assignment(name: str, value: str | None) -> str:
+    return f"{name} (not set)" if value is None else f"{name}={_value(name, value)}"
 
 
 def _cell(value: float | str | None) -> float | str | None:

@@ -1,5 +1,7 @@
 """The environment variables that influence results: an allow-list, and never the whole environment.
 
+They are recorded with each run, and a relaunch gets them as they were.
+
 Each name below is read by Python, by a numerical library or by its runtime, and changes which code runs or what it
 computes: seeds, numbers of threads, kernels and their precision, visible devices, locale. A pattern is used only where
 nobody else owns the prefix. ``TF_`` is Terraform's, too, whose ``TF_VAR_*``, ``TF_TOKEN_*``, ``TF_HTTP_*`` and
@@ -52,6 +54,13 @@ _ALLOWED: Mapping[str, str] = {
     "this program": "MLFLOW_REPRO_SEED",
 }
 
+# Of this machine, its devices, folders and neighbours: on another one they would do harm, and none is part of the run.
+_OF_THE_MACHINE = re.compile(
+    r"PYTHONPATH|PYTHONSAFEPATH|PYTHONNOUSERSITE|PYTHONLEGACYWINDOWSFSENCODING|LD_\w+|DYLD_\w+|OPENBLAS_CORETYPE"
+    r"|\w*VISIBLE_DEVICES|CUDA_DEVICE_ORDER|HSA_OVERRIDE_GFX_VERSION|ONEAPI_DEVICE_SELECTOR|ZE_AFFINITY_MASK"
+    r"|NCCL_\w+|RCCL_\w+|TF_CONFIG|TF_PS_\w+|(?:LOCAL_|GROUP_|NODE_)?RANK|(?:LOCAL_)?WORLD_SIZE|HF_ENDPOINT"
+    r"|\w+_(?:DIR|HOME|PATH|FILE|CACHE)"
+)
 _NAMES = frozenset(" ".join(_ALLOWED.values()).split())
 _PREFIXES = tuple(name[:-1] for name in _NAMES if name.endswith("*"))
 _REFUSED = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|LICEN[CS]E", re.IGNORECASE)
@@ -75,6 +84,22 @@ def record_variables(environ: Mapping[str, str]) -> dict[str, str]:
 def is_exact(value: str) -> bool:
     """True for a recorded value that is the whole one, so that it can be put back."""
     return REDACTED not in value and not value.startswith("[omitted: ")
+
+
+def is_restored(name: str) -> bool:
+    """True for a variable that a relaunch gets as the reference had it: those that are not about one machine."""
+    return is_recorded(name) and not _OF_THE_MACHINE.fullmatch(name)
+
+
+def choose_variables(recorded: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str | None]:
+    """What to change in ``environ`` so that a relaunch has the ``recorded`` variables; None takes one away.
+
+    Values that were not recorded whole, and variables that are about one machine, stay as they are.
+    """
+    wanted = {name: value for name, value in recorded.items() if is_restored(name) and is_exact(value)}
+    surplus = [name for name in environ if is_restored(name) and name not in recorded]
+    changes: dict[str, str | None] = {name: value for name, value in wanted.items() if environ.get(name) != value}
+    return dict(sorted({**changes, **dict.fromkeys(surplus)}.items()))
 
 
 def _to_value(name: str, value: str) -> str:
