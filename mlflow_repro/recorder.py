@@ -17,6 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.background import Background
+from mlflow_repro.redirection import redirect_runs
 from mlflow_repro.seeding import RandomControl, SeedLog, watch_imports
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def install_recorder() -> Recorder:
     if _recorder is None:
         _recorder = Recorder()
         _hook_active_run(_recorder)
+        _guarded(_recorder, redirect_runs)
     return _recorder
 
 

@@ -21,6 +21,7 @@ from mlflow_repro.model import Section, missing
 from mlflow_repro.options import AutologOptions
 from mlflow_repro.quoting import unquote_param
 from mlflow_repro.redact import redact_named
+from mlflow_repro.redirection import overruled_calls
 from mlflow_repro.seeding import (
     RandomControl,
     SeedLog,
@@ -124,7 +125,7 @@ class Recording:
             self._ahead.cut()
             self._ahead = None
         digests = snapshot_digests()
-        tags = {"repro.status": status or "FINISHED", **self._seed_tags()}
+        tags = {"repro.status": status or "FINISHED", **self._seed_tags(), **_overruled_tags()}
         if not self._tags.get("repro.capture", "").startswith("partial"):
             tags["repro.capture"] = "complete"
         changed = {name: value for name, value in tags.items() if written.get(name) != value}
@@ -218,7 +219,7 @@ class Recording:
     def _tags_at_start(self, run: Any, index: int) -> dict[str, str]:
         facts = self.context_tags()
         present = run.data.tags
-        tags = {**facts, **self._seed_tags(), "repro.launch.run_index": str(index)}
+        tags = {**facts, **self._seed_tags(), **_overruled_tags(), "repro.launch.run_index": str(index)}
         if "mlflow.project.entryPoint" in present:
             tags["repro.launch.params"] = _launch_params(run.data.params)
         uri = facts.get("repro.git.uri", "").partition("#")[0]
@@ -240,6 +241,11 @@ class Recording:
         self._run_count = 0
         self._ahead = None
         self._lock = threading.Lock()
+
+
+def _overruled_tags() -> dict[str, str]:
+    calls = overruled_calls()
+    return {"repro.launch.overruled": to_tag_value(json.dumps(calls))} if calls else {}
 
 
 def _launch_params(params: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
@@ -12,10 +13,12 @@ from mlflow_repro.capture import TAG_LIMIT
 from mlflow_repro.errors import CannotJudgeError, LaunchError, ReproError, UnreachableError
 from mlflow_repro.fetching import check_subdirectory, checkout
 from mlflow_repro.giturl import strip_credentials
+from mlflow_repro.importing import find_import_roots
 from mlflow_repro.launch import Job, Launcher, Outcome, check_tools, read_backend_config
 from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
+from mlflow_repro.redirection import DESTINATION_VARIABLE
 from mlflow_repro.restoring import restore_working_tree
 from mlflow_repro.seeding.control import RESTORE_VARIABLE
 
@@ -37,6 +40,7 @@ class PreparedCode:
 
     plan: LaunchPlan
     work_directory: Path
+    checkout: Path
     project_directory: Path
     parameters: Mapping[str, str]
 
@@ -78,6 +82,7 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     return PreparedCode(
         plan=plan,
         work_directory=work_directory,
+        checkout=directory,
         project_directory=project_directory,
         parameters=resolve_path_parameters(plan, project, project_directory),
     )
@@ -125,10 +130,7 @@ class Relaunch:
                 backend_config=backend_config,
                 env_manager=plan.env_manager,
                 storage_directory=str(self.code.work_directory / "storage"),
-                variables={
-                    **plan.variables,
-                    **({RESTORE_VARIABLE: str(self.random_state)} if self.random_state else {}),
-                },
+                variables=self._variables(experiment_id),
             )
             outcome = self.launcher.run(job, timeout=self.timeout)
         except BaseException as error:
@@ -140,6 +142,22 @@ class Relaunch:
         if not run_id:
             self.store.set_tags(outcome.run_id, tags)
         return self._read_reproduction(outcome)
+
+    def _variables(self, experiment_id: str) -> dict[str, str | None]:
+        """What the child's environment has beside ours."""
+        plan = self.code.plan
+        variables: dict[str, str | None] = dict(plan.variables)
+        if plan.backend == "local":  # on another machine the store may have another address
+            destination = {"tracking_uri": self.store.uri, "experiment_id": experiment_id}
+            variables[DESTINATION_VARIABLE] = json.dumps(destination)
+        if self.random_state is not None:
+            variables[RESTORE_VARIABLE] = str(self.random_state)
+        if plan.env_manager == "local":
+            roots = find_import_roots(plan.source, self.code.checkout)
+            inherited = os.environ.get("PYTHONPATH", "")
+            if roots:
+                variables["PYTHONPATH"] = os.pathsep.join([*roots, *filter(None, [inherited])])
+        return variables
 
     def _tags(self) -> dict[str, str]:
         """The tags that the reproduction starts with: the true source instead of a temporary path."""
@@ -242,7 +260,7 @@ class Relaunch:
 
 def _failure_hint(outcome: Outcome, reference: RunRecord) -> str:
     text = f"{outcome.log_tail}\n{outcome.error}"
-    if "active experiment ID does not match" in text:
+    if "active experiment ID does not match" in text:  # an environment without the plugin
         return f"the script calls mlflow.set_experiment: pass --experiment_name {reference.experiment_name!r}"
     if outcome.run_id and f"{outcome.run_id}" in outcome.log_tail and "not found" in outcome.log_tail:
         return "the script sets a tracking URI of its own, where this run is not"

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before anything else is imported
 
     leave_working_directory_out()
 
+import json
 import os
 import shutil
 import tempfile
@@ -202,7 +203,8 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             random_state=random_state,
         )
         reproduction = relaunch.run()
-    return _judge(options, code.plan, reference, reproduction)
+    plan = replace(code.plan, caveats=(*code.plan.caveats, *_find_overruled(reproduction)))
+    return _judge(options, plan, reference, reproduction)
 
 
 def _read_code(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
@@ -240,6 +242,15 @@ def _find_gaps(
         reason = "is not put back" if options.restore_rng is False else "was not recorded and is not put back"
         gaps.append(f"the reference's random state {reason}: what sets no seed will differ")
     return gaps
+
+
+def _find_overruled(reproduction: RunRecord) -> list[str]:
+    """What the script wanted of MLflow, and did not get."""
+    stored = reproduction.fact("launch.overruled").value
+    if stored is None:
+        return []
+    calls = ", ".join(json.loads(stored)) if stored.startswith("[") else stored
+    return [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
 
 
 def _fetch_random_state(

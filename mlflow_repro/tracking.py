@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+_OLDEST_MLFLOW = (2, 9, 2)
 _PREFLIGHT_SECONDS = 10
 _RETRY_SECONDS = 30.0
 _PARAM_LIMIT = 6000  # characters that MLflow keeps of a parameter
@@ -199,6 +200,7 @@ def open_store(tracking_uri: str = "") -> TrackingStore:
         _quieten()
     except ImportError as error:
         raise UsageError(f"mlflow cannot be imported: {error}", "install it: pip install mlflow") from error
+    _check_version()
     uri = _resolve_uri(tracking_uri)
     try:
         scheme = urlsplit(uri).scheme
@@ -209,6 +211,17 @@ def open_store(tracking_uri: str = "") -> TrackingStore:
     elif scheme == "sqlite":
         _check_database(uri)
     return TrackingStore(uri)
+
+
+def _check_version() -> None:
+    """Raise UsageError for an MLflow that is older than those that the tests are run against."""
+    import mlflow
+
+    version = str(mlflow.__version__)
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    if numbers < _OLDEST_MLFLOW:
+        oldest = ".".join(map(str, _OLDEST_MLFLOW))
+        raise UsageError(f"mlflow {version} is too old", f"install {oldest} or a newer one: pip install -U mlflow")
 
 
 def _resolve_uri(tracking_uri: str) -> str:

@@ -27,6 +27,7 @@ FLOORS = {
         "fetching",
         "gitrepo",
         "gittree",
+        "importing",
         "launch",
         "launch_worker",
         "project",
@@ -34,13 +35,15 @@ FLOORS = {
         "seeding",
         "tracking",
     },
-    3: {"", "autologging", "cli", "plugin", "recorder", "recording", "relaunch", "reproduce"},
+    3: {"", "autologging", "cli", "plugin", "recorder", "recording", "redirection", "relaunch", "reproduce"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
     ("capture", "gitrepo"),
     ("fetching", "gitrepo"),
     ("fetching", "gittree"),
+    ("importing", "capture"),
+    ("importing", "gitrepo"),
     ("restoring", "fetching"),
     ("restoring", "gittree"),
     ("capture", "digests"),
@@ -55,6 +58,9 @@ ARROWS_WITHIN_A_FLOOR = {
     ("autologging", "plugin"),  # the user's switch
     ("autologging", "recorder"),
     ("recorder", "recording"),
+    ("recorder", "redirection"),
+    ("recording", "redirection"),
+    ("relaunch", "redirection"),
     ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "autologging"),  # the public names, loaded on first use

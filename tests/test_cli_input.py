@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -542,3 +543,30 @@ def test_backend_configuration(tmp_path: Path):
     (tmp_path / "x.json").write_text('{"a": 1}', encoding="utf-8")
     assert read_backend_config("") == {}
     assert read_backend_config('{"a": 1}') == read_backend_config(str(tmp_path / "x.json")) == {"a": 1}
+
+
+FAKE_MLFLOWS = {
+    "CLI-08 interrupted": ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", 130, "interrupted\n"),
+    "CLI-11 too old": (
+        "__version__ = '1.30.1'",
+        2,
+        "error: mlflow 1.30.1 is too old (install 2.9.2 or a newer one: pip install -U mlflow)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "code", "said"), FAKE_MLFLOWS.values(), ids=FAKE_MLFLOWS)
+def test_import_of_mlflow_that_does_not_go_well_is_one_line(tmp_path: Path, source: str, code: int, said: str):
+    """Ctrl-C most often arrives while mlflow is being imported, which takes seconds."""
+    (tmp_path / "mlflow.py").write_text(source)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for command in (["-m", "mlflow_repro.reproduce"], ["-m", "mlflow_repro.cli", "reproduce"]):
+        answer = subprocess.run(
+            [sys.executable, *command, "--run_id", RUN_ID, "--dry-run"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # click ends the line in which the terminal shows ^C
+        assert (answer.returncode, answer.stdout, answer.stderr.removeprefix("\n")) == (code, "", said)

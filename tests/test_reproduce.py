@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import json
+import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +69,7 @@ def test_run_of_a_remote_project_in_a_subdirectory_comes_back(tiny, git_server):
 
 
 def test_stdout_is_the_table_and_the_verdict_and_nothing_else(tiny):
+    """CLI-12."""
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=nine char")
     answer = tiny.reproduce(run_id)
     assert answer.stdout == TABLE
@@ -226,6 +229,7 @@ def test_the_users_repository_is_left_as_it_was(tiny, form):
 
 
 def test_concurrent_reproductions_do_not_disturb_each_other(tiny):
+    """LCH-19."""
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=nine char")
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: tiny.reproduce_outside(run_id), range(3)))
@@ -251,6 +255,59 @@ def test_dry_run_launches_nothing_and_its_commands_work(tiny):
     assert typed.returncode == 0, typed.stderr
     by_hand = tiny.new_run(set(runs))
     assert tiny.get(by_hand).data.tags["argv"] == tiny.get(run_id).data.tags["argv"]
+
+
+STEERING = """\
+import os, sys
+WHERE = "sqlite:///own.db"
+os.environ["MLFLOW_TRACKING_URI"] = WHERE
+import mlflow
+from mlflow import set_experiment
+mlflow.set_tracking_uri(WHERE)
+experiment = set_experiment("mine")
+assert mlflow.get_experiment(experiment.experiment_id).experiment_id == experiment.experiment_id
+for name in sys.argv[1:]:
+    with mlflow.start_run(experiment_id=experiment.experiment_id, run_name=name):
+        mlflow.log_metric("m", len(name))
+"""
+
+
+def test_script_that_chooses_store_and_experiment_comes_back(bench):
+    """LCH-09, LCH-10: what it says about them is overruled in the relaunch, which is said; both its runs stay there."""
+    bench.repository.commit({"train.py": STEERING})
+    own = bench.repository.clone / "own.db"
+    shutil.copy(bench.store, own)
+    bench.tracking_uri = f"sqlite:///{own}"
+    answer = bench.run_python("train.py", "one", "three", cwd=bench.repository.clone)
+    assert answer.returncode == 0, answer.stderr
+    second, first = bench.run_ids()
+    answer = bench.reproduce(first, "--experiment_name", "again")
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
+    assert (
+        "Note: the script's own set_tracking_uri('sqlite:///own.db'), set_experiment('mine') was overruled"
+        in answer.stdout
+    )
+    again = bench.client().get_experiment_by_name("again").experiment_id
+    made = bench.client().search_runs([again])
+    assert len(made) == 2
+    answer = bench.reproduce(second)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
+
+
+def test_package_that_is_installed_from_the_working_tree_is_imported_from_the_checkout(bench):
+    """``pip install -e .``: what the user has changed there since must not be what the relaunch runs."""
+    script = "import mlflow, ours\nwith mlflow.start_run(): mlflow.log_metric('m', ours.VALUE)\n"
+    bench.repository.commit({"src/ours/__init__.py": "VALUE = 1\n", "scripts/train.py": script})
+    site, source = bench.root / "site", bench.repository.clone / "src"
+    (site / "ours-0.1.dist-info").mkdir(parents=True)
+    (site / "ours-0.1.dist-info/METADATA").write_text("Name: ours\nVersion: 0.1\n")
+    direct = {"url": bench.repository.clone.as_uri(), "dir_info": {"editable": True}}
+    (site / "ours-0.1.dist-info/direct_url.json").write_text(json.dumps(direct))
+    path = f"{site}{os.pathsep}{source}"
+    run_id = bench.train("scripts/train.py", PYTHONPATH=path)
+    bench.repository.commit({"src/ours/__init__.py": "VALUE = 2\n"})
+    answer = bench.reproduce_outside(run_id, PYTHONPATH=path)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
 
 
 def test_a_parameter_can_be_replaced(tiny):
