@@ -14,8 +14,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mlflow_repro.autologging import autolog
+    from mlflow_repro.grading import Readiness
     from mlflow_repro.model import Comparison, Report, RunRecord, Verdict
-    from mlflow_repro.reproduce import compare_runs, reproduce_run
+    from mlflow_repro.reproduce import check_run, compare_runs, reproduce_run
     from mlflow_repro.seeding.checkpoint import RngStateError, load_rng_state, save_rng_state
     from mlflow_repro.seeding.determinism import make_deterministic
     from mlflow_repro.seeding.everything import derive_seed, seed_everything
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Comparison",
+    "Readiness",
     "Report",
     "RngStateError",
     "RunRecord",
     "Verdict",
     "__version__",
     "autolog",
+    "check_run",
     "compare_runs",
     "derive_seed",
     "load_rng_state",
@@ -40,11 +43,13 @@ __all__ = [
 
 _HOMES = {
     "Comparison": "mlflow_repro.model",
+    "Readiness": "mlflow_repro.grading",
     "Report": "mlflow_repro.model",
     "RngStateError": "mlflow_repro.seeding.checkpoint",
     "RunRecord": "mlflow_repro.model",
     "Verdict": "mlflow_repro.model",
     "autolog": "mlflow_repro.autologging",
+    "check_run": "mlflow_repro.reproduce",
     "compare_runs": "mlflow_repro.reproduce",
     "derive_seed": "mlflow_repro.seeding.everything",
     "load_rng_state": "mlflow_repro.seeding.checkpoint",

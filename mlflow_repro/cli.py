@@ -157,6 +157,7 @@ def cli() -> None:
     show_default=True,
     help="Put the recorded random state back before the code runs.",
 )
+@option("seed", type=int, default=None, metavar="N", help="Seed everything with N instead: does it replicate?")
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @click.option(
     "--format",
@@ -204,6 +205,25 @@ def show_record(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) 
     record = read_record(run_id, tracking_uri=tracking_uri)
     _print(render_plain(record) if format_ == "json" else render_record(record))
     return 0
+
+
+@cli.command(name="check", short_help="Say whether a run will reproduce.")
+@click.argument("run_id", metavar="RUN_ID")
+@option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
+def check(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) -> int:  # noqa: ARG001 - main reads it
+    """Say at once, from what RUN_ID recorded, whether it will reproduce, and what to do next time.
+
+    Exit code 0: nothing is missing; 1: it can be launched, with the warnings shown; 3: it cannot, as it is.
+    """
+    from mlflow_repro.report.json_format import render_plain
+    from mlflow_repro.report.readiness_text import render_readiness
+    from mlflow_repro.reproduce import check_run
+
+    readiness = check_run(run_id, tracking_uri=tracking_uri)
+    _print(render_plain(readiness.to_dict()) if format_ == "json" else render_readiness(readiness))
+    return int(readiness.exit_code)
 
 
 @cli.command(short_help="Print the line that turns on shell completion.")

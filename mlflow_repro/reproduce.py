@@ -34,9 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_repro.gittree import TakenTree
+    from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
     from mlflow_repro.model import Comparison
     from mlflow_repro.tracking import TrackingStore
+
+
+_LARGEST_SEED = (1 << 63) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,8 @@ class ReproduceOptions:
     ``ignore_diff`` runs the commit as it is, without the uncommitted changes that the reference had.
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
-    seed comes back too. ``show`` gets each line that the child prints.
+    seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
+    seeded with it instead, but where the code does that itself. ``show`` gets each line that the child prints.
     """
 
     run_id: str
@@ -68,6 +73,7 @@ class ReproduceOptions:
     resume: str = ""
     dry_run: bool = False
     restore_rng: bool = True
+    seed: int | None = None
     show: Callable[[str], None] | None = None
 
     @property
@@ -140,6 +146,20 @@ def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
     return record
 
 
+def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
+    """Grade whether a run will reproduce, from what it recorded; nothing is fetched or launched.
+
+    Raises CannotJudgeError when there is no such run, UnreachableError when the store does not answer.
+    """
+    from mlflow_repro.readiness import grade_run
+    from mlflow_repro.tracking import open_store, short_retries
+
+    check_run_id(run_id)
+    with short_retries():
+        store = open_store(tracking_uri)
+        return grade_run(store.read_run(run_id), store.read_record(run_id), PlanOptions())
+
+
 def reproduce_with(options: ReproduceOptions) -> Report:
     """`reproduce_run` with its options as one value."""
     from mlflow_repro.launch import read_backend_config
@@ -148,6 +168,8 @@ def reproduce_with(options: ReproduceOptions) -> Report:
     check_options(options.plan_options(""))
     if options.timeout is not None and not options.timeout > 0:
         raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
+    if options.seed is not None and not 0 <= options.seed <= _LARGEST_SEED:
+        raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
     _ = options.tolerances, read_backend_config(options.backend_config)
     if options.resume:
         return _judge_existing(options)
@@ -179,7 +201,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         random_state = _fetch_random_state(options, plan, store, directory / "random-state")
         plan = replace(
             plan,
-            variables=choose_variables(record["launch"]["variables"], os.environ) if record else {},
+            variables=_choose_variables(options, record),
             restores=_list_restores(record, has_random_state=random_state is not None, ignore_diff=options.ignore_diff),
             caveats=(*plan.caveats, *_find_gaps(options, reference, record, has_random_state=random_state is not None)),
         )
@@ -231,6 +253,12 @@ def _list_restores(record: Mapping[str, Any], *, has_random_state: bool, ignore_
     return (*files, *([RANDOM_STATE_FILE] if has_random_state else ()))
 
 
+def _choose_variables(options: ReproduceOptions, record: Mapping[str, Any]) -> dict[str, str | None]:
+    """What to change in the environment of the relaunch."""
+    variables = choose_variables(record["launch"]["variables"], os.environ) if record else {}
+    return variables if options.seed is None else {**variables, "MLFLOW_REPRO_SEED": str(options.seed)}
+
+
 def _find_gaps(
     options: ReproduceOptions, reference: RunRecord, record: Mapping[str, Any], *, has_random_state: bool
 ) -> list[str]:
@@ -238,7 +266,12 @@ def _find_gaps(
     gaps = []
     if reference.fact("git.dirty").value == "true" and "tree" not in record.get("code", {}):
         gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
-    if reference.is_captured and not has_random_state:
+    if options.seed is not None:
+        gaps.append(
+            f"everything is seeded with {options.seed}, but where the code sets a seed of its own: this asks whether"
+            " the result replicates, not whether it is reproduced"
+        )
+    elif reference.is_captured and not has_random_state:
         reason = "is not put back" if options.restore_rng is False else "was not recorded and is not put back"
         gaps.append(f"the reference's random state {reason}: what sets no seed will differ")
     return gaps
@@ -259,7 +292,7 @@ def _fetch_random_state(
     """The reference's random state, when it is wanted and recorded and the backend runs on this machine."""
     from mlflow_repro.tracking import RANDOM_STATE_FILE
 
-    if not options.restore_rng or plan.backend != "local":
+    if not options.restore_rng or options.seed is not None or plan.backend != "local":
         return None
     return store.download_file(options.run_id, RANDOM_STATE_FILE, directory)
 

@@ -18,8 +18,20 @@ PACKAGE = ROOT.name
 
 # A unit is a module or a subpackage of mlflow_repro; "" is the package's own __init__.
 FLOORS = {
-    0: {"errors", "giturl", "leftovers", "model", "options", "pyargv", "quoting", "redact", "searchpath", "variables"},
-    1: {"compare", "plan", "report"},
+    0: {
+        "errors",
+        "giturl",
+        "grading",
+        "leftovers",
+        "model",
+        "options",
+        "pyargv",
+        "quoting",
+        "redact",
+        "searchpath",
+        "variables",
+    },
+    1: {"compare", "plan", "readiness", "report"},
     2: {
         "background",
         "capture",
@@ -39,6 +51,7 @@ FLOORS = {
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
+    ("readiness", "plan"),
     ("capture", "gitrepo"),
     ("fetching", "gitrepo"),
     ("fetching", "gittree"),

@@ -150,6 +150,20 @@ def test_seeded_plain_script_comes_back_although_mlflow_draws(bench):
     assert bench.reproduce(run_id).stdout.endswith("Runs equal: True\n")
 
 
+def test_another_seed_asks_whether_the_result_replicates(bench):
+    """Twice the same seed gives twice the same numbers, which are not the reference's; and it is said."""
+    bench.repository.commit({"train.py": UNSEEDED})
+    run_id = bench.train("train.py")
+    answers = [bench.reproduce(run_id, "--seed", "5", "--format", "json") for _ in range(2)]
+    one, other = (json.loads(answer.stdout) for answer in answers)
+    assert [answer.returncode for answer in answers] == [1, 1]
+    assert one["reproduction"]["metrics"] == other["reproduction"]["metrics"]
+    assert one["reproduction"]["metrics"]["default_rng"] != one["reference"]["metrics"]["default_rng"]
+    assert "whether the result replicates" in " ".join(one["plan"]["caveats"])
+    answer = bench.reproduce(run_id, "--seed", "-1")
+    assert (answer.returncode, answer.stderr[:17]) == (2, "error: seed is -1")
+
+
 def test_seed_variable_seeds_everything(bench):
     bench.repository.commit({"train.py": UNSEEDED})
     one, two = (bench.train("train.py", MLFLOW_REPRO_SEED="7") for _ in range(2))
