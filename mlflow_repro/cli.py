@@ -82,7 +82,7 @@ def _once(_context: click.Context, parameter: click.Parameter, values: tuple[Any
     """Click takes the last of a repeated option silently; which of two run ids was meant is not ours to guess."""
     if len(values) > 1:
         raise click.BadParameter("it is given more than once", param=parameter)
-    return values[0] if values else None
+    return values[0] if values else ""
 
 
 @click.group(
@@ -95,7 +95,8 @@ def cli() -> None:
 
 
 @cli.command(help=REPRODUCE_HELP, short_help="Run a recorded run again and compare the two.")
-@option("run_id", required=True, multiple=True, callback=_once, metavar="ID", help="The reference run.")
+@option("run_id", multiple=True, callback=_once, metavar="ID", help="The reference run.")
+@option("model", default="", metavar="URI", help="Or the model it made: models:/NAME/VERSION, models:/NAME@ALIAS.")
 @option("uri", default="", metavar="URI#SUBDIR", help="Git URI of its project. Default: as the run recorded it.")
 @option(
     "experiment_name",

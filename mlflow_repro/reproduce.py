@@ -47,14 +47,16 @@ _LARGEST_SEED = (1 << 63) - 1
 class ReproduceOptions:
     """Everything that a reproduction can be asked for. Empty text means "as the reference had it".
 
-    ``ignore_diff`` runs the commit as it is, without the uncommitted changes that the reference had.
+    The reference is ``run_id``, or the run that ``model`` came from (``models:/NAME/VERSION``, ``models:/NAME@ALIAS``,
+    ``runs:/ID/PATH``). ``ignore_diff`` runs the commit without the uncommitted changes that the reference had.
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
     seeded with it instead, but where the code does that itself. ``show`` gets each line that the child prints.
     """
 
-    run_id: str
+    run_id: str = ""
+    model: str = ""
     uri: str = ""
     experiment_name: str = "Default"
     rel_tol: float = 1e-9
@@ -164,7 +166,10 @@ def reproduce_with(options: ReproduceOptions) -> Report:
     """`reproduce_run` with its options as one value."""
     from mlflow_repro.launch import read_backend_config
 
-    check_run_id(options.run_id)
+    if bool(options.run_id) == bool(options.model):
+        raise UsageError("which run is meant is not said", "give either --run_id or --model")
+    if options.run_id:
+        check_run_id(options.run_id)
     check_options(options.plan_options(""))
     if options.timeout is not None and not options.timeout > 0:
         raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
@@ -187,12 +192,17 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         return _reproduce(options, directory, launcher=launcher, session=session)
 
 
+def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
+    return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
+
+
 def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
     from mlflow_repro.relaunch import Relaunch, prepare_code
     from mlflow_repro.tracking import open_store, short_retries
 
     with short_retries():
         store = open_store(options.tracking_uri)
+        options = _with_run_id(options, store)
         reference = store.read_run(options.run_id)
         plan_options = options.plan_options(store.uri)
         check_reference(reference, plan_options)
@@ -304,6 +314,7 @@ def _judge_existing(options: ReproduceOptions) -> Report:
     check_run_id(options.resume)
     with short_retries():
         store = open_store(options.tracking_uri)
+        options = _with_run_id(options, store)
         reference, reproduction = store.read_run(options.run_id), store.read_run(options.resume)
     if reproduction.fact("reference_run_id").value != reference.run_id:
         raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")

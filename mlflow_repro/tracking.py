@@ -36,6 +36,9 @@ _PREFLIGHT_SECONDS = 10
 _RETRY_SECONDS = 30.0
 _PARAM_LIMIT = 6000  # characters that MLflow keeps of a parameter
 _BATCH = 100  # params that one request may hold
+_MODEL_URI = re.compile(
+    r"runs:/(?P<run>[\w-]+)(?:/.*)?|models:/(?:(?P<id>m-[0-9a-f]{32})|(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/]+)))"
+)
 RECORD_FILE = "repro/record.json"
 """The artifact that holds a run's record of itself."""
 RANDOM_STATE_FILE = "repro/random_state.json"
@@ -59,6 +62,29 @@ class TrackingStore:
             run = self._client.get_run(run_id)
             experiment = self._client.get_experiment(run.info.experiment_id)
             return _read_record(run, experiment.name)
+
+    def find_model_run(self, model_uri: str) -> str:
+        """The id of the run that a model came from: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, ``runs:/ID/...``.
+
+        Raises UsageError for another form, CannotJudgeError when there is no such model, or no run made it.
+        """
+        match = _MODEL_URI.fullmatch(model_uri)
+        if match is None:
+            raise UsageError(
+                f"not a model: {model_uri[:80]!r}", "use models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/PATH"
+            )
+        with _explained(self.uri):
+            if match["run"]:
+                return match["run"]
+            if match["id"]:
+                run_id = self._client.get_logged_model(match["id"]).source_run_id
+            elif match["version"]:
+                run_id = self._client.get_model_version(match["name"], match["version"]).run_id
+            else:
+                run_id = self._client.get_model_version_by_alias(match["name"], match["alias"]).run_id
+        if not run_id:
+            raise CannotJudgeError(f"{model_uri} was registered without the run that made it", "give the run: --run_id")
+        return str(run_id)
 
     def read_run_patiently(self, run_id: str) -> RunRecord:
         """`read_run`, tried again for half a minute when the store does not answer (a server that restarts)."""

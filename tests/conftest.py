@@ -136,9 +136,16 @@ class Workbench:
 
     def reproduce(self, run_id: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """``mlflow-repro reproduce --run_id RUN_ID ...`` from an empty directory, called in this process."""
+        return self._reproduce("--run_id", run_id, *arguments, **variables)
+
+    def reproduce_model(self, uri: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """``mlflow-repro reproduce --model URI ...``."""
+        return self._reproduce("--model", uri, *arguments)
+
+    def _reproduce(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         from mlflow_repro.cli import main
 
-        command = ["reproduce", "--run_id", run_id, *arguments]
+        command = ["reproduce", *arguments]
         out, err = io.StringIO(), io.StringIO()
         with self.surroundings(**variables), redirect_stdout(out), redirect_stderr(err):
             code = main(command)

@@ -142,7 +142,10 @@ def closed_port() -> int:
 
 
 BAD_INPUT = [
-    pytest.param(["reproduce"], "Missing option '--run_id'", id="CLI-03-no-run-id"),
+    pytest.param(["reproduce"], "give either --run_id or --model", id="CLI-03-no-run-id"),
+    pytest.param(
+        ["reproduce", "--run_id", RUN_ID, "--model", "models:/m/1"], "either --run_id or --model", id="run-and-model"
+    ),
     pytest.param(["reproduce", "--run_id"], "requires an argument", id="CLI-03-no-value"),
     pytest.param(["reproduce", "--run_id", RUN_ID, "--run-id", RUN_ID], "more than once", id="CLI-03-repeated"),
     pytest.param(["reproduce", "--nonsense"], "No such option", id="CLI-03-unknown-option"),
@@ -150,7 +153,7 @@ BAD_INPUT = [
     pytest.param(["nonsense"], "No such command 'nonsense'", id="CLI-03-unknown-command"),
     pytest.param(["--nonsense"], "No such option", id="CLI-03-unknown-option-of-all"),
     pytest.param(["completion", "tcsh"], "'tcsh' is not one of", id="CLI-03-unknown-shell"),
-    pytest.param(["reproduce", "--run_id", ""], "not a run id: ''", id="TRK-01-empty"),
+    pytest.param(["reproduce", "--run_id", ""], "give either --run_id", id="TRK-01-empty"),
     pytest.param(["reproduce", "--run_id", "../../etc"], "not a run id", id="TRK-01-path"),
     pytest.param(["reproduce", "--run_id", "x" * 300], "not a run id", id="TRK-01-300-characters"),
     pytest.param(["reproduce", "--run_id", "a\x1b[31m\nb"], r"a\\x1b\[31m\\nb", id="TRK-01-control-characters"),

@@ -310,6 +310,31 @@ def test_package_that_is_installed_from_the_working_tree_is_imported_from_the_ch
     assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
 
 
+def test_registered_model_is_brought_back_from_the_run_that_made_it(tiny):
+    """By version and by alias; what was registered from a file, or never, is one clear line."""
+    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+    client = tiny.client()
+    client.create_registered_model("champion")
+    client.create_model_version("champion", f"runs:/{run_id}/model", run_id=run_id)
+    client.create_model_version("champion", str(tiny.root))
+    client.set_registered_model_alias("champion", "best", "1")
+    answer = tiny.reproduce_model("models:/champion@best")
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
+    assert tiny.reproduction_of(run_id)
+    answer = tiny.reproduce_model("models:/champion/1", "--dry-run")
+    assert f"Reference run: {run_id}" in answer.stdout
+    refusals = {
+        "models:/champion/2": (3, "was registered without the run that made it"),
+        "models:/champion/9": (3, "not found"),
+        "models:/nobody@best": (3, "not found"),
+        "champion": (2, "not a model: 'champion'"),
+    }
+    for uri, (code, words) in refusals.items():
+        answer = tiny.reproduce_model(uri, "--dry-run")
+        assert (answer.returncode, answer.stdout) == (code, "")
+        assert words in answer.stderr
+
+
 def test_a_parameter_can_be_replaced(tiny):
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
     answer = tiny.reproduce(run_id, "-P", "alpha=3")
