@@ -1,0 +1,152 @@
+"""JSON, YAML, and the files that MLflow writes beside a model."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
+from mlflow_repro.compare.artifacts.scalars import compare_trees
+from mlflow_repro.model import Status
+
+if TYPE_CHECKING:
+    from mlflow_repro.compare.artifacts.blobs import Blob, Context
+
+VOLATILE_MLMODEL_KEYS = (
+    "artifact_path",  # in MLflow 3 the folder of the model, which has its id in it
+    "model_id",
+    "model_size_bytes",  # follows from the files, which are compared themselves
+    "model_uuid",
+    "run_id",
+    "utc_time_created",
+)
+"""What of an MLmodel file differs between two runs that are the same."""
+ENVIRONMENT_FILES = ("conda.yaml", "python_env.yaml", "requirements.txt")
+"""They describe the environment of a model: facts, which explain and do not judge."""
+_NOT_JUDGED = "it describes the environment, which explains and does not judge"
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON in UTF-8; of a key that is given twice nobody knows which one counts. Raises UnreadableError."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise UnreadableError("a key is given twice")
+        return found
+
+    with reading("JSON"):
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique)
+
+
+def compare_json(one: Blob, other: Blob, context: Context, ignored: tuple[str, ...] = ()) -> Outcome:
+    """The values; spaces and the order of keys do not count."""
+    left, right = (parse_json(blob.read(context.limits.parsed)) for blob in (one, other))
+    return compare_trees(left, right, context, ignored=ignored, same="the JSON values")
+
+
+def compare_json_lines(one: Blob, other: Blob, context: Context) -> Outcome:
+    """One JSON value a line; empty lines do not count."""
+    left, right = (
+        [parse_json(line) for line in blob.read(context.limits.parsed).splitlines() if line.strip()]
+        for blob in (one, other)
+    )
+    return compare_trees(left, right, context, same="the JSON values")
+
+
+def compare_keras_metadata(one: Blob, other: Blob, context: Context) -> Outcome:
+    """``metadata.json`` of a ``.keras`` file, without the date."""
+    return compare_json(one, other, context, ignored=("date_saved",))
+
+
+def compare_keras_config(one: Blob, other: Blob, context: Context) -> Outcome:
+    """``config.json`` of a ``.keras`` file, without what are addresses in memory."""
+    return compare_json(one, other, context, ignored=("shared_object_id",))
+
+
+def compare_yaml(one: Blob, other: Blob, context: Context) -> Outcome:
+    """The values; comments, spaces and the order of keys do not count."""
+    return compare_trees(_parse_yaml(one, context), _parse_yaml(other, context), context, same="the YAML values")
+
+
+def compare_mlmodel(one: Blob, other: Blob, context: Context) -> Outcome:
+    """An MLmodel file without what every run has anew; versions of packages are the environment, a fact."""
+    left, right = _parse_yaml(one, context), _parse_yaml(other, context)
+    versions = {key for tree in (left, right) for key in _version_keys(tree)}
+    ignored = (*VOLATILE_MLMODEL_KEYS, *versions)
+    for tree in (left, right):
+        # The example's own path is no volatile one, though its key has the same name.
+        info = tree.get("saved_input_example_info") if isinstance(tree, dict) else None
+        if isinstance(info, dict) and "artifact_path" in info:
+            info["path of the example"] = info.pop("artifact_path")
+    return compare_trees(left, right, context, ignored=ignored, same="the model's description")
+
+
+def _version_keys(tree: Any) -> set[str]:
+    """``mlflow_version``, ``python_version`` and the versions that the flavors name."""
+    if not isinstance(tree, dict):
+        return set()
+    flavors = tree.get("flavors")
+    levels = [tree, *(flavors.values() if isinstance(flavors, dict) else ())]
+    return {
+        key
+        for level in levels
+        if isinstance(level, dict)
+        for key in level
+        if isinstance(key, str) and key.endswith("_version")
+    }
+
+
+def compare_environment_file(one: Blob, other: Blob, context: Context) -> Outcome:
+    """What a model says about its environment: compared as what it is, shown, and not judged."""
+    from mlflow_repro.compare.artifacts.text import compare_text
+
+    compare = compare_text if one.name.endswith(".txt") else compare_yaml
+    try:
+        outcome = compare(one, other, context)
+    except UnreadableError as error:
+        outcome = Outcome(status=Status.DIFFERENT, note=str(error))
+    if outcome.status is Status.IDENTICAL:
+        return outcome
+    return Outcome(status=Status.IGNORED, note=f"{_NOT_JUDGED}; {outcome.note}")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, written in Python: a document that is too deep is an exception there, not a crash."""
+
+
+def _parse_yaml(blob: Blob, context: Context) -> Any:
+    content = blob.read(context.limits.parsed_yaml)
+    with reading("YAML"):
+        loader = _Loader(content.decode("utf-8-sig"))
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _expanded_size(node, {}) > context.limits.nodes:
+                raise UnreadableError("its aliases stand for too many values")
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+
+
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many values a node stands for when each alias is written out. Raises UnreadableError for a circle."""
+    known = sizes.get(id(node))
+    if known is not None:
+        if known < 0:
+            raise UnreadableError("an alias is a part of itself")
+        return known
+    sizes[id(node)] = -1
+    size = 1
+    if isinstance(node, yaml.SequenceNode):
+        size += sum(_expanded_size(item, sizes) for item in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if len(set(keys)) != len(keys):
+            raise UnreadableError(f"a key is given twice: {quote(max(keys, key=keys.count))}")
+        size += sum(_expanded_size(key, sizes) + _expanded_size(value, sizes) for key, value in node.value)
+    sizes[id(node)] = size
+    return size

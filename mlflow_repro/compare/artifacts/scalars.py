@@ -1,0 +1,143 @@
+"""Compare single numbers, and trees of plain values (what JSON and YAML hold)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, same_content
+from mlflow_repro.model import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from mlflow_repro.compare.artifacts.blobs import Context
+    from mlflow_repro.model import Tolerances
+
+_SHOWN = 3
+
+
+def compare_numbers(one: float, other: float, tolerances: Tolerances) -> Status:
+    """Two real numbers: the same value and sign is IDENTICAL (NaN equals NaN), near is CLOSE as of `math.isclose`."""
+    if one == other:
+        return Status.IDENTICAL if one or math.copysign(1, one) == math.copysign(1, other) else Status.CLOSE
+    try:
+        if math.isnan(one) and math.isnan(other):
+            return Status.IDENTICAL
+        if math.isclose(one, other, rel_tol=tolerances.rel_tol, abs_tol=tolerances.abs_tol):
+            return Status.CLOSE
+    except OverflowError:  # integers beyond any float
+        if abs(one - other) <= int(tolerances.abs_tol):
+            return Status.CLOSE
+    return Status.DIFFERENT
+
+
+class Differences:
+    """Counts what differs, what is only near, keeps the first few of each, and the names of what was left out."""
+
+    def __init__(self) -> None:
+        self.different: list[str] = []
+        self.close: list[str] = []
+        self.count = {Status.DIFFERENT: 0, Status.CLOSE: 0}
+        self.left_out: set[str] = set()
+
+    def add(self, status: Status, text: str) -> None:
+        """One place that is DIFFERENT or CLOSE."""
+        self.count[status] += 1
+        kept = self.different if status is Status.DIFFERENT else self.close
+        if len(kept) < _SHOWN:
+            kept.append(text)
+
+    def outcome(self, noun: str, same: str) -> Outcome:
+        """What they come to; ``same`` says what was compared when nothing differs."""
+        for status, kept, how in (
+            (Status.DIFFERENT, self.different, "differ"),
+            (Status.CLOSE, self.close, "are not the same"),
+        ):
+            count = self.count[status]
+            if count:
+                more = f"; and {count - _SHOWN} more" if count > _SHOWN else ""
+                nouns = noun if count > 1 else noun.removesuffix("s")
+                verb = how if count > 1 else how.replace("differ", "differs").replace("are", "is")
+                return Outcome(status=status, note=f"{count} {nouns} {verb}: {'; '.join(kept)}{more}")
+        without = f", without {', '.join(sorted(self.left_out))}" if self.left_out else ""
+        return same_content(same + without) if same else IDENTICAL
+
+
+def compare_trees(one: Any, other: Any, context: Context, *, ignored: Collection[str] = (), same: str) -> Outcome:
+    """Two trees of dicts, lists and scalars; a difference is named by its path. Keys in ``ignored`` are left out.
+
+    Numbers may lie within tolerance; true is no number. Raises UnreadableError beyond `Limits.nodes` values.
+    """
+    differences = Differences()
+    for count, (path, left, right) in enumerate(_walk(one, other, ignored, differences.left_out)):
+        if count > context.limits.nodes:
+            raise UnreadableError(f"it holds more than {context.limits.nodes} values")
+        _compare_leaf(path, left, right, context, differences)
+    return differences.outcome("values", same)
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+@dataclass(frozen=True)
+class _Length:
+    """How many values a list holds; no number, so that no tolerance makes two lengths the same."""
+
+    length: int
+
+    def __repr__(self) -> str:
+        return f"{self.length} values"
+
+
+ABSENT = _Absent()
+
+
+def _walk(one: Any, other: Any, ignored: Collection[str], left_out: set[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Each pair of leaves with its path; a missing one is `ABSENT`. Not recursive: documents can be deep."""
+    stack = [("", one, other)]
+    while stack:
+        path, left, right = stack.pop()
+        if isinstance(left, dict) and isinstance(right, dict):
+            keys = [*left, *(key for key in right if key not in left)]
+            left_out.update(str(key) for key in keys if key in ignored and left.get(key) != right.get(key))
+            stack += [
+                (f"{path}.{key}" if path else str(key), left.get(key, ABSENT), right.get(key, ABSENT))
+                for key in reversed(keys)
+                if key not in ignored
+            ]
+        elif isinstance(left, list) and isinstance(right, list):
+            if len(left) != len(right):
+                yield f"length of {path or 'the list'}", _Length(len(left)), _Length(len(right))
+            pairs = list(zip(left, right, strict=False))
+            stack += [(f"{path}[{index}]", *pair) for index, pair in reversed(list(enumerate(pairs)))]
+        else:
+            yield path, left, right
+
+
+def _compare_leaf(path: str, left: Any, right: Any, context: Context, differences: Differences) -> None:
+    if is_number(left) and is_number(right):
+        status = compare_numbers(left, right, context.tolerances)
+    elif type(left) is type(right) or (isinstance(left, date) and isinstance(right, date)):
+        status = Status.IDENTICAL if left == right else Status.DIFFERENT
+    else:
+        status = Status.DIFFERENT
+    if status is not Status.IDENTICAL:
+        key = path.rpartition(".")[2]
+        where = quote(path)[1:-1] or "the whole"
+        differences.add(status, f"{where}: {_show(left, key)} and {_show(right, key)}")
+
+
+def is_number(value: Any) -> bool:
+    """A real number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _show(value: Any, name: str) -> str:
+    if isinstance(value, (dict, list)):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    return quote(value, name)

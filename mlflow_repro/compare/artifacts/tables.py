@@ -1,0 +1,188 @@
+"""Tables: CSV and TSV cell by cell, Parquet column by column."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.compare.artifacts.arrays import Tally
+from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, quote, reading, same_content
+from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, compare_trees
+from mlflow_repro.compare.artifacts.text import read_text
+from mlflow_repro.model import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_repro.compare.artifacts.blobs import Blob, Context
+
+_BATCH = 16_384  # rows of a Parquet file that are compared at once
+
+
+def compare_csv(one: Blob, other: Blob, context: Context, delimiter: str = ",") -> Outcome:
+    """Cells; numbers may lie within tolerance, quotes and line ends do not count."""
+    left, right = (_read_csv(blob, context, delimiter) for blob in (one, other))
+    if not left or not right:
+        raise UnreadableError("there is no row on one side")
+    header = left[0] if not any(_as_number(cell) is not None for cell in left[0]) else []
+    if header and header != right[0]:
+        note = f"columns {quote(delimiter.join(header))} and {quote(delimiter.join(right[0]))}"
+        return Outcome(status=Status.DIFFERENT, note=note)
+    if len(left) != len(right):
+        return Outcome(status=Status.DIFFERENT, note=f"{len(left)} and {len(right)} rows{_first_row(left, right)}")
+    differences = Differences()
+    for number, (mine, theirs) in enumerate(zip(left, right, strict=True), start=1):
+        for index, (cell, their_cell) in enumerate(zip_longest(mine, theirs)):
+            if cell != their_cell:
+                column = header[index] if index < len(header) else str(index + 1)
+                status = _compare_cells(cell, their_cell, context)
+                where = f"row {number}, column {quote(column)}"
+                if status is not Status.IDENTICAL:
+                    differences.add(status, f"{where}: {_show(cell, column)} and {_show(their_cell, column)}")
+    outcome = differences.outcome("cells", "the cells")
+    if outcome.status is Status.DIFFERENT and Counter(map(tuple, left)) == Counter(map(tuple, right)):
+        return Outcome(status=Status.DIFFERENT, note=f"the same {len(left)} rows in another order")
+    return outcome
+
+
+def compare_tsv(one: Blob, other: Blob, context: Context) -> Outcome:
+    """`compare_csv` with tabulators."""
+    return compare_csv(one, other, context, delimiter="\t")
+
+
+def _read_csv(blob: Blob, context: Context, delimiter: str) -> list[list[str]]:
+    text = read_text(blob, context)
+    with reading("CSV"):
+        rows: list[list[str]] = []
+        cells = 0
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True):
+            cells += len(row)
+            if cells > context.limits.nodes:
+                raise UnreadableError(f"it has more than {context.limits.nodes} cells")
+            rows.append(row)
+        return rows
+
+
+def _compare_cells(one: str | None, other: str | None, context: Context) -> Status:
+    left, right = _as_number(one), _as_number(other)
+    if left is None or right is None:
+        return Status.DIFFERENT
+    return compare_numbers(left, right, context.tolerances)
+
+
+def _as_number(cell: str | None) -> float | None:
+    try:
+        return float(cell) if cell and "_" not in cell else None
+    except ValueError:
+        return None
+
+
+def _show(cell: str | None, column: str) -> str:
+    return "nothing" if cell is None else quote(cell, column)
+
+
+def _first_row(left: Sequence[Sequence[str]], right: Sequence[Sequence[str]]) -> str:
+    number = next((i for i, pair in enumerate(zip(left, right, strict=False), 1) if pair[0] != pair[1]), 0)
+    return f", the first that differs is row {number}" if number else ", those that both have are the same"
+
+
+def compare_parquet(one: Blob, other: Blob, context: Context) -> Outcome:
+    """Columns by their names: types, rows, values. Row groups, compression and metadata do not count."""
+    left, right = _open_parquet(one), _open_parquet(other)
+    with reading("Parquet"):
+        names = [list(side.schema_arrow.names) for side in (left, right)]
+        if names[0] != names[1]:
+            if sorted(names[0]) == sorted(names[1]):
+                return Outcome(status=Status.DIFFERENT, note="the same columns in another order")
+            only = [sorted(set(names[0]) - set(names[1])), sorted(set(names[1]) - set(names[0]))]
+            return Outcome(
+                status=Status.DIFFERENT,
+                note=f"columns {quote(only[0])} are in the reference only, {quote(only[1])} in the reproduction only",
+            )
+        rows = left.metadata.num_rows, right.metadata.num_rows
+        if rows[0] != rows[1]:
+            return Outcome(status=Status.DIFFERENT, note=f"{rows[0]} and {rows[1]} rows")
+        if rows[0] * len(names[0]) * 8 > context.limits.expanded:
+            raise UnreadableError(f"{rows[0]} rows of {len(names[0])} columns are too many")
+        parts = [(name, _compare_column(left, right, name, context)) for name in dict.fromkeys(names[0])]
+    outcome = combine(parts, "columns")
+    if outcome.status is Status.IDENTICAL:
+        return same_content(f"{rows[0]} rows of {len(names[0])} columns")
+    return outcome
+
+
+def _open_parquet(blob: Blob) -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UnreadableError("reading Parquet needs pyarrow: pip install 'mlflow-repro[parquet]'") from error
+    with reading("Parquet"):
+        stream = blob.open()
+        found = parquet.ParquetFile(stream)
+        # Repeated text stays a number into a dictionary: written out it could be any size.
+        texts = [field.name for field in found.schema_arrow if str(field.type) in ("string", "large_string", "binary")]
+        return parquet.ParquetFile(stream, read_dictionary=texts) if texts else found
+
+
+def _compare_column(left: Any, right: Any, name: str, context: Context) -> Outcome:
+    types = left.schema_arrow.field(name).type, right.schema_arrow.field(name).type
+    if str(types[0]) != str(types[1]):
+        return Outcome(status=Status.DIFFERENT, note=f"type {types[0]} and {types[1]}")
+    tally = Tally(context.tolerances)
+    parts: list[tuple[str, Outcome]] = []
+    start = 0
+    for mine, theirs in _batches(left, right, name):
+        if (missing := _compare_nulls(mine, theirs, start)) is not None:
+            return missing
+        numbers = _as_numbers(mine), _as_numbers(theirs)
+        if numbers[0] is not None and numbers[1] is not None and numbers[0].dtype == numbers[1].dtype:
+            tally.add(*numbers)
+        elif not mine.equals(theirs):
+            outcome = compare_trees(mine.to_pylist(), theirs.to_pylist(), context, same="")
+            if outcome.status is not Status.IDENTICAL:
+                parts.append((f"from row {start + 1}", outcome))
+        start += len(mine)
+    if tally.differing:
+        return tally.outcome()
+    return combine(parts, "batches") if parts else Outcome(status=Status.IDENTICAL)
+
+
+def _batches(left: Any, right: Any, name: str) -> Any:
+    """Arrow arrays of the same rows of both sides; row groups may end at other rows."""
+    sources = [side.iter_batches(batch_size=_BATCH, columns=[name]) for side in (left, right)]
+    held: list[Any] = [None, None]
+    while True:
+        for index, source in enumerate(sources):
+            while held[index] is None or not len(held[index]):
+                batch = next(source, None)
+                if batch is None:
+                    return
+                held[index] = batch.column(0)
+        count = min(map(len, held))
+        yield held[0].slice(0, count), held[1].slice(0, count)
+        held = [array.slice(count) for array in held]
+
+
+def _compare_nulls(mine: Any, theirs: Any, start: int) -> Outcome | None:
+    if not mine.null_count and not theirs.null_count:
+        return None
+    masks = [array.is_null().to_numpy(zero_copy_only=False) for array in (mine, theirs)]
+    different = masks[0] != masks[1]
+    if not different.any():
+        return None
+    return Outcome(status=Status.DIFFERENT, note=f"row {start + int(different.argmax()) + 1} is empty on one side only")
+
+
+def _as_numbers(array: Any) -> Any:
+    """A numpy array of the numbers, 0 where there is none; None for a column of anything else."""
+    import pyarrow as pa
+
+    kind = array.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        return None
+    return (
+        array.fill_null(0).to_numpy(zero_copy_only=False) if array.null_count else array.to_numpy(zero_copy_only=False)
+    )
