@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlflow_repro.model import Status
-from mlflow_repro.redact import redact_text
+from mlflow_repro.redact import redact_named, redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -191,10 +192,11 @@ def explain(error: BaseException) -> str:
 
 def quote(value: Any, name: str = "") -> str:
     """``value`` as a note shows it: on one line, cut, and hidden when it or ``name`` looks like a secret."""
-    from mlflow_repro.redact import redact_named
-
     text = value if isinstance(value, str) else repr(value)
-    text = redact_named(name, redact_text(text[: 20 * _QUOTED]))
+    text = text[: 20 * _QUOTED]
+    # "password = x" is one more way to write a secret down in a file.
+    dense = re.sub(r"\s*=\s*", "=", text)
+    text = redact_named(name, redact_text(text if redact_text(dense) == dense else dense))
     text = repr(text) if isinstance(value, str) else text
     return text if len(text) <= _QUOTED else text[: _QUOTED - 3] + "..."
 

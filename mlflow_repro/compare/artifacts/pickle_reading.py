@@ -84,12 +84,25 @@ class _Machine:
             elif name in _VALUES:
                 self.stack.append(argument)
             elif name == "STOP":
-                return self.stack.pop()
+                return self.finish()
             elif name in _HANDLERS:
                 _HANDLERS[name](self, argument)
             else:
                 raise UnreadableError(f"opcode {name} is not known")
         raise UnreadableError("the pickle has no end")
+
+    def finish(self) -> Any:
+        """What the pickle makes. Raises UnreadableError when it makes more than one thing."""
+        result = self.stack.pop()
+        if self.stack:
+            raise UnreadableError("the pickle leaves something on its stack")
+        return result
+
+    def discard(self, values: list[Any]) -> None:
+        """Drop values, but keep what a call among them has done: to give an object its state is one way to use it."""
+        for value in values:
+            if isinstance(value, Node) and value.kind == "call":
+                self.top().states.append(value)
 
     def pop_mark(self) -> list[Any]:
         """Everything above the last mark."""
@@ -99,10 +112,10 @@ class _Machine:
         return found
 
     def top(self) -> Node:
-        """The node on top of the stack. Raises UnreadableError when it is a plain value."""
-        node = self.stack[-1]
+        """The node on top of the stack. Raises UnreadableError when there is none."""
+        node = self.stack[-1] if self.stack else None
         if not isinstance(node, Node):
-            raise UnreadableError("it changes a plain value")
+            raise UnreadableError("it changes what is no object")
         return node
 
     def push_tuple(self, size: int) -> None:
@@ -244,7 +257,11 @@ def _pop(machine: _Machine, _argument: Any) -> None:
     if machine.marks and machine.marks[-1] == len(machine.stack):
         machine.marks.pop()
     else:
-        machine.stack.pop()
+        machine.discard([machine.stack.pop()])
+
+
+def _pop_mark(machine: _Machine, _argument: Any) -> None:
+    machine.discard(machine.pop_mark())
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -258,7 +275,7 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "FRAME": lambda _machine, _argument: None,
     "MARK": lambda machine, _argument: machine.marks.append(len(machine.stack)),
     "POP": _pop,
-    "POP_MARK": lambda machine, _argument: machine.pop_mark(),
+    "POP_MARK": _pop_mark,
     "DUP": lambda machine, _argument: machine.stack.append(machine.stack[-1]),
     "EMPTY_LIST": lambda machine, _argument: machine.stack.append(Node("list")),
     "EMPTY_TUPLE": lambda machine, _argument: machine.stack.append(Node("tuple")),

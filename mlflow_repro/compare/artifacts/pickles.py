@@ -89,14 +89,14 @@ def _compare_nodes(
     path: str, mine: Node, theirs: Node, context: Context, differences: Differences
 ) -> Iterator[tuple[str, Any, Any]]:
     """Note what differs between two nodes themselves; yield what is to be compared next."""
-    if (mine.global_name, mine.called) != (theirs.global_name, theirs.called) or mine.kind != theirs.kind:
-        differences.add(Status.DIFFERENT, f"{_where(path)}: {_show(mine, '')} and {_show(theirs, '')}")
-        return
     arrays = read_array(mine), read_array(theirs)
     if arrays[0] is not None and arrays[1] is not None:
         outcome = compare_arrays(*arrays, context.tolerances)
         if outcome.status is not Status.IDENTICAL:
             differences.add(outcome.status, f"{_where(path)}: {outcome.note}")
+        return
+    if (mine.global_name, mine.called) != (theirs.global_name, theirs.called) or mine.kind != theirs.kind:
+        differences.add(Status.DIFFERENT, f"{_where(path)}: {_show(mine, '')} and {_show(theirs, '')}")
         return
     yield from _pair_up(
         f"{path}()" if mine.kind == "call" and path else path,
