@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -107,7 +108,9 @@ def compare_artifact(
         blobs = [Blob.from_path(name, path) for path in (reference, reproduction)]
         digests = [blob.digest() for blob in blobs]
         values = [f"{blob.size} bytes, sha256 {digest}" for blob, digest in zip(blobs, digests, strict=True)]
-        outcome = IDENTICAL if digests[0] == digests[1] else compare_blobs(blobs[0], blobs[1], context)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a library's remark about a file is nothing that the user can act on
+            outcome = IDENTICAL if digests[0] == digests[1] else compare_blobs(blobs[0], blobs[1], context)
     except (OSError, UnreadableError) as error:
         outcome = Outcome(status=Status.IGNORED, note=f"not compared: {explain(error)}")
     return Finding(

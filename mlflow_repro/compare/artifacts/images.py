@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
@@ -21,7 +22,8 @@ def compare_image(one: Blob, other: Blob, context: Context) -> Outcome:
         from PIL import Image
     except ImportError as error:
         raise UnreadableError("reading images needs Pillow: pip install 'mlflow-repro[images]'") from error
-    with reading("an image"), one.open() as first, other.open() as second:
+    with reading("an image"), one.open() as first, other.open() as second, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         left, right = (Image.open(stream, formats=FORMATS) for stream in (first, second))
         frames = getattr(left, "n_frames", 1), getattr(right, "n_frames", 1)
         if frames[0] != frames[1]:

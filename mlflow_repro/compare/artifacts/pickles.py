@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import hashlib
 import lzma
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ _CODE = ("CodeType", "code")
 VOLATILE_KEYS = ("_mlflow_run_id",)
 """Attributes that differ between two runs that are the same: MLflow's autologging writes its run into the model."""
 _DIGEST_DEPTH = 20
+_LONGEST_PATH = 4000  # characters
 
 
 def compare_pickle(one: Blob, other: Blob, context: Context) -> Outcome:
@@ -104,7 +106,9 @@ def _compare_nodes(
         differences,
     )
     if mine.kind == "set":
-        yield from _pair_up(path, _sorted(mine.items), _sorted(theirs.items), differences)
+        cache: dict[int, str] = {}
+        sides = [sorted(node.items, key=lambda item: _digest(item, cache, 0)) for node in (mine, theirs)]
+        yield from _pair_up(path, sides[0], sides[1], differences)
     else:
         yield from _pair_up(path, mine.items, theirs.items, differences)
     yield from _pair_by_key(path, mine, theirs, differences)
@@ -145,6 +149,8 @@ def _is_same_file(one: str, other: str, left_out: set[str]) -> bool:
 def _pair_up(
     path: str, mine: list[Any], theirs: list[Any], differences: Differences, *, is_whole: bool = False
 ) -> Iterator[tuple[str, Any, Any]]:
+    if len(path) > _LONGEST_PATH:
+        raise UnreadableError("its values are nested too deep")
     if len(mine) != len(theirs):
         differences.add(Status.DIFFERENT, f"{_where(path)}: {len(mine)} and {len(theirs)} values")
     for index, pair in enumerate(zip(mine, theirs, strict=False)):
@@ -175,16 +181,17 @@ def _pair_by_key(path: str, mine: Node, theirs: Node, differences: Differences) 
             yield here, left[key], right[key]
 
 
-def _sorted(items: list[Any]) -> list[Any]:
-    """A set's elements in an order that does not depend on how they were hashed."""
-    return sorted(items, key=lambda item: _digest(item, 0))
-
-
-def _digest(item: Any, depth: int) -> str:
-    if not isinstance(item, Node) or depth > _DIGEST_DEPTH:
-        return item.kind if isinstance(item, Node) else f"{type(item).__name__} {item!r}"
-    inner = [_digest(part, depth + 1) for part in (*item.parts, *item.items)]
-    return f"{item.kind}({', '.join(sorted(inner) if item.kind == 'set' else inner)})"
+def _digest(item: Any, cache: dict[int, str], depth: int) -> str:
+    """A text that orders a set's elements in a way that does not depend on how they were hashed."""
+    if not isinstance(item, Node):
+        return f"{type(item).__name__} {item!r}"
+    if depth > _DIGEST_DEPTH:
+        return item.kind
+    if id(item) not in cache:
+        inner = [_digest(part, cache, depth + 1) for part in (*item.parts, *item.items)]
+        text = f"{item.kind} {sorted(inner) if item.kind == 'set' else inner}"
+        cache[id(item)] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return cache[id(item)]
 
 
 def _where(path: str) -> str:
