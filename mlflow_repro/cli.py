@@ -121,6 +121,21 @@ def cli() -> None:
     metavar="X",
     help="Absolute tolerance, as of math.isclose.",
 )
+@option(
+    "artifacts",
+    multiple=True,
+    metavar="PATTERN",
+    help="Compare only these artifacts, 'model/**' for one. May be repeated. Default: all.",
+)
+@option("no-artifacts", is_flag=True, help="Compare no artifacts.")
+@option(
+    "artifact-limit",
+    type=float,
+    default=8.0,
+    show_default=True,
+    metavar="GIB",
+    help="How much of the artifacts may be read; what is beyond it is not compared.",
+)
 @option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
 @option(
     "env-manager",
@@ -178,6 +193,10 @@ def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> i
 
     known = {field.name for field in fields(ReproduceOptions)}
     show = _show_line if verbose else None
+    if settings["no_artifacts"]:
+        if settings["artifacts"]:
+            raise click.UsageError("--artifacts and --no-artifacts contradict each other")
+        settings["artifacts"] = None
     report = reproduce_with(
         ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
     )

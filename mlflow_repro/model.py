@@ -200,7 +200,7 @@ class Status(str, Enum):
 
 
 EQUAL_STATUSES = (Status.IDENTICAL, Status.CLOSE)
-OUTCOMES = ("metric",)
+OUTCOMES = ("metric", "artifact")
 """The kinds of finding that make the verdict. Every other kind is a fact: it explains, it does not judge."""
 
 MIRRORED = {Status.MISSING: Status.EXTRA, Status.EXTRA: Status.MISSING}

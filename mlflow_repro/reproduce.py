@@ -10,6 +10,7 @@ if __name__ == "__main__":  # before anything else is imported
     leave_working_directory_out()
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -31,8 +32,9 @@ from mlflow_repro.plan import (
 from mlflow_repro.variables import choose_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from mlflow_repro.artifact_outcomes import Selection
     from mlflow_repro.gittree import TakenTree
     from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
@@ -52,7 +54,8 @@ class ReproduceOptions:
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
-    seeded with it instead, but where the code does that itself. ``show`` gets each line that the child prints.
+    seeded with it instead, but where the code does that itself. ``artifacts`` are patterns of the artifacts that are compared, empty for all and None for none;
+    ``artifact_limit`` is how many GiB of them are read. ``show`` gets each line that the child prints.
     """
 
     run_id: str = ""
@@ -61,6 +64,8 @@ class ReproduceOptions:
     experiment_name: str = "Default"
     rel_tol: float = 1e-9
     abs_tol: float = 0.0
+    artifacts: Sequence[str] | None = ()
+    artifact_limit: float = 8.0
     tracking_uri: str = ""
     env_manager: str = ""
     backend: str = ""
@@ -82,6 +87,11 @@ class ReproduceOptions:
     def tolerances(self) -> Tolerances:
         """Raises UsageError when they are no tolerances."""
         return Tolerances(rel_tol=self.rel_tol, abs_tol=self.abs_tol)
+
+    @property
+    def selection(self) -> Selection | None:
+        """Which artifacts are compared, None for none. Raises UsageError when the limit is none."""
+        return _select_artifacts(self.artifacts, self.artifact_limit)
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""
@@ -108,24 +118,53 @@ def reproduce_run(run_id: str, uri: str = "", **options: Any) -> Report:
     return reproduce_with(ReproduceOptions(run_id=run_id, uri=uri, **options))
 
 
-def compare_runs(
+def compare_runs(  # noqa: PLR0913 - a public function: each option is an argument that an editor completes
     reference_id: str,
     reproduction_id: str,
     *,
     rel_tol: float = 1e-9,
     abs_tol: float = 0.0,
+    artifacts: Sequence[str] | None = (),
+    artifact_limit: float = 8.0,
     tracking_uri: str = "",
 ) -> Comparison:
-    """Compare two runs of one tracking store. Raises `ReproError` when one of them cannot be read."""
-    from mlflow_repro.compare import compare_records
+    """Compare two runs of one tracking store: their metrics, parameters and artifacts (patterns; None for none).
+
+    ``artifact_limit`` is how many GiB of artifacts are read. Raises `ReproError` when one of the runs cannot be read.
+    """
     from mlflow_repro.tracking import open_store, short_retries
 
     tolerances = Tolerances(rel_tol=rel_tol, abs_tol=abs_tol)
+    selection = _select_artifacts(artifacts, artifact_limit)
     with short_retries():
         store = open_store(tracking_uri)
         reference = store.read_run(check_run_id(reference_id))
         reproduction = store.read_run(check_run_id(reproduction_id))
-    return compare_records(reference, reproduction, tolerances)
+    return _compare(store.uri, reference, reproduction, tolerances, selection)
+
+
+def _select_artifacts(patterns: Sequence[str] | None, limit: float) -> Selection | None:
+    from mlflow_repro.artifact_outcomes import Selection
+
+    if not (math.isfinite(limit) and limit >= 0):
+        raise UsageError(f"artifact_limit is {limit!r}", "it must be a number of GiB that is not negative")
+    return None if patterns is None else Selection(patterns=tuple(patterns), limit=int(limit * 2**30))
+
+
+def _compare(
+    uri: str, reference: RunRecord, reproduction: RunRecord, tolerances: Tolerances, selection: Selection | None
+) -> Comparison:
+    """Compare two records, and what their runs left in the store ``uri``."""
+    from mlflow_repro.artifact_outcomes import compare_run_artifacts
+    from mlflow_repro.compare import compare_records
+    from mlflow_repro.tracking import short_retries
+
+    comparison = compare_records(reference, reproduction, tolerances)
+    if selection is None:
+        return comparison
+    with short_retries():
+        rows = compare_run_artifacts(uri, reference, reproduction, tolerances, selection)
+    return replace(comparison, findings=(*comparison.findings, *rows))
 
 
 def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
@@ -175,7 +214,7 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
     if options.seed is not None and not 0 <= options.seed <= _LARGEST_SEED:
         raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
-    _ = options.tolerances, read_backend_config(options.backend_config)
+    _ = options.tolerances, options.selection, read_backend_config(options.backend_config)
     if options.resume:
         return _judge_existing(options)
     if options.dry_run:
@@ -236,7 +275,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         )
         reproduction = relaunch.run()
     plan = replace(code.plan, caveats=(*code.plan.caveats, *_find_overruled(reproduction)))
-    return _judge(options, plan, reference, reproduction)
+    return _judge(options, store.uri, plan, reference, reproduction)
 
 
 def _read_code(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
@@ -319,13 +358,13 @@ def _judge_existing(options: ReproduceOptions) -> Report:
     if reproduction.fact("reference_run_id").value != reference.run_id:
         raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
     plan = plan_launch(reference, options.plan_options(store.uri))
-    return _judge(options, plan, reference, reproduction)
+    return _judge(options, store.uri, plan, reference, reproduction)
 
 
-def _judge(options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord) -> Report:
-    from mlflow_repro.compare import compare_records
-
-    comparison = compare_records(reference, reproduction, options.tolerances)
+def _judge(
+    options: ReproduceOptions, uri: str, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord
+) -> Report:
+    comparison = _compare(uri, reference, reproduction, options.tolerances, options.selection)
     return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
 
 

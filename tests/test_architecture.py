@@ -33,6 +33,7 @@ FLOORS = {
     },
     1: {"compare", "plan", "readiness", "report"},
     2: {
+        "artifacts",
         "background",
         "capture",
         "digests",
@@ -47,7 +48,18 @@ FLOORS = {
         "seeding",
         "tracking",
     },
-    3: {"", "autologging", "cli", "plugin", "recorder", "recording", "redirection", "relaunch", "reproduce"},
+    3: {
+        "",
+        "artifact_outcomes",
+        "autologging",
+        "cli",
+        "plugin",
+        "recorder",
+        "recording",
+        "redirection",
+        "relaunch",
+        "reproduce",
+    },
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
@@ -74,12 +86,13 @@ ARROWS_WITHIN_A_FLOOR = {
     ("recorder", "redirection"),
     ("recording", "redirection"),
     ("relaunch", "redirection"),
+    ("reproduce", "artifact_outcomes"),
     ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "autologging"),  # the public names, loaded on first use
     ("", "reproduce"),
 }
-USERS_OF_MLFLOW = {"autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}
+USERS_OF_MLFLOW = {"artifacts", "autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}
 NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "sqlalchemy", "yaml")
 
 

@@ -41,10 +41,13 @@ def render_comparison(comparison: Comparison) -> str:
         headers = ("Metric", "Run1", "Run2")
         # Names stay text: a metric called "1.50" is no number.
         lines.append(tabulate(rows, headers, tablefmt="psql", missingval="-", disable_numparse=[0]))
+    elif any(row.is_judged for row in comparison.findings):
+        lines.append("Neither run has a metric; the artifacts judge.")
     else:
         lines.append("Neither run has a metric, so there is nothing to judge.")
     lines += [f"{show(row.name)}: {_remark(row)}" for row in metrics if row.status is not Status.IDENTICAL or row.note]
     lines += _param_lines(comparison)
+    lines += _artifact_lines(comparison)
     lines.append(f"Runs equal: {comparison.verdict.runs_equal}")
     return "\n".join(lines)
 
@@ -137,6 +140,20 @@ def _remark(finding: Finding) -> str:
     if finding.status is Status.DIFFERENT:
         return f"{finding.reference!r} and {finding.reproduction!r}, {finding.note}"
     return finding.note
+
+
+def _artifact_lines(comparison: Comparison) -> list[str]:
+    """How many are the same, and a line for each that is not, or not judged."""
+    rows = comparison.of_kind("artifact")
+    if not rows:
+        return []
+    same = [row for row in rows if row.status is Status.IDENTICAL]
+    noted = [row for row in rows if row.status is not Status.IDENTICAL]
+    lines = [f"Artifacts: {len(same)} of {len(rows)} are the same"]
+    for row in noted:
+        how = "within tolerance, " if row.status is Status.CLOSE else ""
+        lines.append(f"Artifact {show(row.name)}: {how}{show(redact_text(row.note))}")
+    return lines
 
 
 def _param_lines(comparison: Comparison) -> list[str]:
