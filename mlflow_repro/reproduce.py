@@ -54,8 +54,9 @@ class ReproduceOptions:
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
-    seeded with it instead, but where the code does that itself. ``artifacts`` are patterns of the artifacts that are compared, empty for all and None for none;
-    ``artifact_limit`` is how many GiB of them are read. ``show`` gets each line that the child prints.
+    seeded with it instead, but where the code does that itself. ``artifacts`` are patterns of the artifacts that are
+    compared, empty for all and None for none; ``artifact_limit`` is how many GiB of them are read. ``show`` gets each
+    line that the child prints.
     """
 
     run_id: str = ""
