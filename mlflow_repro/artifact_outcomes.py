@@ -50,7 +50,7 @@ def compare_run_artifacts(
         return (_not_compared(ALL, None, None, str(error)),)
     pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}
     with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as directory:
-        findings = list(_compare_pairs(uri, pairs, tolerances, selection.limit, Path(directory)))
+        findings = list(_compare_pairs(pairs, tolerances, selection.limit, Path(directory)))
     unused = [pattern for pattern in selection.patterns if not any(fnmatchcase(name, pattern) for name in pairs)]
     reason = "no artifact of either run has such a path"
     return (*findings, *(_not_compared(pattern, None, None, reason) for pattern in unused))
@@ -90,7 +90,6 @@ def _label(folders: Sequence[ArtifactFolder]) -> dict[str, ArtifactFolder]:
 
 
 def _compare_pairs(
-    uri: str,
     pairs: dict[str, tuple[ArtifactFile | None, ArtifactFile | None]],
     tolerances: Tolerances,
     limit: int,
@@ -109,8 +108,7 @@ def _compare_pairs(
         left -= size
         try:
             paths = [
-                fetch_file(uri, file, directory / side)
-                for file, side in ((mine, "reference"), (theirs, "reproduction"))
+                fetch_file(file, directory / side) for file, side in ((mine, "reference"), (theirs, "reproduction"))
             ]
         except (ReproError, OSError) as error:
             yield _not_compared(name, mine, theirs, str(error))

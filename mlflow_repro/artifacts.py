@@ -9,6 +9,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,9 +18,7 @@ from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError
 from mlflow_repro.redact import redact_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from mlflow import MlflowClient
+    from collections.abc import Callable, Iterator, Mapping
 
 OWN_FOLDER = "repro"
 """What the plugin writes about a run: facts, which `mlflow_repro.capture` records; not what the run made."""
@@ -30,13 +29,13 @@ _MOST_FILES = 50_000
 class ArtifactFile:
     """One file: its path in its folder, its size in bytes (None when the store does not say), and where it is.
 
-    ``local`` is a path of this machine, None for a file that has to be fetched from ``uri``.
+    ``local`` is a path of this machine, None for a file that ``download`` has to bring into a folder.
     """
 
     path: str
     size: int | None = None
     local: Path | None = None
-    uri: str = ""
+    download: Callable[[str, str], str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,29 +57,24 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
     with _explained():
         client = MlflowClient(tracking_uri=uri)
         run = client.get_run(run_id)
-        own = _list_folder(run.info.artifact_uri, lambda path: client.list_artifacts(run_id, path), OWN_FOLDER)
-        folders = [ArtifactFolder(files=own)]
+        folders = [ArtifactFolder(files=_list_files(uri, run.info.artifact_uri, run_id, excluded=OWN_FOLDER))]
         models = [
             (output.step, client.get_logged_model(output.model_id))
             for output in getattr(getattr(run, "outputs", None), "model_outputs", None) or ()
         ]
         models.sort(key=lambda pair: (pair[0], pair[1].creation_timestamp))
-        folders += [_list_model(client, model) for _, model in models]
+        folders += [
+            ArtifactFolder(name=str(model.name), files=_list_files(uri, model.artifact_location)) for _, model in models
+        ]
     if sum(len(folder.files) for folder in folders) > _MOST_FILES:
         raise CannotJudgeError(f"run {run_id} has more than {_MOST_FILES} artifacts")
     return folders
 
 
-def _list_model(client: MlflowClient, model: Any) -> ArtifactFolder:
-    def list_path(path: str) -> Any:
-        return client.list_logged_model_artifacts(model.model_id, path)
-
-    return ArtifactFolder(name=str(model.name), files=_list_folder(model.artifact_location, list_path))
-
-
-def _list_folder(root: str, list_path: Any, excluded: str = "") -> dict[str, ArtifactFile]:
+def _list_files(uri: str, root: str, run_id: str = "", *, excluded: str = "") -> dict[str, ArtifactFile]:
+    """The files of the folder ``root``, of a run or a model, by their path; a top folder may be ``excluded``."""
     local = _local_path(root)
-    found = _walk_local(local) if local is not None else _walk_remote(root, list_path)
+    found = _walk_local(local) if local is not None else _walk_remote(*_open_folder(uri, root, run_id))
     files = {}
     for file in found:
         if file.path.partition("/")[0] != excluded:
@@ -88,6 +82,19 @@ def _list_folder(root: str, list_path: Any, excluded: str = "") -> dict[str, Art
         if len(files) > _MOST_FILES:
             break
     return files
+
+
+def _open_folder(uri: str, root: str, run_id: str) -> tuple[Callable[[str], Any], Callable[[str, str], str]]:
+    """What lists a folder below ``root``, and what downloads a file of it into a folder of this machine."""
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client = MlflowClient(tracking_uri=uri)
+    if not hasattr(client, "list_logged_model_artifacts"):  # MLflow 2
+        return (lambda path: client.list_artifacts(run_id, path)), partial(client.download_artifacts, run_id)
+    # Not the client: from MLflow 3 on it adds the models of a run, which it looks for in another tracking store.
+    repository = get_artifact_repository(root, tracking_uri=uri)
+    return repository.list_artifacts, repository.download_artifacts
 
 
 def _local_path(uri: str) -> Path | None:
@@ -120,7 +127,7 @@ def _walk_local(root: Path) -> Iterator[ArtifactFile]:
                 yield ArtifactFile(path=path, size=size, local=Path(entry.path))
 
 
-def _walk_remote(root: str, list_path: Any) -> Iterator[ArtifactFile]:
+def _walk_remote(list_path: Callable[[str], Any], download: Callable[[str, str], str]) -> Iterator[ArtifactFile]:
     stack = [""]
     seen = set()
     while stack:
@@ -132,26 +139,26 @@ def _walk_remote(root: str, list_path: Any) -> Iterator[ArtifactFile]:
             if entry.is_dir:
                 stack.append(entry.path)
             else:
-                yield ArtifactFile(path=entry.path, size=entry.file_size, uri=f"{root.rstrip('/')}/{entry.path}")
+                yield ArtifactFile(path=entry.path, size=entry.file_size, download=download)
 
 
-def fetch_file(uri: str, file: ArtifactFile, directory: Path) -> Path:
+def fetch_file(file: ArtifactFile, directory: Path) -> Path:
     """The file on this machine: where it is, or a copy in ``directory``, which is made and emptied.
 
-    ``uri`` is the tracking store's. Raises UnreachableError, CannotJudgeError for a name that leads out of the folder
-    and for a copy that is not of the size that was announced.
+    Raises UnreachableError, CannotJudgeError for a name that leads out of the folder and for a copy that is not of the
+    size that was announced.
     """
     if file.local is not None:
         return file.local
+    if file.download is None:
+        raise CannotJudgeError("nobody knows where it is")
     parts = PurePosixPath(file.path).parts
     if ".." in parts or "\\" in file.path or "\0" in file.path or file.path.startswith("/"):
         raise CannotJudgeError("its name leads out of the folder")
-    from mlflow.artifacts import download_artifacts
-
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     with _explained():
-        path = Path(download_artifacts(artifact_uri=file.uri, dst_path=str(directory), tracking_uri=uri))
+        path = Path(file.download(file.path, str(directory)))
     if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(directory.resolve()):
         raise CannotJudgeError("what was fetched is not a file")
     if file.size is not None and path.stat().st_size != file.size:

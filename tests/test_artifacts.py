@@ -132,6 +132,29 @@ def safetensors(tensors: dict[str, tuple[str, np.ndarray]], metadata: dict[str, 
     return len(text).to_bytes(8, "little") + text + content
 
 
+def checkpoint_index(tensors: dict[str, int], graph: bytes = b"graph") -> bytes:
+    """An index of TensorFlow's: one block of names and messages, one of blocks, a footer; all keys written whole."""
+
+    def block(entries: dict[bytes, bytes]) -> bytes:
+        content, starts = b"", []
+        for key, value in sorted(entries.items()):
+            starts.append(len(content))
+            content += bytes([0, len(key), len(value)]) + key + value
+        return content + b"".join(n.to_bytes(4, "little") for n in (*starts, len(starts)))
+
+    def message(checksum: int) -> bytes:
+        return b"\x08\x01\x12\x04\x12\x02\x08\x03\x28\x0c\x35" + checksum.to_bytes(4, "little")
+
+    def number(value: int) -> bytes:
+        return bytes([value % 128 + 128, value // 128])
+
+    entries = {name.encode(): message(checksum) for name, checksum in tensors.items()}
+    data = block({b"": b"", b"_CHECKPOINTABLE_OBJECT_GRAPH": graph, **entries})
+    blocks = block({b"z": b"\0" + number(len(data))})
+    place = number(len(data) + 5) + number(len(blocks))
+    return data + bytes(5) + blocks + bytes(5) + (b"\0\0" + place).ljust(40, b"\0") + bytes.fromhex("57fb808b247547db")
+
+
 def picture(color: tuple[int, int, int] = (10, 20, 30), **options: object) -> bytes:
     image_module = pytest.importorskip("PIL.Image")
     image = image_module.new("RGB", (40, 30), (10, 20, 30))
@@ -202,6 +225,10 @@ SAME_CONTENT = {
     ),
     "a.h5": lambda: (hdf5(WEIGHTS), hdf5(WEIGHTS, compression="gzip", chunks=True)),
     "a.keras": lambda: (keras_file(WEIGHTS, "2020", 1), keras_file(WEIGHTS, "2021", 2)),
+    "variables/variables.index": lambda: (
+        checkpoint_index({"w": 1, "_all_variables/0/x": 5, "_all_variables/1/x": 6}),
+        checkpoint_index({"w": 1, "_all_variables/0/x": 6, "_all_variables/1/x": 5}, b"another"),
+    ),
     "a.safetensors": lambda: (
         safetensors({"a": ("F32", WEIGHTS), "b": ("I64", np.arange(3))}),
         safetensors({"b": ("I64", np.arange(3)), "a": ("F32", WEIGHTS)}, {"made": "today"}),
@@ -271,6 +298,14 @@ CHANGED = {
     "a.keras": (
         lambda: (keras_file(WEIGHTS, "1", 1), keras_file(nudged(WEIGHTS), "2", 2)),
         "model.weights.h5: 1 of 2 objects differ: /layers/dense/kernel: 1 of 24",
+    ),
+    "variables/variables.index": (
+        lambda: (checkpoint_index({"v": 1, "w": 1}), checkpoint_index({"v": 1, "w": 2})),
+        "1 of 2 tensors differ: w: another checksum",
+    ),
+    "b.index": (
+        lambda: (checkpoint_index({"v": 1, "w": 2}), checkpoint_index({"v": 2, "w": 1})),
+        "2 of 2 tensors differ",
     ),
     "a.safetensors": (
         lambda: (safetensors({"a": ("F32", WEIGHTS)}), safetensors({"a": ("F32", nudged(WEIGHTS))})),
@@ -535,6 +570,41 @@ def test_skops_names_members_by_addresses_which_do_not_count(tmp_path):
     assert "compared as bytes" not in found.note
 
 
+KERAS = """\
+import os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import keras, numpy as np
+keras.utils.set_random_seed(int(sys.argv[2]))
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+model.compile("adam", "mse")
+model.fit(np.arange(40.0).reshape(10, 4), np.arange(10.0), verbose=0)
+os.makedirs(sys.argv[1])
+for name in ("m.keras", "m.h5"):
+    model.save(f"{sys.argv[1]}/{name}")
+model.save_weights(f"{sys.argv[1]}/m.weights.h5")
+model.export(f"{sys.argv[1]}/saved", verbose=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_models_of_keras_of_three_processes(tmp_path):
+    """Every form that Keras writes: the same from the same seed, another one from another seed."""
+    pytest.importorskip("tensorflow")
+    for folder, seed in (("one", "1"), ("two", "1"), ("three", "2")):
+        command = [sys.executable, "-c", KERAS, str(tmp_path / folder), seed]
+        subprocess.run(command, check=True, capture_output=True)
+    names = [str(path.relative_to(tmp_path / "one")) for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    assert {"m.keras", "m.h5", "m.weights.h5", "saved/variables/variables.index"} <= set(names)
+    for name in names:
+        found = compare_artifact(name, tmp_path / "one" / name, tmp_path / "two" / name, TOLERANCES)
+        assert found.status in (Status.IDENTICAL, Status.IGNORED), (name, found.note)
+        found = compare_artifact(name, tmp_path / "one" / name, tmp_path / "three" / name, TOLERANCES)
+        assert found.status in (Status.DIFFERENT, Status.IGNORED), (name, found.note)
+        assert "compared as bytes" not in found.note
+        assert found.status is Status.DIFFERENT or ".pb" in name or ".data-" in name
+
+
 def test_a_checkpoint_of_torch(tmp_path):
     torch = pytest.importorskip("torch")
 
@@ -567,7 +637,13 @@ def test_environment_of_a_model_explains_and_does_not_judge(tmp_path, name, one,
 
 
 @pytest.mark.parametrize(
-    "name", ["m/data/model/saved_model.pb", "fingerprint.pb", "logs/train/events.out.tfevents.1.host.2.v2"]
+    "name",
+    [
+        "m/data/model/saved_model.pb",
+        "fingerprint.pb",
+        "variables/variables.data-00000-of-00001",
+        "logs/train/events.out.tfevents.1.host.2.v2",
+    ],
 )
 def test_what_nobody_can_read_and_always_differs_is_shown_and_not_judged(tmp_path, name):
     found = compare(tmp_path, name, b"\x08\1", b"\x08\2")

@@ -33,6 +33,7 @@ from mlflow_repro.compare.artifacts.images import compare_image
 from mlflow_repro.compare.artifacts.pickles import compare_pickle
 from mlflow_repro.compare.artifacts.skops import compare_skops
 from mlflow_repro.compare.artifacts.tables import compare_csv, compare_parquet, compare_tsv
+from mlflow_repro.compare.artifacts.tensorflow import compare_checkpoint_index
 from mlflow_repro.compare.artifacts.text import compare_pdf, compare_svg, compare_text
 from mlflow_repro.compare.artifacts.volatile import why_volatile
 from mlflow_repro.model import Finding, Status
@@ -66,6 +67,7 @@ COMPARATORS = (
     Comparator(name="npy", compare=compare_npy, patterns=("*.npy",), magic=b"\x93NUMPY"),
     Comparator(name="safetensors", compare=compare_safetensors, patterns=("*.safetensors",)),
     Comparator(name="HDF5", compare=compare_hdf5, patterns=("*.h5", "*.hdf5", "*.hdf"), magic=b"\x89HDF\r\n\x1a\n"),
+    Comparator(name="TensorFlow checkpoint", compare=compare_checkpoint_index, patterns=("*.index",)),
     Comparator(name="Keras", compare=compare_keras, patterns=("*.keras",)),
     Comparator(name="skops", compare=compare_skops, patterns=("*.skops",)),
     Comparator(

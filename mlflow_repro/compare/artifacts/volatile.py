@@ -5,7 +5,9 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 VOLATILE = {
-    "*/saved_model.pb": "TensorFlow writes a SavedModel's graph in another order each time; its variables are compared",
+    "*/saved_model.pb": "TensorFlow writes a SavedModel's graph in another order each time; its variables are judged",
+    "*.data-?????-of-?????": "it holds the object graph, which is another each time; its tensors are judged by the"
+    " checksums in the .index file",
     "*/fingerprint.pb": "a hash of saved_model.pb, which is another each time",
     "*/keras_metadata.pb": "it holds ids that are other ones each time",
     "*events.out.tfevents.*": "TensorBoard's events hold times, the name of the machine and process ids",
