@@ -7,31 +7,38 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from collections import deque
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+_GRACE_SECONDS = 0.02  # by then MLflow has returned to the user's code
 _FORK_SECONDS = 2.0  # the most that a fork waits for a piece of work; a local store needs milliseconds
 
 
 class Background:
-    """Runs one piece of work after another, each on a short-lived thread.
+    """Runs one piece of work after another, on a thread that lives as long as there is work.
 
     There is no thread while there is no work: a program that forks is warned about every thread that is alive, and a
-    child has none of its parent's. The threads are daemons, so work that hangs (a tracking server that is gone) does
+    child has none of its parent's. The thread is a daemon, so work that hangs (a tracking server that is gone) does
     not keep the program from ending: ``exit_seconds`` is the most that its end is delayed.
+
+    Work begins a moment after it was submitted, unless somebody waits for it: whoever submits it is in the middle of
+    starting or ending a run, and a second thread would take the interpreter from him for milliseconds at a time.
     """
 
     def __init__(self, *, on_error: Callable[[BaseException], None]) -> None:
         self.exit_seconds = 0.0
         self._on_error = on_error
         self._is_forked = False
-        self._last: threading.Thread | None = None
-        self._lock = threading.Lock()
         self._guard = ForkGuard()
+        self._queue: deque[tuple[float, Callable[[], None]]] = deque()
+        self._thread: threading.Thread | None = None
+        self._hurry = threading.Event()
+        self._lock = threading.Lock()
         atexit.register(self._join_at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -43,31 +50,42 @@ class Background:
     def submit(self, work: Callable[[], None]) -> None:
         """Do ``work`` after everything that was submitted before. Its errors go to ``on_error``."""
         with self._lock:
-            before = self._last
-            thread = threading.Thread(target=self._run, args=(before, work), name="mlflow-repro", daemon=True)
+            self._queue.append((time.monotonic() + _GRACE_SECONDS, work))
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._drain, name="mlflow-repro", daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # the interpreter is shutting down and starts no more threads
-                is_started = False
+                self._hurry.set()
             else:
-                is_started, self._last = True, thread
-        if not is_started:
-            self._run(before, work)
+                self._thread = thread
+                return
+        self._drain()
 
     def join(self, seconds: float) -> bool:
         """Wait until everything is done, for ``seconds`` at the most; True when it is."""
-        last = self._last
-        if last is not None:
-            last.join(seconds)
-        return last is None or not last.is_alive()
+        thread = self._thread
+        if thread is not None:
+            self._hurry.set()
+            thread.join(seconds)
+        return self._thread is None
 
-    def _run(self, before: threading.Thread | None, work: Callable[[], None]) -> None:
-        if before is not None:
-            before.join()
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - the thread's only witness is this call
-            self._on_error(error)
+    def _drain(self) -> None:
+        """Do all work there is, the oldest first."""
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._thread = None
+                    self._hurry.clear()
+                    return
+                begin, work = self._queue.popleft()
+            self._hurry.wait(max(0.0, begin - time.monotonic()))
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - the thread's only witness is this call
+                with suppress(Exception):  # nor may the witness stop the work that follows
+                    self._on_error(error)
 
     def _join_at_exit(self) -> None:
         # Another exit handler, MLflow's that ends an open run, may have submitted work while this one was running.
@@ -83,7 +101,9 @@ class Background:
 
     def _forget(self) -> None:
         self._is_forked = True
-        self._last = None
+        self._queue.clear()
+        self._thread = None
+        self._hurry = threading.Event()
         self._lock = threading.Lock()
 
 

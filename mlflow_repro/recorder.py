@@ -148,12 +148,16 @@ def _ending(recorder: Recorder, run_id: str, status: str) -> None:
     recorder.recording.run_ending(run_id, status)
 
 
+def _ended(recorder: Recorder, run_id: str) -> None:
+    recorder.recording.run_ended(run_id)
+
+
 def _store_failed(recorder: Recorder) -> None:
     recorder.recording.store_failed()
 
 
 def _wrap_set_terminated(recorder: Recorder) -> None:
-    """Call ``recorder.run_ending`` before MLflow writes a run's final status."""
+    """Call ``run_ending`` before MLflow writes a run's final status, and ``run_ended`` after."""
     from mlflow import MlflowClient
 
     client: Any = MlflowClient
@@ -169,6 +173,8 @@ def _wrap_set_terminated(recorder: Recorder) -> None:
         except BaseException:
             _guarded(recorder, _store_failed, recorder)
             raise
+        finally:
+            _guarded(recorder, _ended, recorder, run_id)
 
     setattr(set_terminated, _MARK, True)
     client.set_terminated = set_terminated

@@ -26,8 +26,9 @@ from mlflow_repro.seeding import (
     RandomControl,
     SeedLog,
     current_seeds,
+    digest_states,
     encode_random_state,
-    snapshot_digests,
+    take_states,
     watch_generators,
 )
 from mlflow_repro.tracking import RANDOM_STATE_FILE, RECORD_FILE, read_data, write_files, write_tags
@@ -74,6 +75,8 @@ class Recording:
         self._sections: dict[str, Section] = {}
         self._start_digests: dict[str, dict[str, str]] = {}
         self._written: dict[str, dict[str, str]] = {}
+        self._last_work: dict[str, Callable[[], None]] = {}
+        self._tagged: set[str] = set()
         self._run_count = 0
         self._ahead: Deadline | None = None
         if hasattr(os, "register_at_fork"):
@@ -111,26 +114,34 @@ class Recording:
         uri = _tracking_uri()
         is_remote = "://" in uri and not uri.startswith(("sqlite:", "file:"))
         self._background.exit_seconds = _REMOTE_EXIT_SECONDS if is_remote else _LOCAL_EXIT_SECONDS
-        digests = snapshot_digests() if tags else {}
-        self._background.submit(functools.partial(self._write_start, uri, run_id, tags, random_state, digests))
+        work = functools.partial(self._write_start, uri, run_id, tags, random_state, take_states())
+        self._background.submit(work)
         if tags and self._options.keeps("data"):
             self._hash_ahead(dict(run.data.params))
 
     def run_ending(self, run_id: str, status: str) -> None:
-        """``run_id`` is about to be given its final ``status``."""
+        """``run_id`` is about to be given its final ``status``; what is to be written of it waits for `run_ended`."""
         written = self._written.pop(run_id, None)
         if written is None:
             return
         if not self._written and self._ahead is not None:
             self._ahead.cut()
             self._ahead = None
-        digests = snapshot_digests()
+        states = take_states()
         tags = {"repro.status": status or "FINISHED", **self._seed_tags(), **_overruled_tags()}
         if not self._tags.get("repro.capture", "").startswith("partial"):
             tags["repro.capture"] = "complete"
         changed = {name: value for name, value in tags.items() if written.get(name) != value}
         written = {**written, **tags}
-        self._background.submit(functools.partial(self._write_end, _tracking_uri(), run_id, changed, written, digests))
+        work = functools.partial(self._write_end, _tracking_uri(), run_id, changed, written, states)
+        self._last_work[run_id] = work
+
+    def run_ended(self, run_id: str) -> None:
+        """MLflow has written the final status of ``run_id``, or failed to: now the store is free for us."""
+        work = self._last_work.pop(run_id, None)
+        if work is None:
+            return
+        self._background.submit(work)
         if self._background.is_left_abruptly:
             self._background.join(self._background.exit_seconds)
 
@@ -144,13 +155,19 @@ class Recording:
         threading.Thread(target=look, name="mlflow-repro-data", daemon=True).start()
 
     def _write_start(
-        self, uri: str, run_id: str, tags: dict[str, str], random_state: dict[str, Any], digests: dict[str, str]
+        self, uri: str, run_id: str, tags: dict[str, str], random_state: dict[str, Any], states: dict[str, object]
     ) -> None:
-        """Write what is known at the start, the cheapest first; a run that was recorded before keeps its record."""
+        """Write what is known at the start, the cheapest first; a run that was recorded before keeps its record.
+
+        A run that is over by now gets its tags and its record in their final form only.
+        """
         if not tags:
             return
+        is_over = run_id not in self._written
         with self._background.hold_forks():
-            write_tags(uri, run_id, tags)
+            if not is_over:
+                write_tags(uri, run_id, tags)
+                self._tagged.add(run_id)
             if random_state and self._options.log_rng:
                 write_files(uri, run_id, {RANDOM_STATE_FILE: dump_record(encode_random_state(random_state))})
         if not self._sections:
@@ -159,17 +176,19 @@ class Recording:
             off = Section(facts={"section": missing("switched off by autolog")})
             self._sections.update({name: off for name in SECTIONS if not self._options.keeps(name)})
         files = {f"repro/{path}": part for section in self._sections.values() for path, part in section.files.items()}
-        self._start_digests[run_id] = digests
-        files[RECORD_FILE] = self._dump_record(run_id, tags, is_complete=False)
+        self._start_digests[run_id] = digest_states(states)
+        if not is_over:
+            files[RECORD_FILE] = self._dump_record(run_id, tags, is_complete=False)
         with self._background.hold_forks():
             write_files(uri, run_id, files)
 
     def _write_end(
-        self, uri: str, run_id: str, changed: dict[str, str], tags: dict[str, str], digests: dict[str, str]
+        self, uri: str, run_id: str, changed: dict[str, str], tags: dict[str, str], states: dict[str, object]
     ) -> None:
         """Write what is known at the end, and the record once more, now complete."""
         with self._background.hold_forks():
-            write_tags(uri, run_id, changed)
+            write_tags(uri, run_id, changed if run_id in self._tagged else tags)
+        self._tagged.discard(run_id)
         if run_id not in self._start_digests:
             return
         if self._options.keeps("data"):
@@ -179,7 +198,7 @@ class Recording:
         if "imported" in packages.facts:  # now everything has been imported
             imported = find_imported(time.monotonic() + _IMPORTED_SECONDS)
             self._sections["environment.packages"] = replace(packages, facts={**packages.facts, "imported": imported})
-        record = self._dump_record(run_id, tags, is_complete=True, end_digests=digests)
+        record = self._dump_record(run_id, tags, is_complete=True, end_digests=digest_states(states))
         files = {f"repro/{path}": part for path, part in self._sections.get("data.used", _EMPTY).files.items()}
         with self._background.hold_forks():
             write_files(uri, run_id, {**files, RECORD_FILE: record})
@@ -237,7 +256,7 @@ class Recording:
 
     def _enter_child(self) -> None:
         """After a fork: the runs in our table are the parent's to end, and its lock may be held by nobody."""
-        self._written = {}
+        self._written, self._last_work = {}, {}
         self._run_count = 0
         self._ahead = None
         self._lock = threading.Lock()

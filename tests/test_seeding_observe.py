@@ -31,10 +31,11 @@ from mlflow_repro.seeding import (
     current_calls,
     current_seeds,
     describe_seed,
+    digest_states,
     mt19937,
     observe,
     recover_seed,
-    snapshot_digests,
+    take_states,
     unwatch_generators,
     watch,
     watch_generators,
@@ -430,7 +431,7 @@ def test_no_generator_is_disturbed(log):
     python, numpy = random.getstate(), np.random.get_state(legacy=False)
     for _ in range(2):
         current_seeds(log)
-        snapshot_digests()
+        digest_states(take_states())
     current_seeds(SeedLog())
     assert random.getstate() == python
     assert str(np.random.get_state(legacy=False)) == str(numpy)
@@ -547,7 +548,7 @@ def test_broken_libraries_are_survived(log, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow.python.framework.random_seed", None)
     watch_imports(log)
     assert current_seeds(log) == {}
-    assert snapshot_digests() == {}
+    assert digest_states(take_states()) == {}
     with pytest.raises(RuntimeError):
         odd.manual_seed(1)
     assert log.calls == ()
@@ -560,7 +561,7 @@ def test_another_bit_generator_is_left_alone(log):
     np.random.set_bit_generator(np.random.PCG64(5))
     try:
         assert "numpy" not in current_seeds(log)
-        assert len(snapshot_digests()["numpy"]) == 16
+        assert len(digest_states(take_states())["numpy"]) == 16
     finally:
         np.random.set_bit_generator(before)
 
@@ -571,7 +572,7 @@ def test_digests_tell_who_drew(log):
         np.random.seed(5)
         for name in draw:
             {"python": random.random, "numpy": np.random.random_sample}[name]()
-        return snapshot_digests()
+        return digest_states(take_states())
 
     base = digests(draw=())
     assert base == digests(draw=())
@@ -580,10 +581,10 @@ def test_digests_tell_who_drew(log):
     assert {name for name in base if digests(draw=("numpy",))[name] != base[name]} == {"numpy"}
     np.random.seed(5)
     np.random.standard_normal(1)
-    with_spare = snapshot_digests()["numpy"]
+    with_spare = digest_states(take_states())["numpy"]
     state = np.random.get_state(legacy=False)
     np.random.set_state({**state, "has_gauss": 0, "gauss": 0.0})
-    assert snapshot_digests()["numpy"] != with_spare
+    assert digest_states(take_states())["numpy"] != with_spare
     # The same on every machine and with every version.
     assert base == {"python": "194df3e255cb9f48", "numpy": "0b21639fac0d3ad6"}
 
@@ -613,7 +614,7 @@ def test_seeds_set_after_our_import(tmp_path):
 def test_nothing_is_imported_and_nothing_is_seeded(tmp_path):
     code = (
         "import random; random.random(); before = set(sys.modules)\n"
-        "watch_imports(log); seeds = current_seeds(log); digests = snapshot_digests()\n"
+        "watch_imports(log); seeds = current_seeds(log); digests = digest_states(take_states())\n"
         "heavy = {'numpy', 'tensorflow', 'torch', 'keras'} & set(sys.modules)\n"
         "print(json.dumps([sorted(set(sys.modules) - before), sorted(heavy), seeds, sorted(digests)]))"
     )
@@ -827,7 +828,7 @@ def test_torch_seed_before_and_after_our_import(tmp_path):
         "torch.manual_seed(-1); result += [now()]; torch.manual_seed(torch.tensor(7)); result += [now()]\n"
         "manual_seed(8); result += [now()]; torch.manual_seed(9); torch.seed(); result += [now()]\n"
         "state = torch.get_rng_state(); torch.manual_seed(1); before = torch.get_rng_state()\n"
-        "current_seeds(log); snapshot_digests(); result += [bool((torch.get_rng_state() == before).all())]\n"
+        "current_seeds(log); digest_states(take_states()); result += [bool((torch.get_rng_state() == before).all())]\n"
         "torch.set_rng_state(state); result += [now()]\n"
         "print(json.dumps(result))"
     )

@@ -22,7 +22,7 @@ from mlflow_repro.seeding.mt19937 import recover_seed
 from mlflow_repro.seeding.watch import find_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # Twists to look back: for a seed that nobody saw being set, and for one that supersedes what the log says.
 _REWINDS = 128
@@ -152,25 +152,17 @@ _LOOKS: dict[Generator, Callable[[SeedLog, SeedCall | None], SeedCall | None]] =
     "torch": _look_at_torch,
 }
 
-_STATES: tuple[tuple[Generator, str, str, dict[str, bool]], ...] = (
-    ("python", "random", "getstate", {}),
-    ("numpy", "numpy.random.mtrand", "get_state", {"legacy": False}),
-)
 
-
-def snapshot_digests() -> dict[str, str]:
-    """Digest the present states of Python's generator and, when it is loaded, of numpy's global one.
+def digest_states(states: Mapping[str, object]) -> dict[str, str]:
+    """Digest the states that `take_states` has taken, by the names of their generators.
 
     16 hexadecimal digits of SHA-256 over the whole state: words, position and the spare normal number.
     Processes that seeded alike and drew alike have the same digests, on every platform. Raises nothing.
     """
     digests: dict[str, str] = {}
-    for generator, module, name, options in _STATES:
+    for generator, state in states.items():
         with contextlib.suppress(Exception):
-            namespace = find_namespace(module)
-            if namespace is not None:
-                state = _to_plain(namespace[name](**options))
-                digests[generator] = shorten_digest(repr(state).encode())
+            digests[generator] = shorten_digest(repr(_to_plain(state)).encode())
     return digests
 
 
