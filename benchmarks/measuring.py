@@ -77,5 +77,5 @@ def clean_environment() -> None:
 def run_git(*arguments: str, cwd: Path) -> str:
     """Run git as a person without a configuration; its standard output."""
     return subprocess.run(
-        ["git", *_IDENTITY, *arguments], cwd=cwd, stdout=subprocess.PIPE, text=True, check=True
+        ["git", *_IDENTITY, *arguments], cwd=cwd, capture_output=True, text=True, check=True
     ).stdout.strip()
