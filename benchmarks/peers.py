@@ -102,6 +102,7 @@ class Side:
     before: dict[Path, tuple[int, int]] = field(default_factory=dict)
     reason: str = ""
     lack: str = ""
+    is_stopped: bool = False
     samples: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     grades: dict[str, str] = field(default_factory=dict)
 
@@ -215,16 +216,20 @@ def measure_round(side: Side, *, steps: int, runs: int, is_kept: bool) -> None:
 
 
 def measure(sides: dict[str, Side], *, rounds: int, steps: int, runs: int) -> None:
-    """Measure all sides in turns; one that fails is told in its row and left out of later rounds."""
+    """Measure all sides in turns; one that fails is said to, and left out of later rounds."""
     for number, name in take_turns(list(sides), rounds + 1):
         side = sides[name]
-        if side.reason:
+        if side.reason or side.is_stopped:
             continue
         print(f"round {number}, {name} ...", file=sys.stderr, flush=True)
         try:
             measure_round(side, steps=steps, runs=runs, is_kept=number > 0)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            side.reason = side.explain(error)
+            side.is_stopped = True
+            if number > 1:
+                side.lack = f"round {number} and later: {side.explain(error)}"
+            else:
+                side.reason = side.explain(error)
 
 
 def median(side: Side, name: str) -> float:
@@ -235,7 +240,8 @@ def median(side: Side, name: str) -> float:
 def step_ratio(side: Side, base: Side) -> float:
     """How much slower a step is than one of the same round in a process that records nothing."""
     return statistics.median(
-        ours / theirs for ours, theirs in zip(side.samples["step"], base.samples["step"], strict=True)
+        ours / theirs
+        for ours, theirs in zip(side.samples["step"], base.samples["step"], strict=False)  # one that failed has fewer
     )
 
 
