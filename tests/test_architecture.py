@@ -29,6 +29,7 @@ FLOORS = {
         "quoting",
         "redact",
         "searchpath",
+        "secretfiles",
         "variables",
     },
     1: {"compare", "plan", "readiness", "report"},

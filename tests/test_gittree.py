@@ -28,9 +28,10 @@ from mlflow_repro.errors import CannotJudgeError, RefusedError
 from mlflow_repro.gittree import TakenTree, TreeLimits, fetch_bundle, restore_tree, take_tree
 from mlflow_repro.gittree.commits import read_bundle_header
 from mlflow_repro.gittree.patchtext import PatchFormError, check_patch, read_patch
-from mlflow_repro.gittree.screen import holds_secret, is_secret_path, is_unsafe_path, link_leaves
+from mlflow_repro.gittree.screen import holds_secret, is_unsafe_path, link_leaves
 from mlflow_repro.gittree.untracked import Entry, pack_entries, unpack_entries
 from mlflow_repro.gittree.values import PARTS
+from mlflow_repro.secretfiles import is_secret_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -704,8 +705,8 @@ class TestSecrets:
 
     @pytest.mark.parametrize("name", ["environment.yml", "tokenizer.json", "keys.py", "secrets.py", "env.py", "monkey"])
     def test_names_that_announce_none(self, name: str):
-        assert not is_secret_path(name)
-        assert not is_secret_path(f".env/lib/{name}")  # an environment of Python's may be called so
+        assert not is_secret_file(name)
+        assert not is_secret_file(f".env/lib/{name}")  # an environment of Python's may be called so
 
     @pytest.mark.parametrize("where", ["content", "name", "message", "merge"])
     def test_bundle_is_withheld(self, repo: Repository, where: str):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture.opened import TRACK_VARIABLE, opened_files, own_openings
-from mlflow_repro.capture.places import Places, find_existing, find_places, is_secret_file, to_text
+from mlflow_repro.capture.places import Places, find_existing, find_places, to_text
 from mlflow_repro.digests import (
     GONE,
     SPECIAL,
@@ -37,6 +37,7 @@ from mlflow_repro.digests import (
 from mlflow_repro.model import REDACTED, Section, missing, plain_number
 from mlflow_repro.quoting import unquote_param
 from mlflow_repro.redact import is_secret_name, redact_named, redact_text
+from mlflow_repro.secretfiles import is_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,13 +13,6 @@ _VALUE_LIMIT = 4096  # characters; no path is longer
 # A scheme, or a host of scp and NFS; Windows shares; the automounter's hosts: looking at one may wait for a network.
 _REMOTE = re.compile(r"[^/]*:/|//|\\\\|/net/")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SECRET_FILE = re.compile(
-    r"(?:^|/)(?:\.env(?:\..*)?|\.?_?netrc|\.pgpass|\.pypirc|\.git-credentials|\.databrickscfg|\.htpasswd|\.my\.cnf"
-    r"|credentials(?:\.\w+)?|secrets?(?:\.\w+)?|id_(?:rsa|dsa|ecdsa|ed25519)|token|kaggle\.json"
-    r"|.*service[-_]?account.*\.json|.*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk))$"
-    r"|/\.(?:ssh|aws|azure|gnupg|kube|docker|config/gcloud)/",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +76,6 @@ def _find_top(folder: str) -> str:
             return ""
         folder = above
     return folder
-
-
-def is_secret_file(path: str) -> bool:
-    """True when a file by its name or its folder's holds credentials (``.env``, ``.netrc``, ``id_rsa``, ``*.pem``)."""
-    return bool(_SECRET_FILE.search(path))
 
 
 def find_existing(name: str, value: str, places: Places) -> str:

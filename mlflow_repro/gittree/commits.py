@@ -13,7 +13,8 @@ from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.gitrepo import FETCH_TIMEOUT, GitError
 from mlflow_repro.gittree.calls import TEXT_OPTIONS, GitCalls, Question, TooLargeError
 from mlflow_repro.gittree.patchtext import name_in_header
-from mlflow_repro.gittree.screen import holds_secret, is_secret_path
+from mlflow_repro.gittree.screen import holds_secret
+from mlflow_repro.secretfiles import is_secret_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +89,7 @@ def _scan_commits(place: Place, calls: GitCalls, limits: TreeLimits) -> None:
         raise GitError(f"the commits change more than can be looked through for secrets ({error.shown})") from error
     for line in re.findall(rb"^diff --(?:git|cc) .*$", text, re.MULTILINE):
         name = name_in_header(line)
-        if is_secret_path(name):
+        if is_secret_file(name):
             raise GitError(f"one of the commits holds {name!r}, whose name announces a secret", kind="secret")
     if holds_secret(text, lambda: calls.check_time("look through the commits for secrets")):
         raise GitError("one of the commits holds a secret", kind="secret")

@@ -1,4 +1,4 @@
-"""What must not be recorded: files that hold secrets by their name or content, and links that leave the tree."""
+"""What must not be recorded: content that holds secrets, links that leave the tree, names that mean something else."""
 
 from __future__ import annotations
 
@@ -9,23 +9,6 @@ from mlflow_repro.redact import redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-# What announces a secret, in lower case: whole names of files, their beginnings and ends, and folders.
-SECRET_NAMES = frozenset(
-    (
-        *(".netrc", "_netrc", ".pypirc", ".npmrc", ".pgpass", ".my.cnf", ".s3cfg", ".boto", ".git-credentials"),
-        *(".htpasswd", ".dockercfg", ".dockerconfigjson", ".vault-token", "kubeconfig", "kaggle.json", "token"),
-        *("token.json", ".token", "secret", "secrets"),
-        *(f"secret{plural}.{kind}" for plural in ("", "s") for kind in ("json", "toml", "yaml", "yml", "ini", "txt")),
-    )
-)
-_SECRET_BEGINNINGS = (".env", ".yarnrc", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "credentials")
-_SECRET_ENDS = (
-    *(".env", ".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".ppk", ".gpg", ".asc"),
-    "_credentials",
-)
-_SECRET_JSON = ("service-account", "service_account", "client_secret", "client-secret")
-_SECRET_FOLDERS = frozenset((".ssh", ".aws", ".azure", ".gnupg", ".kube"))
 
 # `redact_value` reads three megabytes a second and keeps Python's lock meanwhile. It is asked only about the lines that
 # have one of these in them (in lower case); a test holds that each of its rules needs one.
@@ -45,19 +28,6 @@ _BLANK = r"(?:\{[^{}\s]*\}|<[^<>\s]*>|\$\{?\w+\}?|%s|%\(\w+\)s|\*+|\.\.\.|x{3,}|
 _HARMLESS = re.compile(
     rf"(?<=://){_BLANK}(?::{_BLANK})?@|(?<=ssh://)[\w.\-]+@|(?<==){_BLANK}|(?<=[A-Za-z0-9])sk-", re.IGNORECASE
 )
-
-
-def is_secret_path(path: str) -> bool:
-    """True when the name of a file announces a secret."""
-    *folders, name = path.lower().split("/")
-    return (
-        name in SECRET_NAMES
-        or name.startswith(_SECRET_BEGINNINGS)
-        or name.endswith(_SECRET_ENDS)
-        or (name.endswith(".json") and name.startswith(_SECRET_JSON))
-        or path.lower().endswith(".docker/config.json")
-        or not _SECRET_FOLDERS.isdisjoint(folders)
-    )
 
 
 def holds_secret(content: bytes, check_time: Callable[[], None] = lambda: None) -> bool:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlflow_repro.gitrepo import GitError
 from mlflow_repro.gittree.calls import PATCH_OPTIONS, RAW_OPTIONS
 from mlflow_repro.gittree.paths import decode_path, encode_path, file_path
-from mlflow_repro.gittree.screen import is_secret_path, is_unsafe_path, link_leaves
+from mlflow_repro.gittree.screen import is_unsafe_path, link_leaves
+from mlflow_repro.secretfiles import is_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -234,7 +235,7 @@ def _judge_change(row: Row, kept_by: str, snapshot: Snapshot, limits: TreeLimits
     reason: str | None = "" if os.access(path, os.R_OK) else "it cannot be read"
     if row.new_mode not in REGULAR_MODES:  # a link or a submodule; links are looked at later, staged ones with them
         return 0, ""
-    if is_secret_path(row.path):
+    if is_secret_file(row.path):
         reason = "its name announces a secret"
     elif kept_by == "annex":
         reason = "its content is kept by git-annex"
@@ -292,7 +293,7 @@ def drop_changes(rows: Iterable[Row], *, snapshot: Snapshot, left_out: LeftOut) 
         elif row.new_mode == LINK_MODE:
             target = decode_path(snapshot.read_object(row.new_object, _BLOCK))
             reason = "it is a link that leaves the repository" if link_leaves(row.path, target) else ""
-        elif row.new_mode in REGULAR_MODES and is_secret_path(row.path):
+        elif row.new_mode in REGULAR_MODES and is_secret_file(row.path):
             reason = "its name announces a secret"
         if reason:
             left_out.add(row.path, reason)

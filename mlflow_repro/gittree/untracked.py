@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.errors import RefusedError
 from mlflow_repro.gitrepo import GitError
 from mlflow_repro.gittree.paths import decode_path, encode_path, file_path
-from mlflow_repro.gittree.screen import holds_secret, is_secret_path, is_unsafe_path, link_leaves
+from mlflow_repro.gittree.screen import holds_secret, is_unsafe_path, link_leaves
+from mlflow_repro.secretfiles import is_secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -150,7 +151,7 @@ def _check_kind(path: str, found: os.stat_result) -> None:
         raise _NotTakenError("it is no regular file")
     if is_unsafe_path(path):
         raise _NotTakenError("its name is not safe on every file system")
-    if is_secret_path(path):
+    if is_secret_file(path):
         raise _NotTakenError("its name announces a secret", found.st_size)
 
 
