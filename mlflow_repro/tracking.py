@@ -19,7 +19,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, UsageError
 from mlflow_repro.model import SCHEMA_VERSION, RunRecord
@@ -283,8 +283,11 @@ def _check_database(uri: str) -> None:
 
 def _check_server(uri: str) -> None:
     """One request, so that a server that is down is known in seconds; MLflow alone tries for four minutes."""
-    request = urllib.request.Request(uri.rstrip("/") + "/version")  # noqa: S310 - http(s), checked by the caller
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]  # urllib takes a user and a password for a part of the host's name
+    address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/version", "", ""))
     try:
+        request = urllib.request.Request(address)  # noqa: S310 - http(s), checked by the caller
         with urllib.request.urlopen(request, timeout=_PREFLIGHT_SECONDS):  # noqa: S310
             pass
     except urllib.error.HTTPError:

@@ -216,21 +216,30 @@ def empty_store(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
-def repository(tmp_path) -> Repository:
-    hub, clone = tmp_path / "hub.git", tmp_path / "clone"
-    git("-c", "init.defaultBranch=main", "init", "--quiet", "--bare", str(hub), cwd=tmp_path)
-    git("clone", "--quiet", str(hub), str(clone), cwd=tmp_path)
+def make_repository(root: Path) -> Repository:
+    """An empty repository in ``root``."""
+    hub, clone = root / "hub.git", root / "clone"
+    git("-c", "init.defaultBranch=main", "init", "--quiet", "--bare", str(hub), cwd=root)
+    git("clone", "--quiet", str(hub), str(clone), cwd=root)
     git("checkout", "--quiet", "-b", "main", cwd=clone)
     return Repository(hub=hub, clone=clone)
+
+
+def make_workbench(root: Path, empty_store: Path, repository: Repository) -> Workbench:
+    store = root / "mlflow.db"
+    shutil.copy(empty_store, store)
+    return Workbench(root=root, store=store, repository=repository)
+
+
+@pytest.fixture
+def repository(tmp_path) -> Repository:
+    return make_repository(tmp_path)
 
 
 @pytest.fixture
 def bench(tmp_path, empty_store, repository) -> Workbench:
     """A workbench whose repository is empty."""
-    store = tmp_path / "mlflow.db"
-    shutil.copy(empty_store, store)
-    return Workbench(root=tmp_path, store=store, repository=repository)
+    return make_workbench(tmp_path, empty_store, repository)
 
 
 @pytest.fixture
@@ -248,9 +257,15 @@ def git_server(bench):
 
 
 @pytest.fixture(scope="session")
-def tracking_server(tmp_path_factory, empty_store):
+def server_root(tmp_path_factory) -> Path:
+    """Where the tracking server keeps everything: ``server.db`` and ``artifacts``."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def tracking_server(server_root, empty_store):
     """The URL of a real ``mlflow server`` with a SQLite store of its own."""
-    root = tmp_path_factory.mktemp("server")
+    root = server_root
     shutil.copy(empty_store, root / "server.db")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -274,4 +289,8 @@ def tracking_server(tmp_path_factory, empty_store):
         yield url
     finally:
         os.killpg(server.pid, 15)
-        server.wait(20)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:  # on a busy machine it takes its time; nobody needs it any more
+            os.killpg(server.pid, 9)
+            server.wait(20)

@@ -82,7 +82,8 @@ def take_bundle(place: Place, calls: GitCalls, limits: TreeLimits) -> tuple[byte
 def _scan_commits(place: Place, calls: GitCalls, limits: TreeLimits) -> None:
     """Look for secrets in the messages and changes that a bundle holds. Raises GitError when there is one."""
     # --cc shows of a merge what is in none of its parents; without context all that is shown is changed.
-    arguments = ("log", "--cc", "-p", *TEXT_OPTIONS, "--unified=0", "--format=%an %ae%n%B")
+    # What git takes for binary is looked through as well.
+    arguments = ("log", "--cc", "-p", "--text", *TEXT_OPTIONS, "--unified=0", "--format=%an %ae%n%B")
     try:
         text = calls.ask(*arguments, place.commit, *_UNPUSHED, limit=limits.scanned_bytes)
     except TooLargeError as error:

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 # `redact_value` reads three megabytes a second and keeps Python's lock meanwhile. It is asked only about the lines that
 # have one of these in them (in lower case); a test holds that each of its rules needs one.
 _CLUES = (
-    *(b"://", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"glpat-", b"sk-", b"hf_", b"xox"),
-    *(b"akia", b"asia", b"aiza", b"ya29.", b"dapi", b"npm_", b"pypi-", b"_live_", b"_test_", b"sg.", b"eyj"),
-    *(b"bearer ", b"private key", b"key=", b"secret=", b"password=", b"passwd=", b"passphrase=", b"pwd=", b"token="),
-    *(b"bearer=", b"credential=", b"credentials=", b"string=", b"sig="),
+    *(b"://", b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_", b"sk-", b"hf_", b"xox", b"xapp-"),
+    *(b"glpat-", b"glrt-", b"glptt-", b"gldt-", b"glcbt-", b"glsoat-", b"glft-", b"glimt-", b"glagent-"),
+    *(b"hooks.slack.com/", b"akia", b"asia", b"secretaccess", b"secret_access", b"aiza", b"gocspx-", b"ya29.", b"dapi"),
+    *(b"npm_", b"pypi-", b"dckr_pat_", b"_v1_", b"gsk_", b"r8_", b"hvs.", b"_live_", b"_test_", b"sg.", b"eyj"),
+    *(b"bearer ", b"basic ", b"private key", b"key=", b"secret=", b"password=", b"passwd=", b"passphrase=", b"pwd="),
+    *(b"token=", b"bearer=", b"credential=", b"credentials=", b"string=", b"sig="),
 )
 _PIECE = 1 << 16
 _OVERLAP = 512  # more than any token needs to be recognised
@@ -38,9 +40,13 @@ def holds_secret(content: bytes, check_time: Callable[[], None] = lambda: None) 
     for begin in range(0, len(content), _PIECE - _OVERLAP):
         check_time()
         piece = content[begin : begin + _PIECE]
-        if any(_is_secret(piece[first:last]) for first, last in _suspects(piece)):
+        if _find_secret(piece) or (b"\0" in piece and _find_secret(piece.replace(b"\0", b""))):  # UTF-16
             return True
     return False
+
+
+def _find_secret(piece: bytes) -> bool:
+    return any(_is_secret(piece[first:last]) for first, last in _suspects(piece))
 
 
 def _is_secret(text: bytes) -> bool:

@@ -290,11 +290,11 @@ def drop_changes(rows: Iterable[Row], *, snapshot: Snapshot, left_out: LeftOut) 
             raise GitError(f"{row.path!r} has a conflict, and cannot be read")
         if is_unsafe_path(row.path):
             reason = "its name is not safe on every file system"
+        elif row.new_mode != SUBMODULE_MODE and is_secret_file(row.path):  # a patch that deletes it has its content
+            reason = "its name announces a secret"
         elif row.new_mode == LINK_MODE:
             target = decode_path(snapshot.read_object(row.new_object, _BLOCK))
             reason = "it is a link that leaves the repository" if link_leaves(row.path, target) else ""
-        elif row.new_mode in REGULAR_MODES and is_secret_file(row.path):
-            reason = "its name announces a secret"
         if reason:
             left_out.add(row.path, reason)
         else:
