@@ -17,6 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.background import Background
+from mlflow_repro.redact import redact_text
 from mlflow_repro.redirection import redirect_runs
 from mlflow_repro.seeding import RandomControl, SeedLog, watch_imports
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 TRACK_VARIABLE = "MLFLOW_REPRO_TRACK_FILES"
 _MARK = "_mlflow_repro_hook"
+_WARNING_LIMIT = 1_000  # characters
 
 _logger = logging.getLogger("mlflow_repro")
 _recorder: Recorder | None = None
@@ -82,12 +84,19 @@ class Recorder:
         _guarded(self, _started, self, run)
 
     def warn(self, error: BaseException | str) -> None:
-        """Say once in a process that something was not recorded."""
-        if self._has_warned:
-            return
-        self._has_warned = True
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        _logger.warning("mlflow-repro could not record everything; the run is not affected: %s", text)
+        """Say once in a process, in one line, that something was not recorded. Never raises."""
+        try:
+            if self._has_warned:
+                return
+            self._has_warned = True
+            text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+            # What a library says of an address has the password in it.
+            line = " ".join(redact_text(text[:_WARNING_LIMIT]).split())
+            _logger.warning("mlflow-repro could not record everything; the run is not affected: %s", line)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001, S110 - a handler of the user's, or no stack or memory left to say it
+            pass
 
 
 def install_recorder() -> Recorder:

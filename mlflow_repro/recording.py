@@ -172,6 +172,8 @@ class Recording:
                 write_files(uri, run_id, {RANDOM_STATE_FILE: dump_record(encode_random_state(random_state))})
         if not self._sections:
             wanted = {name: probe for name, probe in SLOW_PROBES.items() if self._options.keeps(name)}
+            if tags.get("repro.git.error") == "timeout":  # what hung once would hang again, at the end of the program
+                wanted.pop("code.tree", None)
             self._sections = collect_sections(wanted, seconds=_CAPTURE_SECONDS)
             off = Section(facts={"section": missing("switched off by autolog")})
             self._sections.update({name: off for name in SECTIONS if not self._options.keeps(name)})

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.model import SCHEMA_VERSION, Section, missing
+from mlflow_repro.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,8 @@ def collect_sections(probes: Mapping[str, Callable[[float], Section]], *, second
         try:
             sections[name] = probe(deadline)
         except BaseException as error:  # noqa: BLE001 - a guest: what one probe cannot do must not cost the others
-            sections[name] = Section(facts={"section": missing(f"{type(error).__name__}: {error}")})
+            reason = redact_text(f"{type(error).__name__}: {error}")
+            sections[name] = Section(facts={"section": missing(reason)})
     return sections
 
 

@@ -1,0 +1,92 @@
+"""A proxy on loopback in front of a tracking server, which fails where a test wants it to."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HTML = b"<!doctype html><title>Sign in</title>"
+
+
+@dataclass
+class Proxy:
+    """``is_faulty`` is asked about each request, by its path and its body; ``fault`` is what then happens.
+
+    That is a status, or a word: ``html`` (a page for people), ``drop`` (the connection), ``hang``.
+    """
+
+    url: str
+    upstream: str
+    fault: int | str = 500
+    is_faulty: Callable[[str, bytes], bool] = lambda _path, _body: False
+    faults: int = 0
+    """How many requests failed."""
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        proxy: Proxy = self.server.proxy
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not proxy.is_faulty(self.path, body):
+            self.forward(proxy, body)
+            return
+        proxy.faults += 1
+        if proxy.fault == "hang":
+            proxy.is_over.wait(90)
+        if proxy.fault in ("hang", "drop"):
+            self.close_connection = True
+        elif proxy.fault == "html":
+            self.answer(200, [("Content-Type", "text/html")], HTML)
+        else:
+            self.answer(int(proxy.fault), [("Retry-After", "1")], b'{"error_code": "X", "message": "no"}')
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names that the server looks for
+
+    def forward(self, proxy: Proxy, body: bytes) -> None:
+        connection = http.client.HTTPConnection(urlsplit(proxy.upstream).netloc, timeout=60)
+        kept = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        connection.request(self.command, self.path, body, kept)
+        answer = connection.getresponse()
+        content = answer.read()
+        dropped = ("transfer-encoding", "content-length", "connection")
+        self.answer(answer.status, [item for item in answer.getheaders() if item[0].lower() not in dropped], content)
+        connection.close()
+
+    def answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serve_faults(upstream: str):
+    """A `Proxy` in front of the server at ``upstream``."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    proxy = Proxy(url=f"http://127.0.0.1:{server.server_address[1]}", upstream=upstream)
+    server.proxy = proxy
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.is_over.set()
+        server.shutdown()
+        server.server_close()
