@@ -14,8 +14,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mlflow_repro.autologging import autolog
+    from mlflow_repro.judging import compare_runs
     from mlflow_repro.model import Comparison, Report, RunRecord, Verdict
-    from mlflow_repro.reproduce import compare_runs, reproduce_run
+    from mlflow_repro.reproduce import reproduce_run
     from mlflow_repro.seeding.checkpoint import RngStateError, load_rng_state, save_rng_state
     from mlflow_repro.seeding.determinism import make_deterministic
     from mlflow_repro.seeding.everything import derive_seed, seed_everything
@@ -45,7 +46,7 @@ _HOMES = {
     "RunRecord": "mlflow_repro.model",
     "Verdict": "mlflow_repro.model",
     "autolog": "mlflow_repro.autologging",
-    "compare_runs": "mlflow_repro.reproduce",
+    "compare_runs": "mlflow_repro.judging",
     "derive_seed": "mlflow_repro.seeding.everything",
     "load_rng_state": "mlflow_repro.seeding.checkpoint",
     "make_deterministic": "mlflow_repro.seeding.determinism",

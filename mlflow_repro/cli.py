@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_repro import __version__
+from mlflow_repro.commands.options import FORMATS, judge_options, option
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
 from mlflow_repro.searchpath import leave_working_directory_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
-FORMATS = ("table", "json")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 EXIT_CODES = """\b
@@ -58,12 +58,6 @@ class Signalled(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-
-
-def option(name: str, **settings: Any) -> Callable[[Any], Any]:
-    """A click option that may be written with dashes or with underscores; help shows the form of ``name`` first."""
-    spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"))
-    return click.option(*spellings, name.replace("-", "_"), **settings)
 
 
 def _parse_params(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -104,22 +98,7 @@ def cli() -> None:
     metavar="NAME",
     help="Where the new run lives; created when missing.",
 )
-@option(
-    "rel_tol",
-    type=float,
-    default=1e-9,
-    show_default=True,
-    metavar="X",
-    help="Relative tolerance, as of math.isclose.",
-)
-@option(
-    "abs_tol",
-    type=float,
-    default=0.0,
-    show_default=True,
-    metavar="X",
-    help="Absolute tolerance, as of math.isclose.",
-)
+@judge_options
 @option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
 @option(
     "env-manager",

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import ExitCode, UsageError
+from mlflow_repro.errors import ExitCode
+from mlflow_repro.rules import Rules, Tolerances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TAG_PREFIX = "repro."
 """A fact's dotted name is its tag: the fact ``git.commit`` is the tag ``repro.git.commit``."""
@@ -276,26 +277,13 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerances:
-    """How far two numbers may lie apart and still be equal; the meaning is that of `math.isclose`."""
-
-    rel_tol: float = 1e-9
-    abs_tol: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, value in (("rel_tol", self.rel_tol), ("abs_tol", self.abs_tol)):
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"{name} is {value!r}", "it must be a finite number that is not negative")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Both runs side by side. The verdict is derived from the findings, never stored by hand."""
 
     reference_run_id: str
     reproduction_run_id: str
     findings: tuple[Finding, ...]
-    tolerances: Tolerances
+    rules: Rules
 
     @property
     def verdict(self) -> Verdict:
@@ -320,7 +308,7 @@ class Comparison:
             "reproduction_run_id": self.reproduction_run_id,
             "verdict": self.verdict.value,
             "runs_equal": self.verdict.runs_equal,
-            "tolerances": asdict(self.tolerances),
+            "rules": self.rules.to_dict(),
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -331,7 +319,7 @@ class Comparison:
             reference_run_id=plain["reference_run_id"],
             reproduction_run_id=plain["reproduction_run_id"],
             findings=tuple(Finding.from_dict(row) for row in plain["findings"]),
-            tolerances=Tolerances(**plain["tolerances"]),
+            rules=_read_rules(plain),
         )
 
 
@@ -365,7 +353,7 @@ class Report:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Report:
         """Read what `to_dict` gave."""
-        if plain["schema"] != SCHEMA_VERSION:
+        if plain["schema"] not in (1, SCHEMA_VERSION):
             raise ValueError(f"schema {plain['schema']!r} is not {SCHEMA_VERSION}")
         reproduction, comparison = plain["reproduction"], plain["comparison"]
         return cls(
@@ -374,6 +362,11 @@ class Report:
             reproduction=RunRecord.from_dict(reproduction) if reproduction else None,
             comparison=Comparison.from_dict(comparison) if comparison else None,
         )
+
+
+def _read_rules(plain: Mapping[str, Any]) -> Rules:
+    """The rules of a stored comparison; schema 1 had the two default tolerances and nothing else."""
+    return Rules.from_dict(plain["rules"]) if "rules" in plain else Rules(default=Tolerances(**plain["tolerances"]))
 
 
 def plain_number(value: float | str | None) -> float | str | None:

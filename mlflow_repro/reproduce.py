@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
-from mlflow_repro.model import LaunchPlan, Report, RunRecord, Tolerances
+from mlflow_repro.judging import JudgeOptions, judge_runs
+from mlflow_repro.model import LaunchPlan, Report, RunRecord
 from mlflow_repro.plan import (
     PlanOptions,
     check_options,
@@ -32,12 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_repro.launch import Launcher
-    from mlflow_repro.model import Comparison
     from mlflow_repro.tracking import TrackingStore
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReproduceOptions:
+class ReproduceOptions(JudgeOptions):
     """Everything that a reproduction can be asked for. Empty text means "as the reference had it".
 
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
@@ -48,8 +48,6 @@ class ReproduceOptions:
     run_id: str
     uri: str = ""
     experiment_name: str = "Default"
-    rel_tol: float = 1e-9
-    abs_tol: float = 0.0
     tracking_uri: str = ""
     env_manager: str = ""
     backend: str = ""
@@ -65,11 +63,6 @@ class ReproduceOptions:
     restore_rng: bool = True
     show: Callable[[str], None] | None = None
 
-    @property
-    def tolerances(self) -> Tolerances:
-        """Raises UsageError when they are no tolerances."""
-        return Tolerances(rel_tol=self.rel_tol, abs_tol=self.abs_tol)
-
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""
         shared = {field.name: getattr(self, field.name) for field in fields(PlanOptions)}
@@ -81,8 +74,8 @@ def reproduce_run(run_id: str, uri: str = "", **options: Any) -> Report:
 
     ``uri`` is the git URI (``URI#subdirectory``) of the run's project; empty for the one that the run recorded.
     ``options`` are the other fields of `ReproduceOptions`, among them ``experiment_name`` (where the new run lives,
-    created when missing), ``rel_tol``, ``abs_tol`` (as of `math.isclose`), ``tracking_uri``, ``env_manager``,
-    ``timeout`` (seconds) and ``dry_run`` (plan only).
+    created when missing), ``tracking_uri``, ``env_manager``, ``timeout`` (seconds), ``dry_run`` (plan only) and those
+    of `JudgeOptions`, ``rel_tol`` for one.
 
     Returns the `Report`; ``report.comparison.verdict`` is the answer. Raises `ReproError` (see
     `mlflow_repro.errors`) when there is no answer: bad input, a reference that does not say enough, a relaunch that
@@ -93,26 +86,6 @@ def reproduce_run(run_id: str, uri: str = "", **options: Any) -> Report:
     if unknown:
         raise TypeError(f"reproduce_run() has no option {unknown[0]!r}; it has {', '.join(sorted(names))}")
     return reproduce_with(ReproduceOptions(run_id=run_id, uri=uri, **options))
-
-
-def compare_runs(
-    reference_id: str,
-    reproduction_id: str,
-    *,
-    rel_tol: float = 1e-9,
-    abs_tol: float = 0.0,
-    tracking_uri: str = "",
-) -> Comparison:
-    """Compare two runs of one tracking store. Raises `ReproError` when one of them cannot be read."""
-    from mlflow_repro.compare import compare_records
-    from mlflow_repro.tracking import open_store, short_retries
-
-    tolerances = Tolerances(rel_tol=rel_tol, abs_tol=abs_tol)
-    with short_retries():
-        store = open_store(tracking_uri)
-        reference = store.read_run(check_run_id(reference_id))
-        reproduction = store.read_run(check_run_id(reproduction_id))
-    return compare_records(reference, reproduction, tolerances)
 
 
 def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
@@ -144,7 +117,7 @@ def reproduce_with(options: ReproduceOptions) -> Report:
     check_options(options.plan_options(""))
     if options.timeout is not None and not options.timeout > 0:
         raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
-    _ = options.tolerances, read_backend_config(options.backend_config)
+    _ = options.read_rules(), read_backend_config(options.backend_config)
     if options.resume:
         return _judge_existing(options)
     if options.dry_run:
@@ -218,9 +191,7 @@ def _judge_existing(options: ReproduceOptions) -> Report:
 
 
 def _judge(options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord) -> Report:
-    from mlflow_repro.compare import compare_records
-
-    comparison = compare_records(reference, reproduction, options.tolerances)
+    comparison = judge_runs(reference, reproduction, options.read_rules())
     return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
 
 

@@ -18,11 +18,12 @@ PACKAGE = ROOT.name
 
 # A unit is a module or a subpackage of mlflow_repro; "" is the package's own __init__.
 FLOORS = {
-    0: {"errors", "giturl", "model", "options", "pyargv", "quoting", "redact", "searchpath"},
+    0: {"errors", "giturl", "model", "options", "pyargv", "quoting", "redact", "rules", "searchpath"},
     1: {"compare", "plan", "report"},
     2: {
         "background",
         "capture",
+        "config",
         "digests",
         "fetching",
         "gitrepo",
@@ -33,7 +34,7 @@ FLOORS = {
         "seeding",
         "tracking",
     },
-    3: {"", "autologging", "cli", "plugin", "recorder", "recording", "relaunch", "reproduce"},
+    3: {"", "autologging", "cli", "commands", "judging", "plugin", "recorder", "recording", "relaunch", "reproduce"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
@@ -45,15 +46,18 @@ ARROWS_WITHIN_A_FLOOR = {
     ("launch", "gitrepo"),
     ("project", "gitrepo"),
     ("launch", "launch_worker"),  # the two halves of one launch, on both sides of a pipe
+    ("cli", "commands"),
     ("cli", "reproduce"),
     ("cli", ""),  # the version number
     ("plugin", "recorder"),
     ("autologging", "plugin"),  # the user's switch
     ("autologging", "recorder"),
     ("recorder", "recording"),
+    ("reproduce", "judging"),
     ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "autologging"),  # the public names, loaded on first use
+    ("", "judging"),
     ("", "reproduce"),
 }
 USERS_OF_MLFLOW = {"autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import strategies
@@ -11,8 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mlflow_repro.compare import compare_records
-from mlflow_repro.compare.metrics import MACHINE_METRICS, describe_error, is_close, measures_machine
-from mlflow_repro.model import MIRRORED, Comparison, Finding, RunRecord, Status, Tolerances, Verdict
+from mlflow_repro.compare.metrics import describe_error, is_close
+from mlflow_repro.model import MIRRORED, Comparison, Finding, RunRecord, Status, Verdict
+from mlflow_repro.rules import MACHINE_METRICS, Rules, Tolerances, measures_machine
 
 NAN, INF, MAX = math.nan, math.inf, sys.float_info.max
 EQUAL_VERDICTS = (Verdict.IDENTICAL, Verdict.WITHIN_TOLERANCE)
@@ -22,9 +24,8 @@ EXACT = Tolerances(rel_tol=0.0, abs_tol=0.0)
 def compare(
     reference: dict[str, float], reproduction: dict[str, float], tolerances: Tolerances | None = None
 ) -> Comparison:
-    return compare_records(
-        RunRecord(run_id="a", metrics=reference), RunRecord(run_id="b", metrics=reproduction), tolerances
-    )
+    rules = Rules(default=tolerances or Tolerances())
+    return compare_records(RunRecord(run_id="a", metrics=reference), RunRecord(run_id="b", metrics=reproduction), rules)
 
 
 def compare_values(one: float, other: float, **tolerances: float) -> Finding:
@@ -46,7 +47,7 @@ class TestLaws:
     @given(strategies.run_records, strategies.tolerances)
     def test_a_run_is_equal_to_itself(self, record: RunRecord, tolerances: Tolerances):
         """NaN, infinities, -0.0 and subnormal numbers included, whatever the tolerance."""
-        result = compare_records(record, record, tolerances)
+        result = compare_records(record, record, Rules(default=tolerances))
         assert all(row.status in (Status.IDENTICAL, Status.IGNORED) for row in result.findings)
         judged = any(row.is_judged for row in result.findings)
         assert result.verdict is (Verdict.IDENTICAL if judged else Verdict.INCONCLUSIVE)
@@ -55,15 +56,22 @@ class TestLaws:
     def test_widening_a_tolerance_never_makes_equal_values_differ(
         self, one: float, other: float, first: Tolerances, second: Tolerances
     ):
-        narrow = Tolerances(rel_tol=min(first.rel_tol, second.rel_tol), abs_tol=min(first.abs_tol, second.abs_tol))
-        wide = Tolerances(rel_tol=max(first.rel_tol, second.rel_tol), abs_tol=max(first.abs_tol, second.abs_tol))
+        narrow, wide = (
+            Tolerances(
+                rel_tol=pick(first.rel_tol, second.rel_tol),
+                abs_tol=pick(first.abs_tol, second.abs_tol),
+                ulp=pick(first.ulp, second.ulp),
+            )
+            for pick in (min, max)
+        )
         before, after = compare({"x": one}, {"x": other}, narrow), compare({"x": one}, {"x": other}, wide)
         assert after.findings[0].is_equal or not before.findings[0].is_equal
 
     @given(strategies.run_records, strategies.run_records, strategies.tolerances)
     def test_swapping_the_sides_mirrors_the_findings(self, one: RunRecord, other: RunRecord, tolerances: Tolerances):
         """MISSING and EXTRA change places, the values too; verdict, order and notes stay."""
-        forth, back = compare_records(one, other, tolerances), compare_records(other, one, tolerances)
+        rules = Rules(default=tolerances)
+        forth, back = compare_records(one, other, rules), compare_records(other, one, rules)
         assert back.verdict is forth.verdict
         assert len(back.findings) == len(forth.findings)
         for there, here in zip(forth.findings, back.findings, strict=True):
@@ -100,7 +108,7 @@ class TestLaws:
     @given(st.floats(allow_nan=False), st.floats(allow_nan=False), strategies.tolerances)
     def test_close_is_what_math_isclose_says(self, one: float, other: float, tolerances: Tolerances):
         expected = math.isclose(one, other, rel_tol=tolerances.rel_tol, abs_tol=tolerances.abs_tol)
-        assert is_close(one, other, tolerances) is expected
+        assert is_close(one, other, replace(tolerances, ulp=0)) is expected
 
     @given(strategies.numbers, strategies.numbers)
     def test_any_two_values_can_be_described(self, one: float, other: float):

@@ -6,21 +6,24 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.metrics import compare_metrics
 from mlflow_repro.compare.params import compare_params
-from mlflow_repro.model import Comparison, Tolerances
+from mlflow_repro.compare.unused import find_unused_rules
+from mlflow_repro.model import Comparison
+from mlflow_repro.rules import Rules
 
 if TYPE_CHECKING:
     from mlflow_repro.model import RunRecord
 
 
-def compare_records(reference: RunRecord, reproduction: RunRecord, tolerances: Tolerances | None = None) -> Comparison:
+def compare_records(reference: RunRecord, reproduction: RunRecord, rules: Rules | None = None) -> Comparison:
     """Compare the final metrics (they make the verdict) and the parameters (they explain it) of two runs."""
-    tolerances = tolerances or Tolerances()
+    rules = rules or Rules()
     return Comparison(
         reference_run_id=reference.run_id,
         reproduction_run_id=reproduction.run_id,
         findings=(
-            *compare_metrics(reference.metrics, reproduction.metrics, tolerances),
+            *compare_metrics(reference.metrics, reproduction.metrics, rules),
             *compare_params(reference, reproduction),
+            *find_unused_rules({*reference.metrics, *reproduction.metrics}, rules),
         ),
-        tolerances=tolerances,
+        rules=rules,
     )

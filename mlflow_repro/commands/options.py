@@ -1,0 +1,66 @@
+"""The options of the command line that more than one command has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORMATS = ("table", "json")
+
+
+def option(name: str, **settings: Any) -> Callable[[Any], Any]:
+    """A click option that may be written with dashes or with underscores; help shows the form of ``name`` first."""
+    spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"))
+    return click.option(*spellings, name.replace("-", "_"), **settings)
+
+
+def judge_options(command: Any) -> Any:
+    """The options that say how two runs are judged: the fields of `JudgeOptions`, in their order."""
+    for add in reversed(_JUDGE_OPTIONS):
+        command = add(command)
+    return command
+
+
+def _patterns(name: str, text: str) -> Callable[[Any], Any]:
+    return option(name, multiple=True, metavar="PATTERN", help=f"{text} May be repeated.")
+
+
+_JUDGE_OPTIONS = (
+    option(
+        "rel_tol",
+        type=float,
+        default=None,
+        show_default="1e-9",
+        metavar="X",
+        help="Relative tolerance, as of math.isclose.",
+    ),
+    option(
+        "abs_tol",
+        type=float,
+        default=None,
+        show_default="0",
+        metavar="X",
+        help="Absolute tolerance, as of math.isclose.",
+    ),
+    option("exact", is_flag=True, help="Only the same bits are equal."),
+    option(
+        "tolerance",
+        multiple=True,
+        metavar="PATTERN=T",
+        help="Of the metrics that match: T is rel:X, abs:X, ulp:N, several with commas, or exact. May be repeated; "
+        "the first that matches decides.",
+    ),
+    _patterns("only", "Judge no metrics but those that match."),
+    _patterns("ignore", "Show metrics that match, and do not judge them."),
+    _patterns("judge", "Judge metrics that match although they measure time or the machine."),
+    option(
+        "config",
+        default="",
+        metavar="FILE",
+        help="TOML file of these rules. Default: [tool.mlflow-repro] of ./pyproject.toml.",
+    ),
+)
