@@ -197,8 +197,11 @@ class Status(str, Enum):
 
 
 EQUAL_STATUSES = (Status.IDENTICAL, Status.CLOSE)
-OUTCOMES = ("metric",)
+OUTCOMES = ("metric", "history")
 """The kinds of finding that make the verdict. Every other kind is a fact: it explains, it does not judge."""
+
+NUMERIC_KINDS = ("metric", "history")
+"""The kinds whose two sides are numbers; those of a history are its numbers of points."""
 
 MIRRORED = {Status.MISSING: Status.EXTRA, Status.EXTRA: Status.MISSING}
 
@@ -213,6 +216,8 @@ class Finding:
     reproduction: float | str | None
     status: Status
     note: str = ""
+    details: Mapping[str, float | str] = field(default_factory=dict)
+    """Figures that belong to the kind; `docs/report-json.md` names them."""
 
     @property
     def is_judged(self) -> bool:
@@ -233,6 +238,7 @@ class Finding:
             "reproduction": plain_number(self.reproduction),
             "status": self.status.value,
             "note": self.note,
+            "details": {name: plain_number(value) for name, value in self.details.items()},
             "judged": self.is_judged,
         }
 
@@ -242,7 +248,7 @@ class Finding:
 
         def value(side: str) -> float | str | None:
             stored: float | str | None = plain[side]
-            return float(stored) if plain["kind"] == "metric" and stored is not None else stored
+            return float(stored) if plain["kind"] in NUMERIC_KINDS and stored is not None else stored
 
         return cls(
             kind=plain["kind"],
@@ -251,6 +257,7 @@ class Finding:
             reproduction=value("reproduction"),
             status=Status(plain["status"]),
             note=plain["note"],
+            details=plain.get("details", {}),
         )
 
 

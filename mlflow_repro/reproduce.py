@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
-from mlflow_repro.judging import JudgeOptions, judge_runs
+from mlflow_repro.judging import JudgeOptions, Side, judge_runs
 from mlflow_repro.model import LaunchPlan, Report, RunRecord
 from mlflow_repro.plan import (
     PlanOptions,
@@ -162,7 +162,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             random_state=random_state,
         )
         reproduction = relaunch.run()
-    return _judge(options, code.plan, reference, reproduction)
+        return _judge(options, code.plan, reference, reproduction, store)
 
 
 def _fetch_random_state(
@@ -184,15 +184,17 @@ def _judge_existing(options: ReproduceOptions) -> Report:
     with short_retries():
         store = open_store(options.tracking_uri)
         reference, reproduction = store.read_run(options.run_id), store.read_run(options.resume)
-    if reproduction.fact("reference_run_id").value != reference.run_id:
-        raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
-    plan = plan_launch(reference, options.plan_options(store.uri))
-    return _judge(options, plan, reference, reproduction)
+        if reproduction.fact("reference_run_id").value != reference.run_id:
+            raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
+        plan = plan_launch(reference, options.plan_options(store.uri))
+        return _judge(options, plan, reference, reproduction, store)
 
 
-def _judge(options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord) -> Report:
-    comparison = judge_runs(reference, reproduction, options.read_rules())
-    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
+def _judge(
+    options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord, store: TrackingStore
+) -> Report:
+    sides = Side(record=reference, store=store), Side(record=reproduction, store=store)
+    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=judge_runs(*sides, options))
 
 
 @contextmanager

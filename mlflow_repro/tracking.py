@@ -26,9 +26,11 @@ from mlflow_repro.redact import redact_text, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from sqlalchemy import Engine
 
 _PREFLIGHT_SECONDS = 10
 _RETRY_SECONDS = 30.0
@@ -117,6 +119,50 @@ class TrackingStore:
         """Set the final status: FINISHED, FAILED or KILLED."""
         with _explained(self.uri):
             self._client.set_terminated(run_id, status)
+
+    @property
+    def sql_engine(self) -> Engine | None:
+        """The engine of a SQL store, to read from; None for another store."""
+        return getattr(self._backend, "engine", None)
+
+    def read_server_version(self) -> str:
+        """The version that a tracking server gives as its own; empty for a store that is none."""
+        if not self._is_server:
+            return ""
+        from mlflow.utils.rest_utils import http_request
+
+        with _explained(self.uri):
+            request: Any = http_request
+            return str(request(self._backend.get_host_creds(), "/version", "GET").text)
+
+    @property
+    def _backend(self) -> Any:
+        return self._client._tracking_client.store  # noqa: SLF001 - the client has no faster way to many points
+
+    @property
+    def _is_server(self) -> bool:
+        return urlsplit(self.uri).scheme in ("http", "https")
+
+    def get_json(self, endpoint: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What a tracking server answers to a GET, with the credentials that MLflow uses. Raises UnreachableError."""
+        from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+        with _explained(self.uri):
+            request: Any = http_request
+            response = request(self._backend.get_host_creds(), endpoint, "GET", params=dict(asked))
+            answer: dict[str, Any] = verify_rest_response(response, endpoint).json()
+            return answer
+
+    def read_points(self, run_id: str, name: str) -> list[tuple[int, float, int]]:
+        """Step, value and time of each point of a metric, by MLflow's client: slow, and there for every store."""
+        with _explained(self.uri):
+            return [
+                (point.step, point.value, point.timestamp) for point in self._client.get_metric_history(run_id, name)
+            ]
+
+    def explained(self) -> AbstractContextManager[None]:
+        """While it lasts, whatever is raised about this store becomes an error of ours."""
+        return _explained(self.uri)
 
 
 def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:

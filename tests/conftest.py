@@ -267,4 +267,4 @@ def tracking_server(tmp_path_factory, empty_store):
         yield url
     finally:
         os.killpg(server.pid, 15)
-        server.wait(20)
+        server.wait(60)

@@ -93,6 +93,16 @@ metric_findings = st.builds(
     status=statuses,
     note=texts,
 )
+history_findings = st.builds(
+    Finding,
+    kind=st.just("history"),
+    name=names,
+    reference=st.none() | numbers,
+    reproduction=st.none() | numbers,
+    status=statuses,
+    note=texts,
+    details=st.dictionaries(st.sampled_from(("points", "max_relative", "growth")), st.integers(0, 9) | texts),
+)
 param_findings = st.builds(
     Finding,
     kind=st.just("param"),
@@ -106,7 +116,7 @@ comparisons = st.builds(
     Comparison,
     reference_run_id=texts,
     reproduction_run_id=texts,
-    findings=st.lists(metric_findings | param_findings, max_size=4).map(tuple),
+    findings=st.lists(metric_findings | history_findings | param_findings, max_size=4).map(tuple),
     rules=rule_sets,
 )
 reports = st.builds(

@@ -28,6 +28,7 @@ FLOORS = {
         "fetching",
         "gitrepo",
         "gittree",
+        "histories",
         "launch",
         "launch_worker",
         "project",

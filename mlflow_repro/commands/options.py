@@ -63,4 +63,11 @@ _JUDGE_OPTIONS = (
         metavar="FILE",
         help="TOML file of these rules. Default: [tool.mlflow-repro] of ./pyproject.toml.",
     ),
+    option(
+        "histories",
+        type=click.Choice(("full", "first", "off")),
+        default="full",
+        show_default=True,
+        help="Compare each point of the metrics; read no further than the first difference; or final values only.",
+    ),
 )

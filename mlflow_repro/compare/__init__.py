@@ -11,17 +11,25 @@ from mlflow_repro.model import Comparison
 from mlflow_repro.rules import Rules
 
 if TYPE_CHECKING:
-    from mlflow_repro.model import RunRecord
+    from collections.abc import Iterable
+
+    from mlflow_repro.model import Finding, RunRecord
 
 
-def compare_records(reference: RunRecord, reproduction: RunRecord, rules: Rules | None = None) -> Comparison:
-    """Compare the final metrics (they make the verdict) and the parameters (they explain it) of two runs."""
+def compare_records(
+    reference: RunRecord, reproduction: RunRecord, rules: Rules | None = None, *, fetched: Iterable[Finding] = ()
+) -> Comparison:
+    """Compare the final metrics (they make the verdict) and the parameters (they explain it) of two runs.
+
+    ``fetched`` are findings about what the records do not hold: histories, for one (`compare_histories`).
+    """
     rules = rules or Rules()
     return Comparison(
         reference_run_id=reference.run_id,
         reproduction_run_id=reproduction.run_id,
         findings=(
             *compare_metrics(reference.metrics, reproduction.metrics, rules),
+            *fetched,
             *compare_params(reference, reproduction),
             *find_unused_rules({*reference.metrics, *reproduction.metrics}, rules),
         ),

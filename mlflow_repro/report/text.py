@@ -44,6 +44,7 @@ def render_comparison(comparison: Comparison) -> str:
     else:
         lines.append("Neither run has a metric, so there is nothing to judge.")
     lines += [f"{show(row.name)}: {_remark(row)}" for row in metrics if row.status is not Status.IDENTICAL or row.note]
+    lines += [f"{show(row.name)}, history: {row.note}" for row in comparison.of_kind("history") if row.note]
     lines += _param_lines(comparison)
     lines += [f"Warning: the rule {show(row.name)} is not used: {show(row.note)}" for row in comparison.of_kind("rule")]
     lines.append(f"Runs equal: {comparison.verdict.runs_equal}")
