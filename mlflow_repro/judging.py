@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import UsageError
+from mlflow_repro.model import Finding, Status
 from mlflow_repro.plan import check_run_id
 from mlflow_repro.rules import RuleSettings, make_rules
 
 if TYPE_CHECKING:
     from mlflow_repro.histories import HistoryReader
-    from mlflow_repro.model import Comparison, Finding, RunRecord
+    from mlflow_repro.model import Comparison, RunRecord
     from mlflow_repro.rules import Rules
     from mlflow_repro.tracking import TrackingStore
 
@@ -52,10 +53,18 @@ class Side:
 def judge_runs(reference: Side, reproduction: Side, options: JudgeOptions) -> Comparison:
     """Compare two runs with everything that belongs to them. Raises UnreachableError when a store fails."""
     from mlflow_repro.compare import compare_records
+    from mlflow_repro.compare.models import compare_model_metrics
 
     rules = options.read_rules()
-    histories = _judge_histories(reference, reproduction, rules, options.histories)
-    return compare_records(reference.record, reproduction.record, rules, fetched=histories)
+    fetched = [
+        *_judge_histories(reference, reproduction, rules, options.histories),
+        *compare_model_metrics(
+            reference.store.read_model_metrics(reference.record.run_id),
+            reproduction.store.read_model_metrics(reproduction.record.run_id),
+            rules,
+        ),
+    ]
+    return compare_records(reference.record, reproduction.record, rules, fetched=fetched)
 
 
 def _judge_histories(one: Side, other: Side, rules: Rules, mode: str) -> list[Finding]:
@@ -64,7 +73,9 @@ def _judge_histories(one: Side, other: Side, rules: Rules, mode: str) -> list[Fi
 
     names = [name for name in sorted({*one.record.metrics} & {*other.record.metrics}) if not rules.why_ignored(name)]
     if mode == "off":
-        return []
+        note = "not compared, as histories is off"
+        row = Finding(kind="history", name="*", reference=None, reproduction=None, status=Status.IGNORED, note=note)
+        return [row] if names else []
     with one.store.explained(), other.store.explained(), ExitStack() as stack:
         here = stack.enter_context(_open_histories(one.store))
         there = here if other.store is one.store else stack.enter_context(_open_histories(other.store))

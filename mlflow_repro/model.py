@@ -187,20 +187,25 @@ class Status(str, Enum):
 
     IDENTICAL = "identical"
     CLOSE = "close"
+    CONSISTENT = "consistent"
+    """Not close, and no further off than repeats are from each other."""
     DIFFERENT = "different"
     MISSING = "missing"
     """Only the reference has it."""
     EXTRA = "extra"
     """Only the reproduction has it."""
+    UNKNOWN = "unknown"
+    """It cannot be said; the note says why."""
     IGNORED = "ignored"
     """Shown, not judged: it measures time or the machine, or a rule of the user's says so."""
 
 
-EQUAL_STATUSES = (Status.IDENTICAL, Status.CLOSE)
-OUTCOMES = ("metric", "history")
+EQUAL_STATUSES = (Status.IDENTICAL, Status.CLOSE, Status.CONSISTENT)
+DIFFERENT_STATUSES = (Status.DIFFERENT, Status.MISSING, Status.EXTRA)
+OUTCOMES = ("metric", "history", "model_metric", "status")
 """The kinds of finding that make the verdict. Every other kind is a fact: it explains, it does not judge."""
 
-NUMERIC_KINDS = ("metric", "history")
+NUMERIC_KINDS = ("metric", "history", "model_metric")
 """The kinds whose two sides are numbers; those of a history are its numbers of points."""
 
 MIRRORED = {Status.MISSING: Status.EXTRA, Status.EXTRA: Status.MISSING}
@@ -294,15 +299,20 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """The strongest answer that every judged finding allows; INCONCLUSIVE when none is judged."""
-        judged = [finding.status for finding in self.findings if finding.is_judged]
-        if not judged:
-            return Verdict.INCONCLUSIVE
-        if any(status not in EQUAL_STATUSES for status in judged):
+        """The strongest answer that every judged finding allows.
+
+        INCONCLUSIVE when one cannot be said, or when none but the runs' status is judged: how a run ended can set it
+        apart from another and does not make the two equal.
+        """
+        judged = [finding for finding in self.findings if finding.is_judged]
+        statuses = {finding.status for finding in judged}
+        if not statuses.isdisjoint(DIFFERENT_STATUSES):
             return Verdict.DIFFERENT
-        if all(status is Status.IDENTICAL for status in judged):
-            return Verdict.IDENTICAL
-        return Verdict.WITHIN_TOLERANCE
+        if Status.UNKNOWN in statuses or all(finding.kind == "status" for finding in judged):
+            return Verdict.INCONCLUSIVE
+        if Status.CONSISTENT in statuses:
+            return Verdict.CONSISTENT
+        return Verdict.WITHIN_TOLERANCE if Status.CLOSE in statuses else Verdict.IDENTICAL
 
     def of_kind(self, kind: str) -> tuple[Finding, ...]:
         """The findings of one kind, in their order."""

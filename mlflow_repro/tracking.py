@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, UsageError
 from mlflow_repro.model import RunRecord
+from mlflow_repro.outcomes import list_model_metrics
 from mlflow_repro.redact import redact_text, redact_value
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from sqlalchemy import Engine
+
+    from mlflow_repro.outcomes import ModelMetric
 
 _PREFLIGHT_SECONDS = 10
 _RETRY_SECONDS = 30.0
@@ -160,9 +163,25 @@ class TrackingStore:
                 (point.step, point.value, point.timestamp) for point in self._client.get_metric_history(run_id, name)
             ]
 
+    def read_model_metrics(self, run_id: str) -> list[ModelMetric]:
+        """The metrics of the models that a run logged or evaluated; none where MLflow is older than 3."""
+        if not hasattr(self._client, "get_logged_model"):
+            return []
+        with _explained(self.uri):
+            run = self._client.get_run(run_id)
+            ids = [*_model_ids(run.outputs, "model_outputs"), *_model_ids(run.inputs, "model_inputs")]
+            models = [self._client.get_logged_model(model_id) for model_id in dict.fromkeys(ids)]
+        return list_model_metrics(run_id, models)
+
     def explained(self) -> AbstractContextManager[None]:
         """While it lasts, whatever is raised about this store becomes an error of ours."""
         return _explained(self.uri)
+
+
+def _model_ids(entries: Any, kind: str) -> list[str]:
+    """The models that a run's inputs or outputs name, in the order of their steps."""
+    found = getattr(entries, kind, None) or []
+    return [entry.model_id for entry in sorted(found, key=lambda entry: getattr(entry, "step", 0) or 0)]
 
 
 def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:

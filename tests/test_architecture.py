@@ -18,7 +18,7 @@ PACKAGE = ROOT.name
 
 # A unit is a module or a subpackage of mlflow_repro; "" is the package's own __init__.
 FLOORS = {
-    0: {"errors", "giturl", "model", "options", "pyargv", "quoting", "redact", "rules", "searchpath"},
+    0: {"errors", "giturl", "model", "options", "outcomes", "pyargv", "quoting", "redact", "rules", "searchpath"},
     1: {"compare", "plan", "report"},
     2: {
         "background",

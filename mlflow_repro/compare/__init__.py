@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.metrics import compare_metrics
+from mlflow_repro.compare.models import compare_status
 from mlflow_repro.compare.params import compare_params
 from mlflow_repro.compare.unused import find_unused_rules
 from mlflow_repro.model import Comparison
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 def compare_records(
     reference: RunRecord, reproduction: RunRecord, rules: Rules | None = None, *, fetched: Iterable[Finding] = ()
 ) -> Comparison:
-    """Compare the final metrics (they make the verdict) and the parameters (they explain it) of two runs.
+    """Compare final metrics and status (they make the verdict) and parameters (they explain it) of two runs.
 
-    ``fetched`` are findings about what the records do not hold: histories, for one (`compare_histories`).
+    ``fetched`` are findings about what the records do not hold: histories, metrics of models.
     """
     rules = rules or Rules()
     return Comparison(
@@ -30,6 +31,7 @@ def compare_records(
         findings=(
             *compare_metrics(reference.metrics, reproduction.metrics, rules),
             *fetched,
+            *compare_status(reference, reproduction),
             *compare_params(reference, reproduction),
             *find_unused_rules({*reference.metrics, *reproduction.metrics}, rules),
         ),

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from mlflow_repro.model import EQUAL_STATUSES, Status
 from mlflow_repro.redact import redact_named, redact_text, redact_value
+from mlflow_repro.report.verdict_text import render_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ def render_text(report: Report, verbose: bool = False) -> str:  # noqa: FBT001, 
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """The table of metrics, a line for each that differs or is not judged, and ``Runs equal: ...``."""
+    """The table of metrics, a line for each that differs or is not judged, the verdict, and ``Runs equal: ...``."""
     metrics = comparison.of_kind("metric")
     lines = []
     if metrics:
@@ -42,11 +43,14 @@ def render_comparison(comparison: Comparison) -> str:
         # Names stay text: a metric called "1.50" is no number.
         lines.append(tabulate(rows, headers, tablefmt="psql", missingval="-", disable_numparse=[0]))
     else:
-        lines.append("Neither run has a metric, so there is nothing to judge.")
-    lines += [f"{show(row.name)}: {_remark(row)}" for row in metrics if row.status is not Status.IDENTICAL or row.note]
-    lines += [f"{show(row.name)}, history: {row.note}" for row in comparison.of_kind("history") if row.note]
+        is_judged = any(row.is_judged and row.kind != "status" for row in comparison.findings)
+        lines.append(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")
+    for kind, word in (("metric", ""), ("history", "History "), ("model_metric", "Model "), ("status", "Run ")):
+        rows_to_tell = [row for row in comparison.of_kind(kind) if row.status is not Status.IDENTICAL or row.note]
+        lines += [f"{word}{show(row.name)}: {show(_remark(row))}" for row in rows_to_tell]
     lines += _param_lines(comparison)
     lines += [f"Warning: the rule {show(row.name)} is not used: {show(row.note)}" for row in comparison.of_kind("rule")]
+    lines.append(f"Verdict: {render_verdict(comparison)}")
     lines.append(f"Runs equal: {comparison.verdict.runs_equal}")
     return "\n".join(lines)
 
@@ -111,10 +115,13 @@ def _cell(value: float | str | None) -> float | str | None:
 
 
 def _remark(finding: Finding) -> str:
+    if finding.kind == "history":
+        return finding.note
     if finding.status is Status.CLOSE:
         return f"within tolerance, {finding.note}"
     if finding.status is Status.DIFFERENT:
-        return f"{finding.reference!r} and {finding.reproduction!r}, {finding.note}"
+        values = f"{finding.reference!r} and {finding.reproduction!r}"
+        return f"{values}, {finding.note}" if finding.note else values
     return finding.note
 
 
