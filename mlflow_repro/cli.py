@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_repro import __version__
-from mlflow_repro.commands.options import FORMATS, judge_options, option
+from mlflow_repro.commands.compare import compare
+from mlflow_repro.commands.options import EXIT_CODES, FORMATS, judge_options, option
+from mlflow_repro.commands.output import OutputClosedError, print_text
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
 from mlflow_repro.searchpath import leave_working_directory_out
@@ -22,18 +24,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-EXIT_CODES = """\b
-Exit codes:
-  0  the runs are equal
-  1  they differ
-  2  usage error or bad input
-  3  cannot be judged
-  4  the relaunch failed or timed out
-  5  the tracking store or the git remote cannot be reached
-  6  refused for safety
-  70 a bug in mlflow-repro; 128+N ended by signal N
-"""
 
 REPRODUCE_HELP = f"""Run a recorded MLflow run again and compare the two.
 
@@ -157,7 +147,7 @@ def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> i
     report = reproduce_with(
         ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
     )
-    _print(RENDERERS[format_](report, verbose))
+    print_text(RENDERERS[format_](report, verbose))
     return int(report.exit_code)
 
 
@@ -180,7 +170,7 @@ def show_record(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) 
     from mlflow_repro.reproduce import read_record
 
     record = read_record(run_id, tracking_uri=tracking_uri)
-    _print(render_plain(record) if format_ == "json" else render_record(record))
+    print_text(render_plain(record) if format_ == "json" else render_record(record))
     return 0
 
 
@@ -191,6 +181,9 @@ def completion(shell: str) -> int:
     source = f"_MLFLOW_REPRO_COMPLETE={shell}_source mlflow-repro"
     click.echo(f"{source} | source" if shell == "fish" else f'eval "$({source})"')
     return 0
+
+
+cli.add_command(compare)
 
 
 def main(  # noqa: C901, PLR0911 - one return for each way to end
@@ -221,7 +214,7 @@ def main(  # noqa: C901, PLR0911 - one return for each way to end
     except Signalled as error:
         click.echo(f"ended by {signal.Signals(error.number).name}", err=True)
         return 128 + error.number
-    except _OutputClosedError:
+    except OutputClosedError:
         # Whoever read our output is gone; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.BROKEN_PIPE)
@@ -278,18 +271,6 @@ class _signals_raised:  # noqa: N801 - used as a context manager
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-class _OutputClosedError(Exception):
-    """Whoever read our standard output has gone; click would make exit code 1, "different", of it."""
-
-
-def _print(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError as error:
-        raise _OutputClosedError from error
 
 
 def _show_line(line: str) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCHEMA_VERSION = 2
+"""Of the stored form of a report. A run's own record has `RECORD_SCHEMA`."""
+RECORD_SCHEMA = 1
 
 TAG_PREFIX = "repro."
 """A fact's dotted name is its tag: the fact ``git.commit`` is the tag ``repro.git.commit``."""
@@ -344,10 +346,11 @@ class Comparison:
 class Report:
     """The whole answer: the plan, both runs and their comparison.
 
-    A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then.
+    A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then. Where two runs were
+    compared and none launched, ``plan`` is None.
     """
 
-    plan: LaunchPlan
+    plan: LaunchPlan | None
     reference: RunRecord
     reproduction: RunRecord | None = None
     comparison: Comparison | None = None
@@ -361,7 +364,7 @@ class Report:
         """Give the stored form."""
         return {
             "schema": SCHEMA_VERSION,
-            "plan": self.plan.to_dict(),
+            "plan": self.plan.to_dict() if self.plan else None,
             "reference": self.reference.to_dict(),
             "reproduction": self.reproduction.to_dict() if self.reproduction else None,
             "comparison": self.comparison.to_dict() if self.comparison else None,
@@ -372,9 +375,9 @@ class Report:
         """Read what `to_dict` gave."""
         if plain["schema"] not in (1, SCHEMA_VERSION):
             raise ValueError(f"schema {plain['schema']!r} is not {SCHEMA_VERSION}")
-        reproduction, comparison = plain["reproduction"], plain["comparison"]
+        plan, reproduction, comparison = plain["plan"], plain["reproduction"], plain["comparison"]
         return cls(
-            plan=LaunchPlan.from_dict(plain["plan"]),
+            plan=LaunchPlan.from_dict(plan) if plan else None,
             reference=RunRecord.from_dict(plain["reference"]),
             reproduction=RunRecord.from_dict(reproduction) if reproduction else None,
             comparison=Comparison.from_dict(comparison) if comparison else None,

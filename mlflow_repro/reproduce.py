@@ -9,7 +9,6 @@ if __name__ == "__main__":  # before anything else is imported
 
     leave_working_directory_out()
 
-import json
 import shutil
 import tempfile
 import uuid
@@ -93,20 +92,19 @@ def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
 
     Raises CannotJudgeError when the run has none, UnreachableError when the store does not answer.
     """
-    from mlflow_repro.tracking import RECORD_FILE, open_store, short_retries
+    from mlflow_repro.tracking import open_store, short_retries
 
     check_run_id(run_id)
-    with short_retries(), tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
+    with short_retries():
         store = open_store(tracking_uri)
         store.read_run(run_id)
-        path = store.download_file(run_id, RECORD_FILE, Path(folder))
-        if path is None:
-            raise CannotJudgeError(
-                f"run {run_id} has no record of itself",
-                "it was made without mlflow-repro, or ended before it was written",
-            )
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return record
+        record = store.read_own_record(run_id)
+    if record is None:
+        raise CannotJudgeError(
+            f"run {run_id} has no record of itself",
+            "it was made without mlflow-repro, or ended before it was written",
+        )
+    return record
 
 
 def reproduce_with(options: ReproduceOptions) -> Report:

@@ -6,6 +6,7 @@ mlflow is imported inside the functions: the plugin imports this module while ml
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -82,6 +83,21 @@ class TrackingStore:
                 return None
             directory.mkdir(parents=True, exist_ok=True)
             return Path(self._client.download_artifacts(run_id, path, str(directory)))
+
+    def read_own_record(self, run_id: str) -> dict[str, Any] | None:
+        """The record that a run made of itself, as plain JSON; None when it made none.
+
+        Raises UnreachableError, and CannotJudgeError when what stands there is no record.
+        """
+        with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
+            path = self.download_file(run_id, RECORD_FILE, Path(folder))
+            try:
+                record = json.loads(path.read_text(encoding="utf-8")) if path else None
+            except ValueError:
+                record = ()
+        if record is not None and not isinstance(record, dict):
+            raise CannotJudgeError(f"{RECORD_FILE} of run {run_id} is no JSON object", "somebody replaced it")
+        return record
 
     def find_session_runs(self, session: str, run_index: str) -> list[str]:
         """The ids of the runs that were the ``run_index``-th of their process in a relaunch's process tree."""

@@ -49,6 +49,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("launch", "launch_worker"),  # the two halves of one launch, on both sides of a pipe
     ("cli", "commands"),
     ("cli", "reproduce"),
+    ("commands", "judging"),
     ("cli", ""),  # the version number
     ("plugin", "recorder"),
     ("autologging", "plugin"),  # the user's switch

@@ -218,6 +218,7 @@ def log(client, rows_of: dict[str, list[tuple[int, float, int]]]) -> str:
         for start in range(0, len(rows), 1000):
             batch = [Metric(name, value, time, step) for step, value, time in rows[start : start + 1000]]
             client.log_batch(run_id, metrics=batch)
+    client.set_terminated(run_id)
     return run_id
 
 

@@ -10,6 +10,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FORMATS = ("table", "json")
+EXIT_CODES = """\b
+Exit codes:
+  0  the runs are equal
+  1  they differ
+  2  usage error or bad input
+  3  cannot be judged
+  4  the relaunch failed or timed out
+  5  the tracking store or the git remote cannot be reached
+  6  refused for safety
+  70 a bug in mlflow-repro; 128+N ended by signal N
+"""
 
 
 def option(name: str, **settings: Any) -> Callable[[Any], Any]:
