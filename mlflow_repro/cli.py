@@ -125,6 +125,14 @@ def cli() -> None:
     show_default=True,
     help="Put the recorded random state back before the code runs.",
 )
+@option(
+    "repeats",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Relaunch the run N times, one after another, and judge final metrics by their spread.",
+)
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @click.option(
     "--format",

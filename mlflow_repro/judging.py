@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import UsageError
@@ -12,7 +13,7 @@ from mlflow_repro.plan import check_run_id
 from mlflow_repro.rules import RuleSettings, make_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from mlflow_repro.histories import HistoryReader
     from mlflow_repro.model import Comparison, RunRecord
@@ -27,15 +28,47 @@ class JudgeOptions(RuleSettings):
     """How a comparison is judged: the rules, and ``config``, the file of rules that these stand on top of.
 
     An empty ``config`` means ``[tool.mlflow-repro]`` of the working directory's ``pyproject.toml``, if it has that.
-    ``histories`` is ``full``, ``first`` (read no further than the first difference) or ``off``.
+    ``histories`` is ``full``, ``first`` (read no further than the first difference) or ``off``. ``against`` names more
+    reference runs, several with commas. ``margin`` (``PATTERN=X``, or ``X`` for every metric) is how far the means of
+    repeats may lie apart, in the metric's unit; where none matches, two standard deviations of the references.
     """
 
     config: str = ""
     histories: str = "full"
+    against: tuple[str, ...] = ()
+    margin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.histories not in HISTORIES:
             raise UsageError(f"histories is {self.histories!r}", f"it must be one of {', '.join(HISTORIES)}")
+
+    @property
+    def more_references(self) -> list[str]:
+        """The names in ``against``. Raises UsageError when one is none."""
+        names = [name.strip() for text in self.against for name in text.split(",")]
+        for name in names:
+            _split_name(name, "")
+        return names
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """Margins by pattern, the first that matches decides. Raises UsageError."""
+        margins: dict[str, float] = {}
+        for text in self.margin:
+            pattern, _, number = text.rpartition("=")
+            try:
+                value = float(number)
+            except ValueError:
+                value = math.nan
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"margin is {text!r}", "write X or PATTERN=X, with X a number above 0")
+            if margins.setdefault(pattern or "*", value) != value:
+                raise UsageError(f"margin is given twice for {pattern or '*'!r}", "remove one of them")
+        return margins
+
+    def check(self) -> None:
+        """Find bad input before anything is read or started. Raises UsageError."""
+        _ = self.read_rules(), self.more_references, self.margins
 
     def read_rules(self) -> Rules:
         """The rules of the file with these on top. Raises UsageError when they contradict each other."""
@@ -73,19 +106,48 @@ def judge_runs(reference: Side, reproduction: Side, options: JudgeOptions, facts
     return compare_records(reference.record, reproduction.record, rules, fetched=fetched)
 
 
-def compare_with_facts(reference: str, reproduction: str, *, tracking_uri: str, options: JudgeOptions) -> Report:
-    """Compare two runs, each named by its id or as ``TRACKING_URI#RUN_ID``, with the facts that explain a difference.
+def compare_with_facts(
+    reference: str, reproductions: Sequence[str], *, tracking_uri: str, options: JudgeOptions
+) -> Report:
+    """Compare runs, each named by its id or as ``TRACKING_URI#RUN_ID``, with the facts that explain a difference.
 
+    With several reproductions, or with ``options.against``, as repeats: by their final metrics and their spread.
     Raises what `compare_runs` raises.
     """
     from mlflow_repro.tracking import short_retries
 
-    options.read_rules()
-    names = [_split_name(text, tracking_uri) for text in (reference, reproduction)]
+    options.check()
+    names = [_split_name(text, tracking_uri) for text in (reference, *options.more_references, *reproductions)]
+    if len(set(names)) < len(names) and len(names) > 2:  # noqa: PLR2004 - one run and itself is a question of its own
+        raise UsageError("a run is named twice", "a repeat that counts twice would narrow the spread")
     with short_retries():
-        one, other = _read_sides(*names)
-        comparison = judge_runs(one, other, options, _compare_facts(one, other))
+        sides = _read_sides(names)
+        one, other, facts = sides[0], sides[-1], _compare_facts(sides[0], sides[-1])
+        if len(sides) == 2:  # noqa: PLR2004 - a pair
+            comparison = judge_runs(one, other, options, facts)
+        else:
+            count = len(sides) - len(reproductions)
+            records = [side.record for side in sides]
+            comparison = judge_repeats(records[:count], records[count:], options, facts)
     return Report(plan=None, reference=one.record, reproduction=other.record, comparison=comparison)
+
+
+def judge_repeats(
+    references: Sequence[RunRecord],
+    reproductions: Sequence[RunRecord],
+    options: JudgeOptions,
+    facts: Iterable[Finding] = (),
+) -> Comparison:
+    """Compare runs that repeat each other; ``facts`` are findings that explain."""
+    from mlflow_repro.compare.repeats import compare_repeats
+
+    comparison = compare_repeats(references, reproductions, options.read_rules(), options.margins)
+    return replace(comparison, findings=(*comparison.findings, *facts))
+
+
+def read_more_references(options: JudgeOptions, tracking_uri: str) -> list[RunRecord]:
+    """The runs that ``options.against`` names."""
+    return [side.record for side in _read_sides([_split_name(name, tracking_uri) for name in options.more_references])]
 
 
 def _split_name(text: str, tracking_uri: str) -> tuple[str, str]:
@@ -96,15 +158,17 @@ def _split_name(text: str, tracking_uri: str) -> tuple[str, str]:
     return uri or tracking_uri, check_run_id(run_id)
 
 
-def _read_sides(one: tuple[str, str], other: tuple[str, str]) -> tuple[Side, Side]:
+def _read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
+    """Each run with its store; a store that several are in is opened once."""
     from mlflow_repro.tracking import open_store
 
-    store = open_store(one[0])
-    store_there = store if other[0] == one[0] else open_store(other[0])
-    return (
-        Side(record=store.read_run(one[1]), store=store),
-        Side(record=store_there.read_run(other[1]), store=store_there),
-    )
+    stores: dict[str, TrackingStore] = {}
+    sides = []
+    for uri, run_id in names:
+        if uri not in stores:
+            stores[uri] = open_store(uri)
+        sides.append(Side(record=stores[uri].read_run(run_id), store=stores[uri]))
+    return sides
 
 
 def _compare_facts(one: Side, other: Side) -> list[Finding]:
@@ -169,7 +233,8 @@ def compare_runs(reference_id: str, reproduction_id: str, *, tracking_uri: str =
     from mlflow_repro.tracking import short_retries
 
     judge_options = JudgeOptions(**options)
-    judge_options.read_rules()
+    judge_options.check()
     names = [_split_name(text, tracking_uri) for text in (reference_id, reproduction_id)]
     with short_retries():
-        return judge_runs(*_read_sides(*names), judge_options)
+        one, other = _read_sides(names)
+        return judge_runs(one, other, judge_options)

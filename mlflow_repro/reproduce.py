@@ -17,8 +17,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import CannotJudgeError, UsageError
-from mlflow_repro.judging import JudgeOptions, Side, judge_runs
+from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
+from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
 from mlflow_repro.model import LaunchPlan, Report, RunRecord
 from mlflow_repro.plan import (
     PlanOptions,
@@ -41,7 +41,7 @@ class ReproduceOptions(JudgeOptions):
 
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
-    seed comes back too. ``show`` gets each line that the child prints.
+    seed comes back too. ``repeats`` is how often the run is relaunched. ``show`` gets each line that the child prints.
     """
 
     run_id: str
@@ -60,6 +60,7 @@ class ReproduceOptions(JudgeOptions):
     resume: str = ""
     dry_run: bool = False
     restore_rng: bool = True
+    repeats: int = 1
     show: Callable[[str], None] | None = None
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
@@ -115,7 +116,14 @@ def reproduce_with(options: ReproduceOptions) -> Report:
     check_options(options.plan_options(""))
     if options.timeout is not None and not options.timeout > 0:
         raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
-    _ = options.read_rules(), read_backend_config(options.backend_config)
+    options.check()
+    read_backend_config(options.backend_config)
+    if options.repeats < 1 or (options.repeats > 1 and options.resume):
+        raise UsageError(
+            f"repeats is {options.repeats}", "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"
+        )
+    if (options.repeats > 1 or options.against) and not options.dry_run:
+        return _reproduce_repeatedly(options)
     if options.resume:
         return _judge_existing(options)
     if options.dry_run:
@@ -130,6 +138,28 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         Launcher(directory, session=session, show=options.show) as launcher,
     ):
         return _reproduce(options, directory, launcher=launcher, session=session)
+
+
+def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
+    """Relaunch the run several times, one after another, and judge all of it together."""
+    from mlflow_repro.tracking import open_store, short_retries
+
+    with short_retries():
+        more = read_more_references(options, open_store(options.tracking_uri).uri) if options.against else []
+    single = replace(options, repeats=1, against=(), histories="off")
+    reports: list[Report] = []
+    for number in range(options.repeats):
+        try:
+            reports.append(reproduce_with(single))
+        except LaunchError as error:
+            done = " ".join(report.reproduction.run_id for report in reports if report.reproduction)
+            if done:
+                error.hint += f"; {number} of {options.repeats} repeats are done, to judge them:"
+                error.hint += f" mlflow-repro compare {options.run_id} {done}"
+            raise
+    reproductions = [report.reproduction for report in reports if report.reproduction]
+    comparison = judge_repeats([reports[0].reference, *more], reproductions, options)
+    return replace(reports[-1], comparison=comparison)
 
 
 def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:

@@ -12,7 +12,8 @@ from mlflow_repro.commands.output import print_text
 
 COMPARE_HELP = f"""Compare two runs, and put side by side what explains a difference.
 
-REFERENCE and REPRODUCTION are run ids; TRACKING_URI#RUN_ID names a run of another tracking store.
+REFERENCE and REPRODUCTION are run ids; TRACKING_URI#RUN_ID names a run of another tracking store. With several
+reproductions, or with --against, final metrics are judged by their spread.
 
 \b
 Example:
@@ -25,7 +26,7 @@ Example:
 
 @click.command(help=COMPARE_HELP, short_help="Compare two runs that are there.")
 @click.argument("reference", metavar="REFERENCE")
-@click.argument("reproduction", metavar="REPRODUCTION")
+@click.argument("reproductions", metavar="REPRODUCTION...", nargs=-1, required=True)
 @judge_options
 @option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
 @click.option("--all", "show_all", is_flag=True, help="Show what is the same, too, and both runs whole.")

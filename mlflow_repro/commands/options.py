@@ -81,4 +81,17 @@ _JUDGE_OPTIONS = (
         show_default=True,
         help="Compare each point of the metrics; read no further than the first difference; or final values only.",
     ),
+    option(
+        "against",
+        multiple=True,
+        metavar="ID,ID",
+        help="More reference runs, repeats of the reference, to judge by the spread. May be repeated.",
+    ),
+    option(
+        "margin",
+        multiple=True,
+        metavar="[PATTERN=]X",
+        help="How far the means of repeats may lie apart, in the metric's unit. May be repeated; the first that "
+        "matches decides. Default: two standard deviations of the references.",
+    ),
 )

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from mlflow_repro.model import EQUAL_STATUSES, Status
 from mlflow_repro.redact import redact_named, redact_text, redact_value
-from mlflow_repro.report.verdict_text import render_verdict
+from mlflow_repro.report.verdict_text import render_runs_equal, render_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ def render_comparison(comparison: Comparison, *, show_all: bool = False) -> str:
         lines += [_fact_line(word, row) for row in facts]
     lines += [f"Warning: the rule {show(row.name)} is not used: {show(row.note)}" for row in comparison.of_kind("rule")]
     lines.append(f"Verdict: {render_verdict(comparison)}")
-    lines.append(f"Runs equal: {comparison.verdict.runs_equal}")
+    lines.append(f"Runs equal: {render_runs_equal(comparison)}")
     return "\n".join(lines)
 
 

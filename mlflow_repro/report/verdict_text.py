@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_repro.model import Status
+from mlflow_repro.model import Status, Verdict
 
 if TYPE_CHECKING:
     from mlflow_repro.model import Comparison
@@ -24,11 +24,23 @@ def render_verdict(comparison: Comparison) -> str:
         if kind == "history":
             part += f" with {sum(int(row.details.get('points', 0)) for row in rows)} points"
         parts.append(part)
+    runs = [row for row in comparison.findings if row.kind == "run"]
+    if runs:
+        references = sum(row.reference is not None for row in runs)
+        parts.append(f"{references} references against {len(runs) - references} reproductions")
     unequal = sum(not row.is_equal for row in judged)
     text = f"{comparison.verdict.value}, from {_join(parts)}" if parts else comparison.verdict.value
     if unequal and len(judged) > 1:
         text += f", {unequal} not equal" if not _unknown(comparison) else f", {unequal} not equal or not known"
     return f"{text} ({render_rules(comparison.rules)})" if parts else text
+
+
+def render_runs_equal(comparison: Comparison) -> str:
+    """The word behind ``Runs equal:``; a statistical yes says that it is one, and from how many runs."""
+    word = comparison.verdict.runs_equal
+    if comparison.verdict is not Verdict.CONSISTENT:
+        return word
+    return f"{word} (statistically consistent, n={sum(row.kind == 'run' for row in comparison.findings)})"
 
 
 def render_rules(rules: Rules) -> str:
