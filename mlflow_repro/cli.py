@@ -15,6 +15,7 @@ from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
 from mlflow_repro.commands.options import EXIT_CODES, FORMATS, judge_options, option
 from mlflow_repro.commands.output import OutputClosedError, print_text
+from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
 from mlflow_repro.searchpath import leave_working_directory_out
@@ -192,6 +193,7 @@ def completion(shell: str) -> int:
 
 
 cli.add_command(compare)
+cli.add_command(tolerances)
 
 
 def main(  # noqa: C901, PLR0911 - one return for each way to end

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from mlflow_repro.errors import UsageError
+from mlflow_repro.errors import RefusedError, UsageError
 from mlflow_repro.rules import Rules, RuleSettings, make_rules
 
 if sys.version_info >= (3, 11):
@@ -46,6 +49,46 @@ def read_rules(path: str = "") -> Rules:
         return make_rules(_check_settings(table), origin=str(file))
     except UsageError as error:
         raise UsageError(f"{file}: {error.message}", error.hint) from error
+
+
+def write_rules(path: str, rules: Rules, *, overwrite: bool = False) -> None:
+    """Write a file that `read_rules` reads back as ``rules``; whole or not at all.
+
+    Raises RefusedError when it is there already, UsageError when it cannot be written.
+    """
+    file = Path(path)
+    if file.name == PROJECT_FILE:
+        raise RefusedError(f"{path} is not written", "write another file, and copy its tables into the project's")
+    if file.exists() and not overwrite:
+        raise RefusedError(f"{path} exists", "pass --overwrite, or another --output")
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as temporary:
+                temporary.write(_dump_rules(rules))
+            os.replace(name, file)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error}", "give another --output") from error
+
+
+def _dump_rules(rules: Rules) -> str:
+    lines = [f"[tool.{_TABLE}]"]
+    if rules.default.exact:
+        lines.append("exact = true")
+    else:
+        lines += [f"{name} = {getattr(rules.default, name)!r}" for name in _NUMBERS]
+    lines += [f"{name} = [{', '.join(map(_quote, getattr(rules, name)))}]" for name in _LISTS if getattr(rules, name)]
+    lines += ["", f"[tool.{_TABLE}.tolerance]"]
+    lines += [f"{_quote(rule.pattern)} = {_quote(str(rule.tolerances))}" for rule in rules.tolerances]
+    return "\n".join(lines) + "\n"
+
+
+def _quote(text: str) -> str:
+    """A basic string of TOML: JSON's, but for DEL, and half a surrogate pair, which no TOML file can hold."""
+    return json.dumps(text.encode("utf-8", "replace").decode("utf-8"), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _check_settings(table: dict[str, Any]) -> RuleSettings:

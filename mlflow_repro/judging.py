@@ -31,12 +31,14 @@ class JudgeOptions(RuleSettings):
     ``histories`` is ``full``, ``first`` (read no further than the first difference) or ``off``. ``against`` names more
     reference runs, several with commas. ``margin`` (``PATTERN=X``, or ``X`` for every metric) is how far the means of
     repeats may lie apart, in the metric's unit; where none matches, two standard deviations of the references.
+    ``as_good_as`` (``PATTERN=higher`` or ``PATTERN=lower``, what is better) asks no more of repeats than to be as good.
     """
 
     config: str = ""
     histories: str = "full"
     against: tuple[str, ...] = ()
     margin: tuple[str, ...] = ()
+    as_good_as: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.histories not in HISTORIES:
@@ -66,9 +68,21 @@ class JudgeOptions(RuleSettings):
                 raise UsageError(f"margin is given twice for {pattern or '*'!r}", "remove one of them")
         return margins
 
+    @property
+    def better(self) -> dict[str, str]:
+        """Whether higher or lower is better, by pattern. Raises UsageError."""
+        better: dict[str, str] = {}
+        for text in self.as_good_as:
+            pattern, _, word = text.rpartition("=")
+            if not pattern or word not in ("higher", "lower"):
+                raise UsageError(f"as_good_as is {text!r}", "write PATTERN=higher or PATTERN=lower")
+            if better.setdefault(pattern, word) != word:
+                raise UsageError(f"both higher and lower are better for {pattern!r}", "remove one of them")
+        return better
+
     def check(self) -> None:
         """Find bad input before anything is read or started. Raises UsageError."""
-        _ = self.read_rules(), self.more_references, self.margins
+        _ = self.read_rules(), self.more_references, self.margins, self.better
 
     def read_rules(self) -> Rules:
         """The rules of the file with these on top. Raises UsageError when they contradict each other."""
@@ -141,13 +155,35 @@ def judge_repeats(
     """Compare runs that repeat each other; ``facts`` are findings that explain."""
     from mlflow_repro.compare.repeats import compare_repeats
 
-    comparison = compare_repeats(references, reproductions, options.read_rules(), options.margins)
+    comparison = compare_repeats(references, reproductions, options.read_rules(), options.margins, options.better)
     return replace(comparison, findings=(*comparison.findings, *facts))
 
 
 def read_more_references(options: JudgeOptions, tracking_uri: str) -> list[RunRecord]:
     """The runs that ``options.against`` names."""
     return [side.record for side in _read_sides([_split_name(name, tracking_uri) for name in options.more_references])]
+
+
+def learn_tolerances(
+    names: Sequence[str], output: str, *, overwrite: bool = False, config: str = "", tracking_uri: str = ""
+) -> tuple[Rules, list[str]]:
+    """Learn rules from repeats of one run, write them to ``output``, and say what was left out and why.
+
+    Raises UsageError for fewer than three runs, RefusedError when ``output`` is there and not to be overwritten.
+    """
+    from mlflow_repro.compare.learned import learn_rules
+    from mlflow_repro.compare.statistics import FEWEST
+    from mlflow_repro.config import read_rules, write_rules
+    from mlflow_repro.tracking import short_retries
+
+    if len(set(names)) < max(FEWEST, len(names)):
+        raise UsageError(f"{len(set(names))} different runs are given", f"give {FEWEST} or more, each once")
+    base = read_rules(config)
+    split = [_split_name(name, tracking_uri) for name in names]
+    with short_retries():
+        rules, left_out = learn_rules([side.record for side in _read_sides(split)], base)
+    write_rules(output, rules, overwrite=overwrite)
+    return rules, left_out
 
 
 def _split_name(text: str, tracking_uri: str) -> tuple[str, str]:

@@ -18,12 +18,14 @@ from mlflow_repro.compare.repeats import compare_repeats
 from mlflow_repro.compare.statistics import (
     count_repeats,
     find_interval,
+    find_limit,
     judge_difference,
     judge_equivalence,
     judge_value,
     learn_tolerance,
     reject_holm,
     spread,
+    trim_mean,
 )
 from mlflow_repro.errors import UsageError
 from mlflow_repro.judging import JudgeOptions
@@ -92,6 +94,18 @@ class TestFormulas:
         found = judge_equivalence(one, other, margin)
         assert (found.p < 0.05) is (-margin < found.low and found.high < margin)
 
+    @pytest.mark.parametrize(
+        ("values", "mean", "limit"),
+        [
+            ([16, 14, 16, 17, 16, 16, 15, 16, 15, 16], 15.75, 15.21),
+            ([20, 21, 21, 20, 22, 22, 21, 21, 20, 20], 20.75, 19.93),
+        ],
+    )
+    def test_limit_of_as_good_as(self, values: list[float], mean: float, limit: float):
+        """MLPerf's, for five submissions."""
+        assert trim_mean(values) == mean
+        assert round(find_limit(values, 5), 2) == limit
+
     def test_holm(self):
         assert reject_holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == {"a", "d"}
         assert reject_holm({"a": 0.02, "b": 0.04}) == {"a", "b"}
@@ -145,6 +159,13 @@ class TestRateOfFalseVerdicts:
         draws[:, :count] += 1.0
         rate = np.mean([judge_equivalence(row[:count], row[count:], 1.0).p < 0.05 for row in draws.tolist()])
         assert rate < 0.05 + SLACK
+
+    @pytest.mark.parametrize(("references", "count"), [(12, 3), (20, 5), (40, 10), (80, 20)])
+    def test_equal_runs_are_as_good_as_the_references(self, references: int, count: int):
+        """By trimmed means, with a spread that trimming makes too small: a little above its level at these sizes."""
+        draws = np.random.default_rng(count).normal(size=(TRIALS, references + count)).tolist()
+        rate = np.mean([trim_mean(row[:count]) < find_limit(row[count:], count) for row in draws])
+        assert rate < 0.07 + SLACK
 
 
 class TestVerdict:
@@ -203,6 +224,20 @@ class TestVerdict:
         assert far.verdict is Verdict.DIFFERENT
         assert "the means differ (p = " in far.of_kind("metric")[0].note
 
+    def test_as_good_as_is_one_sided(self):
+        references = [float(number % 7) for number in range(12)]
+        for values, direction, verdict in (
+            ([9.0, 9.5, 10.0], "higher", Verdict.CONSISTENT),
+            ([9.0, 9.5, 10.0], "lower", Verdict.DIFFERENT),
+            ([-9.0, -9.5, -10.0], "lower", Verdict.CONSISTENT),
+            ([-9.0, -9.5, -10.0], "higher", Verdict.DIFFERENT),
+        ):
+            sides = [[RunRecord(run_id="a", metrics=row) for row in metric(side)] for side in (references, values)]
+            assert compare_repeats(*sides, Rules(), {}, {"*": direction}).verdict is verdict
+        few = compare_repeats(sides[0][:5], sides[1], Rules(), {}, {"x": "higher"})
+        assert few.verdict is Verdict.INCONCLUSIVE
+        assert "it takes 3 and more, and 4 times as many references" in few.of_kind("metric")[0].note
+
     def test_default_margin_is_two_standard_deviations_of_the_references(self):
         row = compare(metric([1.0, 2.0, 3.0]), metric([1.5, 2.5, 2.0])).of_kind("metric")[0]
         assert row.details["margin"] == pytest.approx(2.0)
@@ -217,6 +252,15 @@ class TestVerdict:
     )
     def test_numbers_that_are_not_finite(self, references: list[float], reproductions: list[float], verdict: Verdict):
         assert compare(metric(references), metric(reproductions)).verdict is verdict
+
+    @pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e200, 1.7e308])
+    def test_numbers_at_the_ends_of_the_floats(self, scale: float):
+        """CMP-04: no overflow, no division by zero."""
+        one, other = [scale * number for number in (1, -1, 0)], [scale * number for number in (-1, 0, 1, 1)]
+        for sides in (([scale], one), (one, other), (other, one), (other, [0.0])):
+            assert compare(*map(metric, sides)).verdict in (Verdict.CONSISTENT, Verdict.INCONCLUSIVE)
+        assert learn_tolerance(one)[0] == "abs"
+        assert find_limit(one * 4, 3) <= scale
 
     def test_metric_that_one_repeat_lacks(self):
         result = compare(metric([1.0]), [{"x": 1.0}, {"x": 1.0, "y": 1.0}, {"x": 1.0}])
@@ -251,6 +295,12 @@ class TestVerdict:
 def test_margin_that_is_none(text: str):
     with pytest.raises(UsageError, match="margin is"):
         JudgeOptions(margin=(text,)).check()
+
+
+@pytest.mark.parametrize("text", ["x", "x=best", "=higher", ""])
+def test_direction_that_is_none(text: str):
+    with pytest.raises(UsageError, match="as_good_as is"):
+        JudgeOptions(as_good_as=(text,)).check()
 
 
 def test_margins():

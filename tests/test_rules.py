@@ -12,8 +12,9 @@ from hypothesis import given
 
 from mlflow_repro.cli import main
 from mlflow_repro.compare import compare_records
+from mlflow_repro.compare.learned import learn_rules
 from mlflow_repro.compare.metrics import is_close, ulp_distance
-from mlflow_repro.config import read_rules
+from mlflow_repro.config import read_rules, write_rules
 from mlflow_repro.errors import UsageError
 from mlflow_repro.judging import JudgeOptions
 from mlflow_repro.model import RunRecord, Status, Verdict
@@ -313,3 +314,66 @@ class TestCommandLine:
         code, out, err = judge(*options)
         assert (code, out) == (2, "")
         assert words in err
+
+
+class TestLearning:
+    """Tolerances that are learned from repeats, and written for others to use."""
+
+    @pytest.fixture
+    def runs(self, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        from mlflow import MlflowClient
+
+        shutil.copy(empty_store, tmp_path / "mlflow.db")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+        client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+        ids = []
+        for number, value in enumerate((1.0, 1.1, 1.2, 1.15)):
+            ids.append(client.create_run("0").info.run_id)
+            for name, logged in {"loss": value, "same": 2.0, "zero": value - 1.1, "fit_time": value}.items():
+                client.log_metric(ids[-1], name, logged)
+            if number:
+                client.log_metric(ids[-1], "late", 1.0)
+            client.set_terminated(ids[-1])
+        return ids
+
+    def test_file_is_written_and_used(self, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        assert main(["compare", *runs[:2], "--ignore", "late"]) == 1
+        assert main(["tolerances", "--from", *runs]) == 0
+        out = capsys.readouterr().out
+        assert "left out: fit_time: measures time or the machine, not judged\n" in out
+        assert "left out: late: only 3 of 4 runs have it\n" in out
+        written = {rule.pattern: str(rule.tolerances) for rule in read_rules("mlflow-repro.toml").tolerances}
+        assert written == {"loss": "rel:0.152", "same": "rel:0.001", "zero": "abs:0.169"}
+        assert main(["compare", *runs[1:3], "--config", "mlflow-repro.toml"]) == 0
+        assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow-repro.toml"}
+
+    def test_file_that_is_there_is_kept(self, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+        (tmp_path / "r.toml").write_text("mine")
+        assert main(["tolerances", "--from", *runs, "--output", "r.toml"]) == 6
+        assert (tmp_path / "r.toml").read_text() == "mine"
+        assert main(["tolerances", "--from", *runs, "--output", "pyproject.toml"]) == 6
+        assert main(["tolerances", "--from", *runs, "--output", "none/r.toml"]) == 2
+        assert main(["tolerances", "--from", *runs, "--output", "r.toml", "--overwrite"]) == 0
+        assert capsys.readouterr().err.count("\n") == 3
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_fewer_than_three_runs(self, runs: list[str], count: int, capsys: pytest.CaptureFixture[str]):
+        assert main(["tolerances", "--from", *runs[:count]]) == 2
+        assert main(["tolerances", "--from", runs[0], runs[1], runs[1]]) == 2
+        assert "give 3 or more, each once" in capsys.readouterr().err
+
+
+@given(strategies.metric_maps, strategies.metric_maps, strategies.metric_maps, strategies.rule_sets)
+def test_what_was_learned_reads_back_and_holds(tmp_path_factory, one: dict, two: dict, three: dict, base: Rules):
+    """Whatever a metric is called: the file is read as it was meant, and each repeat is close to their mean."""
+    runs = [RunRecord(run_id=str(number), metrics=metrics) for number, metrics in enumerate((one, two, three))]
+    learned, left_out = learn_rules(runs, base)
+    path = tmp_path_factory.getbasetemp() / "learned.toml"
+    write_rules(str(path), learned, overwrite=True)
+    assert read_rules(str(path)).to_dict() == {**learned.to_dict(), "origin": str(path)} or learned.default.ulp
+    names = {*one, *two, *three}
+    assert len(learned.tolerances) + len(left_out) == len(names)
+    for name in names:
+        if not any(text.startswith(f"{name}: ") for text in left_out):
+            assert learned.tolerances_of(name) in [rule.tolerances for rule in learned.tolerances]

@@ -94,4 +94,11 @@ _JUDGE_OPTIONS = (
         help="How far the means of repeats may lie apart, in the metric's unit. May be repeated; the first that "
         "matches decides. Default: two standard deviations of the references.",
     ),
+    option(
+        "as_good_as",
+        multiple=True,
+        metavar="PATTERN=higher|lower",
+        help="Of repeats: ask of metrics that match only whether the reproductions are as good as the references, "
+        "where higher or lower is better. May be repeated.",
+    ),
 )

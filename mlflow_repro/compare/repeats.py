@@ -7,10 +7,9 @@ single run of the other; three or more on both sides are judged by equivalence a
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mlflow_repro.compare.metrics import compare_value
 from mlflow_repro.compare.models import compare_status
@@ -18,13 +17,17 @@ from mlflow_repro.compare.params import compare_params
 from mlflow_repro.compare.statistics import (
     ALPHA,
     FEWEST,
+    TRIMMED_RATIO,
+    average,
     count_repeats,
     find_interval,
+    find_limit,
     judge_difference,
     judge_equivalence,
     judge_value,
     reject_holm,
     spread,
+    trim_mean,
 )
 from mlflow_repro.compare.unused import find_unused_rules
 from mlflow_repro.model import EQUAL_STATUSES, Comparison, Finding, Status
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from mlflow_repro.model import RunRecord
     from mlflow_repro.rules import Rules
 
+_T = TypeVar("_T")
 _MARGIN_SPREADS = 2.0  # the default margin, in standard deviations of the reference
 
 
@@ -56,8 +60,12 @@ def compare_repeats(
     reproductions: Sequence[RunRecord],
     rules: Rules,
     margins: Mapping[str, float] | None = None,
+    better: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Compare runs that were meant to be the same, by final metrics; ``margins`` by pattern are in the metric's unit.
+    """Compare runs that were meant to be the same, by final metrics.
+
+    ``margins`` by pattern are in the metric's unit. ``better`` says by pattern whether ``higher`` or ``lower`` is
+    better: of those metrics it is asked whether the reproductions are as good as the references, and no more.
 
     Of each metric the finding holds the means; its details how many runs, their spread, and what the tests gave.
     """
@@ -73,7 +81,11 @@ def compare_repeats(
         one, other = ([run.metrics[name] for run in side] for side in (references, reproductions))
         cases.append(_Case(name, one, other))
     for case in cases:
-        _test(case, _margin_of(case.name, margins or {}))
+        direction = _first_of(case.name, better or {})
+        if direction:
+            _test_as_good_as(case, sign=1 if direction == "higher" else -1)
+        else:
+            _test(case, _first_of(case.name, margins or {}))
     rejected = reject_holm({case.name: case.p for case in cases if case.p is not None})
     findings += [_make_finding(case, is_rejected=case.name in rejected) for case in cases]
     return Comparison(
@@ -118,8 +130,8 @@ def _compare_plainly(
     return worst
 
 
-def _margin_of(name: str, margins: Mapping[str, float]) -> float | None:
-    return next((margin for pattern, margin in margins.items() if fnmatchcase(name, pattern)), None)
+def _first_of(name: str, values: Mapping[str, _T]) -> _T | None:
+    return next((value for pattern, value in values.items() if fnmatchcase(name, pattern)), None)
 
 
 def _test(case: _Case, margin: float | None) -> None:
@@ -161,6 +173,26 @@ def _test_one(case: _Case, margin: float | None) -> None:
         case.note += f"; weak evidence: the interval is wider than the margin of {margin:.3g} on either side"
 
 
+def _test_as_good_as(case: _Case, *, sign: int) -> None:
+    """One-sided, by trimmed means. With fewer references the rule fails up to a fifth of equal pairs."""
+    sizes = len(case.reference), len(case.reproduction)
+    if not all(map(math.isfinite, (*case.reference, *case.reproduction))):
+        case.note = "not every value is finite"
+    elif sizes[1] < FEWEST or sizes[0] < TRIMMED_RATIO * sizes[1]:
+        case.note = (
+            f"{sizes[1]} against {sizes[0]} references cannot say whether they are as good;"
+            f" it takes {FEWEST} and more, and {TRIMMED_RATIO} times as many references"
+        )
+    else:
+        limit = sign * find_limit([sign * value for value in case.reference], sizes[1])
+        mean = trim_mean(case.reproduction)
+        is_good = sign * (mean - limit) >= 0
+        case.status = Status.CONSISTENT if is_good else Status.DIFFERENT
+        case.details |= {"limit": limit, "trimmed_mean": mean}
+        word = "as good as" if is_good else "worse than"
+        case.note = f"{word} the references: the trimmed mean is {mean:.6g}, the limit {limit:.6g}"
+
+
 def _test_both(case: _Case, margin: float | None) -> None:
     """Equivalence of the means within the margin, and their difference."""
     deviation = spread(case.reference)
@@ -179,7 +211,7 @@ def _test_both(case: _Case, margin: float | None) -> None:
             case.status = Status.CONSISTENT
             case.note = f"the means are equivalent within {margin:.3g}{source}"
             return
-    pooled = math.sqrt((deviation**2 + spread(case.reproduction) ** 2) / 2)
+    pooled = math.hypot(deviation, spread(case.reproduction)) / math.sqrt(2)
     needed = count_repeats(margin / pooled) if margin else None
     case.details["needed"] = needed or "none"
     decide = f"{needed} repeats a side" if needed else "no number of repeats that can be made"
@@ -198,7 +230,7 @@ def _make_finding(case: _Case, *, is_rejected: bool) -> Finding:
         details["p"] = case.p
     sides = (("reference_spread", case.reference), ("reproduction_spread", case.reproduction))
     details |= {key: spread(side) for key, side in sides if len(side) > 1 and all(map(math.isfinite, side))}
-    means = (statistics.fmean(side) for side in (case.reference, case.reproduction))
+    means = (average(side) for side in (case.reference, case.reproduction))
     reference, reproduction = means
     return Finding(
         kind="metric",

@@ -18,6 +18,8 @@ ALPHA = 0.05
 FEWEST = 3
 """Repeats below which a spread says nothing."""
 MOST_REPEATS = 1000
+TRIMMED_RATIO = 4
+"""References for each reproduction from which on `find_limit` fails equal pairs about as often as its level says."""
 _POWER = 0.8
 _LEARNED_FACTOR, _LEARNED_FLOOR = 1.5, 0.001
 
@@ -32,13 +34,24 @@ class Equivalence:
 
 
 def spread(values: Sequence[float]) -> float:
-    """The standard deviation of a sample (``n - 1``)."""
-    return statistics.stdev(values)
+    """The standard deviation of a sample (``n - 1``); infinite when it is beyond the greatest float."""
+    try:
+        return statistics.stdev(values)
+    except OverflowError:
+        return math.inf
+
+
+def average(values: Sequence[float]) -> float:
+    """The mean, also of numbers whose sum is beyond the greatest float."""
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
 
 
 def find_interval(values: Sequence[float], alpha: float = ALPHA) -> tuple[float, float]:
     """The interval in which one more value falls with probability ``1 - alpha``: ``mean +- t s sqrt(1 + 1/n)``."""
-    count, mean = len(values), statistics.fmean(values)
+    count, mean = len(values), average(values)
     half = _quantile(1 - alpha / 2, count - 1) * spread(values) * math.sqrt(1 + 1 / count)
     return mean - half, mean + half
 
@@ -46,7 +59,7 @@ def find_interval(values: Sequence[float], alpha: float = ALPHA) -> tuple[float,
 def judge_value(values: Sequence[float], value: float) -> float:
     """The two-sided p value of ``value`` as one more of ``values``, whose spread must not be zero."""
     count = len(values)
-    distance = abs(value - statistics.fmean(values)) / (spread(values) * math.sqrt(1 + 1 / count))
+    distance = abs(value - average(values)) / (spread(values) * math.sqrt(1 + 1 / count))
     return 2 * _probability(-distance, count - 1)
 
 
@@ -73,13 +86,13 @@ def find_limit(reference: Sequence[float], count: int, alpha: float = ALPHA) -> 
     """
     kept = sorted(reference)[1:-1]
     left = count - 2
-    error = statistics.pstdev(kept) * math.sqrt(1 / len(kept) + 1 / left)
-    return statistics.fmean(kept) - _quantile(1 - alpha, len(kept) + left - 2) * error
+    error = spread(kept) * math.sqrt((len(kept) - 1) / len(kept)) * math.sqrt(1 / len(kept) + 1 / left)
+    return average(kept) - _quantile(1 - alpha, len(kept) + left - 2) * error
 
 
 def trim_mean(values: Sequence[float]) -> float:
     """The mean without the least and the greatest value."""
-    return statistics.fmean(sorted(values)[1:-1])
+    return average(sorted(values)[1:-1])
 
 
 def reject_holm(p_values: Mapping[str, float], alpha: float = ALPHA) -> set[str]:
@@ -97,7 +110,7 @@ def learn_tolerance(values: Sequence[float]) -> tuple[str, float]:
 
     ``max(1.5 max|x - mean| / |mean|, 0.001)``, the practice of Megatron-LM's golden values.
     """
-    mean = statistics.fmean(values)
+    mean = average(values)
     farthest = max(abs(value - mean) for value in values)
     if abs(mean) <= farthest:
         return "abs", _LEARNED_FACTOR * farthest
@@ -120,10 +133,14 @@ def count_repeats(ratio: float, alpha: float = ALPHA, power: float = _POWER) -> 
 
 def _welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
     """The difference of the means, its standard error, and the degrees of freedom (Welch and Satterthwaite)."""
-    parts = [spread(side) ** 2 / len(side) for side in (one, other)]
+    spreads = [spread(side) for side in (one, other)]
+    scale = max(spreads)  # squares of very small or very great numbers are no floats
+    if math.isinf(scale):
+        return average(one) - average(other), math.inf, float(min(len(one), len(other)) - 1)
+    parts = [(own / scale) * (own / scale) / len(side) for own, side in zip(spreads, (one, other), strict=True)]
     total = sum(parts)
-    freedom = total**2 / sum(part**2 / (len(side) - 1) for part, side in zip(parts, (one, other), strict=True))
-    return statistics.fmean(one) - statistics.fmean(other), math.sqrt(total), freedom
+    freedom = total * total / sum(part * part / (len(side) - 1) for part, side in zip(parts, (one, other), strict=True))
+    return average(one) - average(other), scale * math.sqrt(total), freedom
 
 
 def _quantile(probability: float, freedom: float) -> float:
