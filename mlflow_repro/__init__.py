@@ -15,8 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mlflow_repro.autologging import autolog
     from mlflow_repro.grading import Readiness
+    from mlflow_repro.judging import compare_runs
     from mlflow_repro.model import Comparison, Report, RunRecord, Verdict
-    from mlflow_repro.reproduce import check_run, compare_runs, reproduce_run
+    from mlflow_repro.reproduce import check_run, reproduce_run
     from mlflow_repro.seeding.checkpoint import RngStateError, load_rng_state, save_rng_state
     from mlflow_repro.seeding.determinism import make_deterministic
     from mlflow_repro.seeding.everything import derive_seed, seed_everything
@@ -50,7 +51,7 @@ _HOMES = {
     "Verdict": "mlflow_repro.model",
     "autolog": "mlflow_repro.autologging",
     "check_run": "mlflow_repro.reproduce",
-    "compare_runs": "mlflow_repro.reproduce",
+    "compare_runs": "mlflow_repro.judging",
     "derive_seed": "mlflow_repro.seeding.everything",
     "load_rng_state": "mlflow_repro.seeding.checkpoint",
     "make_deterministic": "mlflow_repro.seeding.determinism",

@@ -18,7 +18,7 @@ from mlflow_repro.model import Finding, Status
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlflow_repro.model import RunRecord, Tolerances
+    from mlflow_repro.rules import Tolerances
 
 ALL = "all artifacts"
 """The name of the one row that says why none were compared."""
@@ -37,15 +37,15 @@ class Selection:
 
 
 def compare_run_artifacts(
-    uri: str, reference: RunRecord, reproduction: RunRecord, tolerances: Tolerances, selection: Selection
+    reference: tuple[str, str], reproduction: tuple[str, str], tolerances: Tolerances, selection: Selection
 ) -> tuple[Finding, ...]:
     """One finding for each file that either run has and that is selected, the plugin's own left out.
 
-    ``uri`` is the tracking store's. A store that does not answer is one finding that is not judged: the metrics still
-    give their verdict.
+    Both sides are the URI of a tracking store and the id of a run in it. A store that does not answer is one finding
+    that is not judged: the metrics still give their verdict.
     """
     try:
-        folders = [list_folders(uri, record.run_id) for record in (reference, reproduction)]
+        folders = [list_folders(*side) for side in (reference, reproduction)]
     except (ReproError, OSError) as error:
         return (_not_compared(ALL, None, None, str(error)),)
     pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}

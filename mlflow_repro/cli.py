@@ -12,28 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_repro import __version__
+from mlflow_repro.commands.compare import compare
+from mlflow_repro.commands.options import EXIT_CODES, FORMATS, judge_options, option, take_no_artifacts
+from mlflow_repro.commands.output import OutputClosedError, print_text
+from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
 from mlflow_repro.searchpath import leave_working_directory_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
-FORMATS = ("table", "json")
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-EXIT_CODES = """\b
-Exit codes:
-  0  the runs are equal
-  1  they differ
-  2  usage error or bad input
-  3  cannot be judged
-  4  the relaunch failed or timed out
-  5  the tracking store or the git remote cannot be reached
-  6  refused for safety
-  70 a bug in mlflow-repro; 128+N ended by signal N
-"""
 
 REPRODUCE_HELP = f"""Run a recorded MLflow run again and compare the two.
 
@@ -58,12 +49,6 @@ class Signalled(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-
-
-def option(name: str, **settings: Any) -> Callable[[Any], Any]:
-    """A click option that may be written with dashes or with underscores; help shows the form of ``name`` first."""
-    spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"))
-    return click.option(*spellings, name.replace("-", "_"), **settings)
 
 
 def _parse_params(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -105,37 +90,7 @@ def cli() -> None:
     metavar="NAME",
     help="Where the new run lives; created when missing.",
 )
-@option(
-    "rel_tol",
-    type=float,
-    default=1e-9,
-    show_default=True,
-    metavar="X",
-    help="Relative tolerance, as of math.isclose.",
-)
-@option(
-    "abs_tol",
-    type=float,
-    default=0.0,
-    show_default=True,
-    metavar="X",
-    help="Absolute tolerance, as of math.isclose.",
-)
-@option(
-    "artifacts",
-    multiple=True,
-    metavar="PATTERN",
-    help="Compare only these artifacts, 'model/**' for one. May be repeated. Default: all.",
-)
-@option("no-artifacts", is_flag=True, help="Compare no artifacts.")
-@option(
-    "artifact-limit",
-    type=float,
-    default=8.0,
-    show_default=True,
-    metavar="GIB",
-    help="How much of the artifacts may be read; what is beyond it is not compared.",
-)
+@judge_options
 @option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
 @option(
     "env-manager",
@@ -174,6 +129,14 @@ def cli() -> None:
     help="Put the recorded random state back before the code runs.",
 )
 @option("seed", type=int, default=None, metavar="N", help="Seed everything with N instead: does it replicate?")
+@option(
+    "repeats",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Relaunch the run N times, one after another, and judge final metrics by their spread.",
+)
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @click.option(
     "--format",
@@ -193,14 +156,11 @@ def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> i
 
     known = {field.name for field in fields(ReproduceOptions)}
     show = _show_line if verbose else None
-    if settings["no_artifacts"]:
-        if settings["artifacts"]:
-            raise click.UsageError("--artifacts and --no-artifacts contradict each other")
-        settings["artifacts"] = None
+    take_no_artifacts(settings)
     report = reproduce_with(
         ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
     )
-    _print(RENDERERS[format_](report, verbose))
+    print_text(RENDERERS[format_](report, verbose))
     return int(report.exit_code)
 
 
@@ -223,7 +183,7 @@ def show_record(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) 
     from mlflow_repro.reproduce import read_record
 
     record = read_record(run_id, tracking_uri=tracking_uri)
-    _print(render_plain(record) if format_ == "json" else render_record(record))
+    print_text(render_plain(record) if format_ == "json" else render_record(record))
     return 0
 
 
@@ -242,7 +202,7 @@ def check(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) -> int
     from mlflow_repro.reproduce import check_run
 
     readiness = check_run(run_id, tracking_uri=tracking_uri)
-    _print(render_plain(readiness.to_dict()) if format_ == "json" else render_readiness(readiness))
+    print_text(render_plain(readiness.to_dict()) if format_ == "json" else render_readiness(readiness))
     return int(readiness.exit_code)
 
 
@@ -253,6 +213,10 @@ def completion(shell: str) -> int:
     source = f"_MLFLOW_REPRO_COMPLETE={shell}_source mlflow-repro"
     click.echo(f"{source} | source" if shell == "fish" else f'eval "$({source})"')
     return 0
+
+
+cli.add_command(compare)
+cli.add_command(tolerances)
 
 
 def main(  # noqa: C901, PLR0911 - one return for each way to end
@@ -283,7 +247,7 @@ def main(  # noqa: C901, PLR0911 - one return for each way to end
     except Signalled as error:
         click.echo(f"ended by {signal.Signals(error.number).name}", err=True)
         return 128 + error.number
-    except _OutputClosedError:
+    except OutputClosedError:
         # Whoever read our output is gone; what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.BROKEN_PIPE)
@@ -340,18 +304,6 @@ class _signals_raised:  # noqa: N801 - used as a context manager
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-class _OutputClosedError(Exception):
-    """Whoever read our standard output has gone; click would make exit code 1, "different", of it."""
-
-
-def _print(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError as error:
-        raise _OutputClosedError from error
 
 
 def _show_line(line: str) -> None:

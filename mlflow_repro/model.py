@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import ExitCode, UsageError
+from mlflow_repro.errors import ExitCode
+from mlflow_repro.rules import Rules, Tolerances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the stored form of a report. A run's own record has `RECORD_SCHEMA`."""
+RECORD_SCHEMA = 1
 
 TAG_PREFIX = "repro."
 """A fact's dotted name is its tag: the fact ``git.commit`` is the tag ``repro.git.commit``."""
@@ -190,18 +193,26 @@ class Status(str, Enum):
 
     IDENTICAL = "identical"
     CLOSE = "close"
+    CONSISTENT = "consistent"
+    """Not close, and no further off than repeats are from each other."""
     DIFFERENT = "different"
     MISSING = "missing"
     """Only the reference has it."""
     EXTRA = "extra"
     """Only the reproduction has it."""
+    UNKNOWN = "unknown"
+    """It cannot be said; the note says why."""
     IGNORED = "ignored"
     """Shown, not judged: it measures time or the machine, or a rule of the user's says so."""
 
 
-EQUAL_STATUSES = (Status.IDENTICAL, Status.CLOSE)
-OUTCOMES = ("metric", "artifact")
+EQUAL_STATUSES = (Status.IDENTICAL, Status.CLOSE, Status.CONSISTENT)
+DIFFERENT_STATUSES = (Status.DIFFERENT, Status.MISSING, Status.EXTRA)
+OUTCOMES = ("metric", "history", "model_metric", "artifact", "status")
 """The kinds of finding that make the verdict. Every other kind is a fact: it explains, it does not judge."""
+
+NUMERIC_KINDS = ("metric", "history", "model_metric")
+"""The kinds whose two sides are numbers; those of a history are its numbers of points."""
 
 MIRRORED = {Status.MISSING: Status.EXTRA, Status.EXTRA: Status.MISSING}
 
@@ -216,6 +227,8 @@ class Finding:
     reproduction: float | str | None
     status: Status
     note: str = ""
+    details: Mapping[str, float | str] = field(default_factory=dict)
+    """Figures that belong to the kind; `docs/report-json.md` names them."""
 
     @property
     def is_judged(self) -> bool:
@@ -236,6 +249,7 @@ class Finding:
             "reproduction": plain_number(self.reproduction),
             "status": self.status.value,
             "note": self.note,
+            "details": {name: plain_number(value) for name, value in self.details.items()},
             "judged": self.is_judged,
         }
 
@@ -245,7 +259,7 @@ class Finding:
 
         def value(side: str) -> float | str | None:
             stored: float | str | None = plain[side]
-            return float(stored) if plain["kind"] == "metric" and stored is not None else stored
+            return float(stored) if plain["kind"] in NUMERIC_KINDS and stored is not None else stored
 
         return cls(
             kind=plain["kind"],
@@ -254,6 +268,7 @@ class Finding:
             reproduction=value("reproduction"),
             status=Status(plain["status"]),
             note=plain["note"],
+            details=plain.get("details", {}),
         )
 
 
@@ -280,38 +295,30 @@ class Verdict(str, Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerances:
-    """How far two numbers may lie apart and still be equal; the meaning is that of `math.isclose`."""
-
-    rel_tol: float = 1e-9
-    abs_tol: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, value in (("rel_tol", self.rel_tol), ("abs_tol", self.abs_tol)):
-            if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"{name} is {value!r}", "it must be a finite number that is not negative")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Both runs side by side. The verdict is derived from the findings, never stored by hand."""
 
     reference_run_id: str
     reproduction_run_id: str
     findings: tuple[Finding, ...]
-    tolerances: Tolerances
+    rules: Rules
 
     @property
     def verdict(self) -> Verdict:
-        """The strongest answer that every judged finding allows; INCONCLUSIVE when none is judged."""
-        judged = [finding.status for finding in self.findings if finding.is_judged]
-        if not judged:
-            return Verdict.INCONCLUSIVE
-        if any(status not in EQUAL_STATUSES for status in judged):
+        """The strongest answer that every judged finding allows.
+
+        INCONCLUSIVE when one cannot be said, or when none but the runs' status is judged: how a run ended can set it
+        apart from another and does not make the two equal.
+        """
+        judged = [finding for finding in self.findings if finding.is_judged]
+        statuses = {finding.status for finding in judged}
+        if not statuses.isdisjoint(DIFFERENT_STATUSES):
             return Verdict.DIFFERENT
-        if all(status is Status.IDENTICAL for status in judged):
-            return Verdict.IDENTICAL
-        return Verdict.WITHIN_TOLERANCE
+        if Status.UNKNOWN in statuses or all(finding.kind == "status" for finding in judged):
+            return Verdict.INCONCLUSIVE
+        if Status.CONSISTENT in statuses:
+            return Verdict.CONSISTENT
+        return Verdict.WITHIN_TOLERANCE if Status.CLOSE in statuses else Verdict.IDENTICAL
 
     def of_kind(self, kind: str) -> tuple[Finding, ...]:
         """The findings of one kind, in their order."""
@@ -324,7 +331,7 @@ class Comparison:
             "reproduction_run_id": self.reproduction_run_id,
             "verdict": self.verdict.value,
             "runs_equal": self.verdict.runs_equal,
-            "tolerances": asdict(self.tolerances),
+            "rules": self.rules.to_dict(),
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -335,7 +342,7 @@ class Comparison:
             reference_run_id=plain["reference_run_id"],
             reproduction_run_id=plain["reproduction_run_id"],
             findings=tuple(Finding.from_dict(row) for row in plain["findings"]),
-            tolerances=Tolerances(**plain["tolerances"]),
+            rules=_read_rules(plain),
         )
 
 
@@ -343,10 +350,11 @@ class Comparison:
 class Report:
     """The whole answer: the plan, both runs and their comparison.
 
-    A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then.
+    A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then. Where two runs were
+    compared and none launched, ``plan`` is None.
     """
 
-    plan: LaunchPlan
+    plan: LaunchPlan | None
     reference: RunRecord
     reproduction: RunRecord | None = None
     comparison: Comparison | None = None
@@ -360,7 +368,7 @@ class Report:
         """Give the stored form."""
         return {
             "schema": SCHEMA_VERSION,
-            "plan": self.plan.to_dict(),
+            "plan": self.plan.to_dict() if self.plan else None,
             "reference": self.reference.to_dict(),
             "reproduction": self.reproduction.to_dict() if self.reproduction else None,
             "comparison": self.comparison.to_dict() if self.comparison else None,
@@ -369,15 +377,20 @@ class Report:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Report:
         """Read what `to_dict` gave."""
-        if plain["schema"] != SCHEMA_VERSION:
+        if plain["schema"] not in (1, SCHEMA_VERSION):
             raise ValueError(f"schema {plain['schema']!r} is not {SCHEMA_VERSION}")
-        reproduction, comparison = plain["reproduction"], plain["comparison"]
+        plan, reproduction, comparison = plain["plan"], plain["reproduction"], plain["comparison"]
         return cls(
-            plan=LaunchPlan.from_dict(plain["plan"]),
+            plan=LaunchPlan.from_dict(plan) if plan else None,
             reference=RunRecord.from_dict(plain["reference"]),
             reproduction=RunRecord.from_dict(reproduction) if reproduction else None,
             comparison=Comparison.from_dict(comparison) if comparison else None,
         )
+
+
+def _read_rules(plain: Mapping[str, Any]) -> Rules:
+    """The rules of a stored comparison; schema 1 had the two default tolerances and nothing else."""
+    return Rules.from_dict(plain["rules"]) if "rules" in plain else Rules(default=Tolerances(**plain["tolerances"]))
 
 
 def plain_number(value: float | str | None) -> float | str | None:

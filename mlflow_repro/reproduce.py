@@ -9,9 +9,6 @@ if __name__ == "__main__":  # before anything else is imported
 
     leave_working_directory_out()
 
-import json
-import math
-import os
 import shutil
 import tempfile
 import uuid
@@ -20,8 +17,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import CannotJudgeError, UsageError
-from mlflow_repro.model import LaunchPlan, Report, RunRecord, Tolerances
+from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
+from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
+from mlflow_repro.model import LaunchPlan, Report, RunRecord
 from mlflow_repro.plan import (
     PlanOptions,
     check_options,
@@ -29,16 +27,12 @@ from mlflow_repro.plan import (
     check_run_id,
     plan_launch,
 )
-from mlflow_repro.variables import choose_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-    from mlflow_repro.artifact_outcomes import Selection
-    from mlflow_repro.gittree import TakenTree
     from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
-    from mlflow_repro.model import Comparison
     from mlflow_repro.tracking import TrackingStore
 
 
@@ -46,7 +40,7 @@ _LARGEST_SEED = (1 << 63) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReproduceOptions:
+class ReproduceOptions(JudgeOptions):
     """Everything that a reproduction can be asked for. Empty text means "as the reference had it".
 
     The reference is ``run_id``, or the run that ``model`` came from (``models:/NAME/VERSION``, ``models:/NAME@ALIAS``,
@@ -54,19 +48,14 @@ class ReproduceOptions:
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
-    seeded with it instead, but where the code does that itself. ``artifacts`` are patterns of the artifacts that are
-    compared, empty for all and None for none; ``artifact_limit`` is how many GiB of them are read. ``show`` gets each
-    line that the child prints.
+    seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched.
+    ``show`` gets each line that the child prints.
     """
 
     run_id: str = ""
     model: str = ""
     uri: str = ""
     experiment_name: str = "Default"
-    rel_tol: float = 1e-9
-    abs_tol: float = 0.0
-    artifacts: Sequence[str] | None = ()
-    artifact_limit: float = 8.0
     tracking_uri: str = ""
     env_manager: str = ""
     backend: str = ""
@@ -82,17 +71,8 @@ class ReproduceOptions:
     dry_run: bool = False
     restore_rng: bool = True
     seed: int | None = None
+    repeats: int = 1
     show: Callable[[str], None] | None = None
-
-    @property
-    def tolerances(self) -> Tolerances:
-        """Raises UsageError when they are no tolerances."""
-        return Tolerances(rel_tol=self.rel_tol, abs_tol=self.abs_tol)
-
-    @property
-    def selection(self) -> Selection | None:
-        """Which artifacts are compared, None for none. Raises UsageError when the limit is none."""
-        return _select_artifacts(self.artifacts, self.artifact_limit)
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""
@@ -105,8 +85,8 @@ def reproduce_run(run_id: str, uri: str = "", **options: Any) -> Report:
 
     ``uri`` is the git URI (``URI#subdirectory``) of the run's project; empty for the one that the run recorded.
     ``options`` are the other fields of `ReproduceOptions`, among them ``experiment_name`` (where the new run lives,
-    created when missing), ``rel_tol``, ``abs_tol`` (as of `math.isclose`), ``tracking_uri``, ``env_manager``,
-    ``timeout`` (seconds) and ``dry_run`` (plan only).
+    created when missing), ``tracking_uri``, ``env_manager``, ``timeout`` (seconds), ``dry_run`` (plan only) and those
+    of `JudgeOptions`, ``rel_tol`` for one.
 
     Returns the `Report`; ``report.comparison.verdict`` is the answer. Raises `ReproError` (see
     `mlflow_repro.errors`) when there is no answer: bad input, a reference that does not say enough, a relaunch that
@@ -117,55 +97,6 @@ def reproduce_run(run_id: str, uri: str = "", **options: Any) -> Report:
     if unknown:
         raise TypeError(f"reproduce_run() has no option {unknown[0]!r}; it has {', '.join(sorted(names))}")
     return reproduce_with(ReproduceOptions(run_id=run_id, uri=uri, **options))
-
-
-def compare_runs(  # noqa: PLR0913 - a public function: each option is an argument that an editor completes
-    reference_id: str,
-    reproduction_id: str,
-    *,
-    rel_tol: float = 1e-9,
-    abs_tol: float = 0.0,
-    artifacts: Sequence[str] | None = (),
-    artifact_limit: float = 8.0,
-    tracking_uri: str = "",
-) -> Comparison:
-    """Compare two runs of one tracking store: their metrics, parameters and artifacts (patterns; None for none).
-
-    ``artifact_limit`` is how many GiB of artifacts are read. Raises `ReproError` when one of the runs cannot be read.
-    """
-    from mlflow_repro.tracking import open_store, short_retries
-
-    tolerances = Tolerances(rel_tol=rel_tol, abs_tol=abs_tol)
-    selection = _select_artifacts(artifacts, artifact_limit)
-    with short_retries():
-        store = open_store(tracking_uri)
-        reference = store.read_run(check_run_id(reference_id))
-        reproduction = store.read_run(check_run_id(reproduction_id))
-    return _compare(store.uri, reference, reproduction, tolerances, selection)
-
-
-def _select_artifacts(patterns: Sequence[str] | None, limit: float) -> Selection | None:
-    from mlflow_repro.artifact_outcomes import Selection
-
-    if not (math.isfinite(limit) and limit >= 0):
-        raise UsageError(f"artifact_limit is {limit!r}", "it must be a number of GiB that is not negative")
-    return None if patterns is None else Selection(patterns=tuple(patterns), limit=int(limit * 2**30))
-
-
-def _compare(
-    uri: str, reference: RunRecord, reproduction: RunRecord, tolerances: Tolerances, selection: Selection | None
-) -> Comparison:
-    """Compare two records, and what their runs left in the store ``uri``."""
-    from mlflow_repro.artifact_outcomes import compare_run_artifacts
-    from mlflow_repro.compare import compare_records
-    from mlflow_repro.tracking import short_retries
-
-    comparison = compare_records(reference, reproduction, tolerances)
-    if selection is None:
-        return comparison
-    with short_retries():
-        rows = compare_run_artifacts(uri, reference, reproduction, tolerances, selection)
-    return replace(comparison, findings=(*comparison.findings, *rows))
 
 
 def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
@@ -179,7 +110,7 @@ def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
     with short_retries():
         store = open_store(tracking_uri)
         store.read_run(run_id)
-        record = store.read_record(run_id)
+        record = store.read_own_record(run_id)
     if record is None:
         raise CannotJudgeError(
             f"run {run_id} has no record of itself",
@@ -199,7 +130,7 @@ def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
     check_run_id(run_id)
     with short_retries():
         store = open_store(tracking_uri)
-        return grade_run(store.read_run(run_id), store.read_record(run_id), PlanOptions())
+        return grade_run(store.read_run(run_id), store.read_own_record(run_id), PlanOptions())
 
 
 def reproduce_with(options: ReproduceOptions) -> Report:
@@ -215,7 +146,14 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
     if options.seed is not None and not 0 <= options.seed <= _LARGEST_SEED:
         raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
-    _ = options.tolerances, options.selection, read_backend_config(options.backend_config)
+    options.check()
+    read_backend_config(options.backend_config)
+    if options.repeats < 1 or (options.repeats > 1 and options.resume):
+        raise UsageError(
+            f"repeats is {options.repeats}", "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"
+        )
+    if (options.repeats > 1 or options.against) and not options.dry_run:
+        return _reproduce_repeatedly(options)
     if options.resume:
         return _judge_existing(options)
     if options.dry_run:
@@ -236,7 +174,30 @@ def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOp
     return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
 
 
+def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
+    """Relaunch the run several times, one after another, and judge all of it together."""
+    from mlflow_repro.tracking import open_store, short_retries
+
+    with short_retries():
+        more = read_more_references(options, open_store(options.tracking_uri).uri) if options.against else []
+    single = replace(options, repeats=1, against=(), histories="off")
+    reports: list[Report] = []
+    for number in range(options.repeats):
+        try:
+            reports.append(reproduce_with(single))
+        except LaunchError as error:
+            done = " ".join(report.reproduction.run_id for report in reports if report.reproduction)
+            if done:
+                error.hint += f"; {number} of {options.repeats} repeats are done, to judge them:"
+                error.hint += f" mlflow-repro compare {options.run_id} {done}"
+            raise
+    reproductions = [report.reproduction for report in reports if report.reproduction]
+    comparison = judge_repeats([reports[0].reference, *more], reproductions, options)
+    return replace(reports[-1], comparison=comparison)
+
+
 def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
+    from mlflow_repro.recorded import find_gaps, find_overruled, list_restores, read_tree, restore_variables
     from mlflow_repro.relaunch import Relaunch, prepare_code
     from mlflow_repro.tracking import open_store, short_retries
 
@@ -246,18 +207,28 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         reference = store.read_run(options.run_id)
         plan_options = options.plan_options(store.uri)
         check_reference(reference, plan_options)
-        record = store.read_record(options.run_id) or {}
+        record = store.read_own_record(options.run_id) or {}
         plan = plan_launch(reference, plan_options)
         random_state = _fetch_random_state(options, plan, store, directory / "random-state")
+        has_random_state = random_state is not None
         plan = replace(
             plan,
-            variables=_choose_variables(options, record),
-            restores=_list_restores(record, has_random_state=random_state is not None, ignore_diff=options.ignore_diff),
-            caveats=(*plan.caveats, *_find_gaps(options, reference, record, has_random_state=random_state is not None)),
+            variables=restore_variables(record, seed=options.seed),
+            restores=list_restores(record, has_random_state=has_random_state, ignore_diff=options.ignore_diff),
+            caveats=(
+                *plan.caveats,
+                *find_gaps(
+                    reference,
+                    record,
+                    has_random_state=has_random_state,
+                    restore_rng=options.restore_rng,
+                    seed=options.seed,
+                ),
+            ),
         )
         code = prepare_code(
             plan,
-            _read_code(store, options.run_id, record),
+            read_tree(store, options.run_id, record),
             directory,
             given=options.params or {},
             recurse_submodules=options.recurse_submodules,
@@ -275,65 +246,8 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             random_state=random_state,
         )
         reproduction = relaunch.run()
-    plan = replace(code.plan, caveats=(*code.plan.caveats, *_find_overruled(reproduction)))
-    return _judge(options, store.uri, plan, reference, reproduction)
-
-
-def _read_code(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
-    """What the run recorded of its working tree, None when it recorded nothing. Raises the errors of `read_code`."""
-    from mlflow_repro.capture.tree import read_code
-
-    def read_file(path: str) -> bytes:
-        content = store.read_file(run_id, path)
-        if content is None:
-            raise CannotJudgeError(f"run {run_id} has no artifact {path}, which its record names", "it was deleted")
-        return content
-
-    is_recorded = "tree" in record.get("code", {})
-    return read_code(record["code"], read_file) if is_recorded else None
-
-
-def _list_restores(record: Mapping[str, Any], *, has_random_state: bool, ignore_diff: bool) -> tuple[str, ...]:
-    """The artifacts that are put back."""
-    from mlflow_repro.tracking import RANDOM_STATE_FILE
-
-    code = record.get("code", {})
-    parts = ("bundle",) if ignore_diff else ("bundle", "patch", "untracked")
-    files = [code[part]["file"] for part in parts if "file" in code.get(part, ())]
-    return (*files, *([RANDOM_STATE_FILE] if has_random_state else ()))
-
-
-def _choose_variables(options: ReproduceOptions, record: Mapping[str, Any]) -> dict[str, str | None]:
-    """What to change in the environment of the relaunch."""
-    variables = choose_variables(record["launch"]["variables"], os.environ) if record else {}
-    return variables if options.seed is None else {**variables, "MLFLOW_REPRO_SEED": str(options.seed)}
-
-
-def _find_gaps(
-    options: ReproduceOptions, reference: RunRecord, record: Mapping[str, Any], *, has_random_state: bool
-) -> list[str]:
-    """What of a run that was made with mlflow-repro will not be put back, and why."""
-    gaps = []
-    if reference.fact("git.dirty").value == "true" and "tree" not in record.get("code", {}):
-        gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
-    if options.seed is not None:
-        gaps.append(
-            f"everything is seeded with {options.seed}, but where the code sets a seed of its own: this asks whether"
-            " the result replicates, not whether it is reproduced"
-        )
-    elif reference.is_captured and not has_random_state:
-        reason = "is not put back" if options.restore_rng is False else "was not recorded and is not put back"
-        gaps.append(f"the reference's random state {reason}: what sets no seed will differ")
-    return gaps
-
-
-def _find_overruled(reproduction: RunRecord) -> list[str]:
-    """What the script wanted of MLflow, and did not get."""
-    stored = reproduction.fact("launch.overruled").value
-    if stored is None:
-        return []
-    calls = ", ".join(json.loads(stored)) if stored.startswith("[") else stored
-    return [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
+        plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(reproduction)))
+        return _judge(options, plan, reference, reproduction, store)
 
 
 def _fetch_random_state(
@@ -356,17 +270,17 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         store = open_store(options.tracking_uri)
         options = _with_run_id(options, store)
         reference, reproduction = store.read_run(options.run_id), store.read_run(options.resume)
-    if reproduction.fact("reference_run_id").value != reference.run_id:
-        raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
-    plan = plan_launch(reference, options.plan_options(store.uri))
-    return _judge(options, store.uri, plan, reference, reproduction)
+        if reproduction.fact("reference_run_id").value != reference.run_id:
+            raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
+        plan = plan_launch(reference, options.plan_options(store.uri))
+        return _judge(options, plan, reference, reproduction, store)
 
 
 def _judge(
-    options: ReproduceOptions, uri: str, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord
+    options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord, store: TrackingStore
 ) -> Report:
-    comparison = _compare(uri, reference, reproduction, options.tolerances, options.selection)
-    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
+    sides = Side(record=reference, store=store), Side(record=reproduction, store=store)
+    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=judge_runs(*sides, options))
 
 
 @contextmanager

@@ -22,14 +22,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, UsageError
-from mlflow_repro.model import SCHEMA_VERSION, RunRecord
+from mlflow_repro.model import RECORD_SCHEMA, RunRecord
+from mlflow_repro.outcomes import list_model_metrics
 from mlflow_repro.redact import redact_text, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from sqlalchemy import Engine
+
+    from mlflow_repro.outcomes import ModelMetric
 
 _OLDEST_MLFLOW = (2, 9, 2)
 _PREFLIGHT_SECONDS = 10
@@ -112,7 +117,7 @@ class TrackingStore:
             found = self.download_file(run_id, path, Path(folder))
             return None if found is None else found.read_bytes()
 
-    def read_record(self, run_id: str) -> dict[str, Any] | None:
+    def read_own_record(self, run_id: str) -> dict[str, Any] | None:
         """The record that a run made of itself, or None. Raises UnreachableError, CannotJudgeError for a broken one."""
         content = self.read_file(run_id, RECORD_FILE)
         if content is None:
@@ -121,9 +126,9 @@ class TrackingStore:
             record: Any = json.loads(content)
         except ValueError as error:
             raise CannotJudgeError(f"the record of run {run_id} is no JSON: {error}", "it is damaged") from error
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA_VERSION:
+        if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
             raise CannotJudgeError(
-                f"the record of run {run_id} has another form than this version reads ({SCHEMA_VERSION})",
+                f"the record of run {run_id} has another form than this version reads ({RECORD_SCHEMA})",
                 "use the version of mlflow-repro that wrote it, or a newer one",
             )
         return dict(record)
@@ -167,6 +172,66 @@ class TrackingStore:
         """Set the final status: FINISHED, FAILED or KILLED."""
         with _explained(self.uri):
             self._client.set_terminated(run_id, status)
+
+    @property
+    def sql_engine(self) -> Engine | None:
+        """The engine of a SQL store, to read from; None for another store."""
+        return getattr(self._backend, "engine", None)
+
+    def read_server_version(self) -> str:
+        """The version that a tracking server gives as its own; empty for a store that is none."""
+        if not self._is_server:
+            return ""
+        from mlflow.utils.rest_utils import http_request
+
+        with _explained(self.uri):
+            request: Any = http_request
+            return str(request(self._backend.get_host_creds(), "/version", "GET").text)
+
+    @property
+    def _backend(self) -> Any:
+        return self._client._tracking_client.store  # noqa: SLF001 - the client has no faster way to many points
+
+    @property
+    def _is_server(self) -> bool:
+        return urlsplit(self.uri).scheme in ("http", "https")
+
+    def get_json(self, endpoint: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What a tracking server answers to a GET, with the credentials that MLflow uses. Raises UnreachableError."""
+        from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+        with _explained(self.uri):
+            request: Any = http_request
+            response = request(self._backend.get_host_creds(), endpoint, "GET", params=dict(asked))
+            answer: dict[str, Any] = verify_rest_response(response, endpoint).json()
+            return answer
+
+    def read_points(self, run_id: str, name: str) -> list[tuple[int, float, int]]:
+        """Step, value and time of each point of a metric, by MLflow's client: slow, and there for every store."""
+        with _explained(self.uri):
+            return [
+                (point.step, point.value, point.timestamp) for point in self._client.get_metric_history(run_id, name)
+            ]
+
+    def read_model_metrics(self, run_id: str) -> list[ModelMetric]:
+        """The metrics of the models that a run logged or evaluated; none where MLflow is older than 3."""
+        if not hasattr(self._client, "get_logged_model"):
+            return []
+        with _explained(self.uri):
+            run = self._client.get_run(run_id)
+            ids = [*_model_ids(run.outputs, "model_outputs"), *_model_ids(run.inputs, "model_inputs")]
+            models = [self._client.get_logged_model(model_id) for model_id in dict.fromkeys(ids)]
+        return list_model_metrics(run_id, models)
+
+    def explained(self) -> AbstractContextManager[None]:
+        """While it lasts, whatever is raised about this store becomes an error of ours."""
+        return _explained(self.uri)
+
+
+def _model_ids(entries: Any, kind: str) -> list[str]:
+    """The models that a run's inputs or outputs name, in the order of their steps."""
+    found = getattr(entries, kind, None) or []
+    return [entry.model_id for entry in sorted(found, key=lambda entry: getattr(entry, "step", 0) or 0)]
 
 
 def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:

@@ -7,7 +7,8 @@ import sys
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord, Source, Status, Tolerances
+from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord, Source, Status
+from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
 
 # No deadline for one example: the machine that runs the tests may be busy. 60 examples a law, not 100: seconds.
 settings.register_profile("mlflow-repro", deadline=None, max_examples=60)
@@ -36,7 +37,19 @@ numbers = st.sampled_from(EDGE_NUMBERS) | st.floats()
 metric_maps = st.dictionaries(names, numbers, max_size=5)
 text_maps = st.dictionaries(names, texts, max_size=4)
 tolerance_values = st.sampled_from((0.0, 1e-12, 1e-9, 0.5, 1.0)) | st.floats(min_value=0, max_value=10)
-tolerances = st.builds(Tolerances, rel_tol=tolerance_values, abs_tol=tolerance_values)
+tolerances = st.builds(
+    Tolerances, rel_tol=tolerance_values, abs_tol=tolerance_values, ulp=st.integers(min_value=0, max_value=100)
+)
+patterns = st.sampled_from(("*", "l*", "?*", "val/*", "fit_time", "[!a]*", "loss"))
+pattern_tuples = st.lists(patterns, max_size=2).map(tuple)
+rule_sets = st.builds(
+    Rules,
+    default=tolerances,
+    tolerances=st.lists(st.builds(ToleranceRule, pattern=patterns, tolerances=tolerances), max_size=2).map(tuple),
+    only=pattern_tuples,
+    judge=pattern_tuples,
+    origin=texts,
+)
 
 run_records = st.builds(
     RunRecord,
@@ -82,6 +95,16 @@ metric_findings = st.builds(
     status=statuses,
     note=texts,
 )
+history_findings = st.builds(
+    Finding,
+    kind=st.just("history"),
+    name=names,
+    reference=st.none() | numbers,
+    reproduction=st.none() | numbers,
+    status=statuses,
+    note=texts,
+    details=st.dictionaries(st.sampled_from(("points", "max_relative", "growth")), st.integers(0, 9) | texts),
+)
 param_findings = st.builds(
     Finding,
     kind=st.just("param"),
@@ -95,8 +118,8 @@ comparisons = st.builds(
     Comparison,
     reference_run_id=texts,
     reproduction_run_id=texts,
-    findings=st.lists(metric_findings | param_findings, max_size=4).map(tuple),
-    tolerances=tolerances,
+    findings=st.lists(metric_findings | history_findings | param_findings, max_size=4).map(tuple),
+    rules=rule_sets,
 )
 reports = st.builds(
     Report,

@@ -25,9 +25,11 @@ FLOORS = {
         "leftovers",
         "model",
         "options",
+        "outcomes",
         "pyargv",
         "quoting",
         "redact",
+        "rules",
         "searchpath",
         "secretfiles",
         "variables",
@@ -37,10 +39,12 @@ FLOORS = {
         "artifacts",
         "background",
         "capture",
+        "config",
         "digests",
         "fetching",
         "gitrepo",
         "gittree",
+        "histories",
         "importing",
         "launch",
         "launch_worker",
@@ -54,7 +58,10 @@ FLOORS = {
         "artifact_outcomes",
         "autologging",
         "cli",
+        "commands",
+        "judging",
         "plugin",
+        "recorded",
         "recorder",
         "recording",
         "redirection",
@@ -78,7 +85,9 @@ ARROWS_WITHIN_A_FLOOR = {
     ("launch", "gitrepo"),
     ("project", "gitrepo"),
     ("launch", "launch_worker"),  # the two halves of one launch, on both sides of a pipe
+    ("cli", "commands"),
     ("cli", "reproduce"),
+    ("commands", "judging"),
     ("cli", ""),  # the version number
     ("plugin", "recorder"),
     ("autologging", "plugin"),  # the user's switch
@@ -88,9 +97,13 @@ ARROWS_WITHIN_A_FLOOR = {
     ("recording", "redirection"),
     ("relaunch", "redirection"),
     ("reproduce", "artifact_outcomes"),
+    ("reproduce", "judging"),
+    ("judging", "artifact_outcomes"),
+    ("reproduce", "recorded"),
     ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "autologging"),  # the public names, loaded on first use
+    ("", "judging"),
     ("", "reproduce"),
 }
 USERS_OF_MLFLOW = {"artifacts", "autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}

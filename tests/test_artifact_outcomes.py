@@ -13,7 +13,8 @@ import pytest
 from mlflow_repro.artifact_outcomes import ALL, Selection, _compare_pairs, compare_run_artifacts, pair_files
 from mlflow_repro.artifacts import ArtifactFile, ArtifactFolder, fetch_file, list_folders
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.model import RunRecord, Status, Tolerances
+from mlflow_repro.model import RunRecord, Status
+from mlflow_repro.rules import Tolerances
 
 FILES = {"data/a.json": '{"x": 1}', "notes.txt": "hello\n", "repro/record.json": "{}", "w.bin": "\1\2\3"}
 
@@ -44,7 +45,9 @@ def store(request, tmp_path, empty_store):
 
 
 def compare(store, one: RunRecord, other: RunRecord, *patterns: str, limit: int = 2**30):
-    rows = compare_run_artifacts(store.uri, one, other, Tolerances(), Selection(patterns=patterns, limit=limit))
+    rows = compare_run_artifacts(
+        (store.uri, one.run_id), (store.uri, other.run_id), Tolerances(), Selection(patterns=patterns, limit=limit)
+    )
     return {row.name: row for row in rows}
 
 
@@ -143,9 +146,7 @@ class TestObstacles:
         here = client.create_run(client.create_experiment("here", artifact_location=str(tmp_path / "here")))
         away = client.create_run(client.create_experiment("away", artifact_location="/nowhere/to/be/found"))
         client.log_text(here.info.run_id, "x", "a.txt")
-        rows = compare_run_artifacts(
-            uri, RunRecord(run_id=away.info.run_id), RunRecord(run_id=here.info.run_id), Tolerances(), Selection()
-        )
+        rows = compare_run_artifacts((uri, away.info.run_id), (uri, here.info.run_id), Tolerances(), Selection())
         (row,) = rows
         assert (row.name, row.status, row.is_judged) == (ALL, Status.IGNORED, False)
         assert "/nowhere/to/be/found" in row.note
@@ -159,7 +160,7 @@ class TestObstacles:
         client = MlflowClient(tracking_uri=uri)
         run = client.create_run(client.create_experiment("ftp", artifact_location="ftp://user:hunter2@127.0.0.1:1/x"))
         record = RunRecord(run_id=run.info.run_id)
-        (row,) = compare_run_artifacts(uri, record, record, Tolerances(), Selection())
+        (row,) = compare_run_artifacts((uri, record.run_id), (uri, record.run_id), Tolerances(), Selection())
         assert row.status is Status.IGNORED
         assert row.note.startswith("not compared: the artifact store failed: ")
         assert "hunter2" not in row.note
@@ -200,7 +201,7 @@ class TestObstacles:
             (folder / "folder").symlink_to("/etc")
             os.mkfifo(folder / "pipe")
             records.append(RunRecord(run_id=run.info.run_id))
-        rows = compare_run_artifacts(uri, *records, Tolerances(), Selection())
+        rows = compare_run_artifacts(*((uri, record.run_id) for record in records), Tolerances(), Selection())
         assert {row.name: row.status for row in rows} == dict.fromkeys(("file", "folder", "pipe"), Status.IGNORED)
 
 

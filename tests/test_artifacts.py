@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from mlflow_repro.compare.artifacts import COMPARATORS, compare_artifact
-from mlflow_repro.model import MIRRORED, Status, Tolerances
+from mlflow_repro.model import MIRRORED, Status
+from mlflow_repro.rules import Tolerances
 
 TOLERANCES = Tolerances()
 LOOSE = Tolerances(rel_tol=1e-3)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import strategies
@@ -11,8 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mlflow_repro.compare import compare_records
-from mlflow_repro.compare.metrics import MACHINE_METRICS, describe_error, is_close, measures_machine
-from mlflow_repro.model import MIRRORED, Comparison, Finding, RunRecord, Status, Tolerances, Verdict
+from mlflow_repro.compare.metrics import describe_error, is_close
+from mlflow_repro.judging import compare_runs
+from mlflow_repro.model import MIRRORED, Comparison, Finding, RunRecord, Status, Verdict
+from mlflow_repro.rules import MACHINE_METRICS, Rules, Tolerances, measures_machine
 
 NAN, INF, MAX = math.nan, math.inf, sys.float_info.max
 EQUAL_VERDICTS = (Verdict.IDENTICAL, Verdict.WITHIN_TOLERANCE)
@@ -22,9 +26,8 @@ EXACT = Tolerances(rel_tol=0.0, abs_tol=0.0)
 def compare(
     reference: dict[str, float], reproduction: dict[str, float], tolerances: Tolerances | None = None
 ) -> Comparison:
-    return compare_records(
-        RunRecord(run_id="a", metrics=reference), RunRecord(run_id="b", metrics=reproduction), tolerances
-    )
+    rules = Rules(default=tolerances or Tolerances())
+    return compare_records(RunRecord(run_id="a", metrics=reference), RunRecord(run_id="b", metrics=reproduction), rules)
 
 
 def compare_values(one: float, other: float, **tolerances: float) -> Finding:
@@ -46,24 +49,33 @@ class TestLaws:
     @given(strategies.run_records, strategies.tolerances)
     def test_a_run_is_equal_to_itself(self, record: RunRecord, tolerances: Tolerances):
         """NaN, infinities, -0.0 and subnormal numbers included, whatever the tolerance."""
-        result = compare_records(record, record, tolerances)
-        assert all(row.status in (Status.IDENTICAL, Status.IGNORED) for row in result.findings)
-        judged = any(row.is_judged for row in result.findings)
-        assert result.verdict is (Verdict.IDENTICAL if judged else Verdict.INCONCLUSIVE)
+        result = compare_records(record, record, Rules(default=tolerances))
+        ended = record.fact("status").value or record.status != "RUNNING"
+        allowed = (Status.IDENTICAL, Status.IGNORED) if ended else (Status.IDENTICAL, Status.IGNORED, Status.UNKNOWN)
+        assert all(row.status in allowed for row in result.findings)
+        judged = any(row.is_judged for row in result.of_kind("metric"))
+        assert result.verdict is (Verdict.IDENTICAL if judged and ended else Verdict.INCONCLUSIVE)
 
     @given(strategies.numbers, strategies.numbers, strategies.tolerances, strategies.tolerances)
     def test_widening_a_tolerance_never_makes_equal_values_differ(
         self, one: float, other: float, first: Tolerances, second: Tolerances
     ):
-        narrow = Tolerances(rel_tol=min(first.rel_tol, second.rel_tol), abs_tol=min(first.abs_tol, second.abs_tol))
-        wide = Tolerances(rel_tol=max(first.rel_tol, second.rel_tol), abs_tol=max(first.abs_tol, second.abs_tol))
+        narrow, wide = (
+            Tolerances(
+                rel_tol=pick(first.rel_tol, second.rel_tol),
+                abs_tol=pick(first.abs_tol, second.abs_tol),
+                ulp=pick(first.ulp, second.ulp),
+            )
+            for pick in (min, max)
+        )
         before, after = compare({"x": one}, {"x": other}, narrow), compare({"x": one}, {"x": other}, wide)
         assert after.findings[0].is_equal or not before.findings[0].is_equal
 
     @given(strategies.run_records, strategies.run_records, strategies.tolerances)
     def test_swapping_the_sides_mirrors_the_findings(self, one: RunRecord, other: RunRecord, tolerances: Tolerances):
         """MISSING and EXTRA change places, the values too; verdict, order and notes stay."""
-        forth, back = compare_records(one, other, tolerances), compare_records(other, one, tolerances)
+        rules = Rules(default=tolerances)
+        forth, back = compare_records(one, other, rules), compare_records(other, one, rules)
         assert back.verdict is forth.verdict
         assert len(back.findings) == len(forth.findings)
         for there, here in zip(forth.findings, back.findings, strict=True):
@@ -100,7 +112,7 @@ class TestLaws:
     @given(st.floats(allow_nan=False), st.floats(allow_nan=False), strategies.tolerances)
     def test_close_is_what_math_isclose_says(self, one: float, other: float, tolerances: Tolerances):
         expected = math.isclose(one, other, rel_tol=tolerances.rel_tol, abs_tol=tolerances.abs_tol)
-        assert is_close(one, other, tolerances) is expected
+        assert is_close(one, other, replace(tolerances, ulp=0)) is expected
 
     @given(strategies.numbers, strategies.numbers)
     def test_any_two_values_can_be_described(self, one: float, other: float):
@@ -302,3 +314,94 @@ class TestParameters:
         """Only MLflow's project launcher quotes; a script that logs quotes means them."""
         (row,) = compare_params({"p": "'a b'"}, {"p": "a b"})
         assert row.status is Status.DIFFERENT
+
+
+class TestStatus:
+    """How a run ended sets it apart from another, and makes no two runs equal."""
+
+    @pytest.mark.parametrize(
+        ("one", "other", "verdict"),
+        [
+            ("FINISHED", "FINISHED", Verdict.IDENTICAL),
+            ("FINISHED", "FAILED", Verdict.DIFFERENT),
+            ("KILLED", "KILLED", Verdict.IDENTICAL),
+            ("FINISHED", "RUNNING", Verdict.INCONCLUSIVE),
+            ("RUNNING", "RUNNING", Verdict.INCONCLUSIVE),
+            ("FINISHED", "", Verdict.IDENTICAL),
+        ],
+    )
+    def test_judges_beside_a_metric(self, one: str, other: str, verdict: Verdict):
+        sides = (RunRecord(run_id="a", metrics={"x": 1.0}, status=status) for status in (one, other))
+        assert compare_records(*sides).verdict is verdict
+
+    def test_is_not_enough_to_be_equal(self):
+        record = RunRecord(run_id="a", status="FINISHED")
+        assert compare_records(record, record).verdict is Verdict.INCONCLUSIVE
+        assert compare_records(record, RunRecord(run_id="b", status="FAILED")).verdict is Verdict.DIFFERENT
+
+    def test_which_the_run_gave_itself_is_taken(self):
+        """MLflow's final status follows the process's exit code."""
+        one = RunRecord(run_id="a", metrics={"x": 1.0}, status="FINISHED", tags={"repro.status": "FAILED"})
+        assert compare_records(one, one).of_kind("status")[0].reference == "FAILED"
+        plain = RunRecord(run_id="b", metrics={"x": 1.0}, status="FINISHED")
+        assert compare_records(one, plain).verdict is Verdict.IDENTICAL
+
+
+class TestModels:
+    """Metrics of logged models are outcomes of their own (MLflow 3)."""
+
+    @pytest.fixture
+    def store(self, tmp_path, empty_store):
+        shutil.copy(empty_store, tmp_path / "mlflow.db")
+        return f"sqlite:///{tmp_path}/mlflow.db"
+
+    @staticmethod
+    def log(uri: str, values: dict[tuple[str, str], float], digest: str = "d1") -> str:
+        """A run with a model for each name, and that model's metrics on a data set."""
+        import mlflow
+        from mlflow.entities import LoggedModelOutput
+
+        client = mlflow.MlflowClient(tracking_uri=uri)
+        if not hasattr(client, "get_logged_model"):
+            pytest.skip("this MLflow has no logged models")
+        run_id = client.create_run("0").info.run_id
+        models: dict[str, str] = {}
+        data = {"dataset_name": "test", "dataset_digest": digest}
+        for (model, metric), value in values.items():
+            if model not in models:
+                name = model.partition("#")[0]
+                models[model] = client.create_logged_model("0", name=name, source_run_id=run_id).model_id
+                client.log_outputs(run_id, [LoggedModelOutput(models[model], len(models))])
+            for step, logged in enumerate((0.0, value)):
+                client.log_metric(run_id, metric, logged, step=step, model_id=models[model], **data)
+        client.set_terminated(run_id)
+        return run_id
+
+    def test_are_matched_by_the_name_of_the_model(self, store: str):
+        """Ids differ between any two runs; a second model of the same name is the second on the other side as well."""
+        values = {("net", "acc"): 0.5, ("net#2", "acc"): 0.75, ("tree", "acc"): 0.25}
+        one, same = self.log(store, values), self.log(store, values)
+        result = compare_runs(one, same, tracking_uri=store)
+        assert result.verdict is Verdict.IDENTICAL
+        assert [(row.name, row.reference) for row in result.of_kind("model_metric")] == [
+            ("net#2: acc on test", 0.75),
+            ("net: acc on test", 0.5),
+            ("tree: acc on test", 0.25),
+        ]
+
+    def test_differ_though_the_metrics_of_the_runs_do_not(self, store: str):
+        """The run keeps the last of several models' values; the models keep their own."""
+        one = self.log(store, {("net", "acc"): 0.5, ("tree", "acc"): 0.25})
+        other = self.log(store, {("net", "acc"): 0.625, ("tree", "acc"): 0.25}, digest="d2")
+        result = compare_runs(one, other, tracking_uri=store, histories="off")
+        assert result.of_kind("metric")[0].status is Status.IDENTICAL
+        assert result.verdict is Verdict.DIFFERENT
+        row = next(row for row in result.of_kind("model_metric") if row.status is Status.DIFFERENT)
+        assert (row.name, row.reference, row.reproduction) == ("net: acc on test", 0.5, 0.625)
+        assert row.note.endswith("its data sets differ: d1 and d2")
+
+    def test_model_of_one_run_only_is_a_difference(self, store: str):
+        one = self.log(store, {("net", "acc"): 0.5})
+        other = self.log(store, {("net", "acc"): 0.5, ("tree", "acc"): 0.5})
+        found = compare_runs(one, other, tracking_uri=store, histories="off").of_kind("model_metric")
+        assert [row.status for row in found] == [Status.IDENTICAL, Status.EXTRA]

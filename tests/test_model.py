@@ -30,11 +30,11 @@ from mlflow_repro.model import (
     RunRecord,
     Source,
     Status,
-    Tolerances,
     Verdict,
     absent,
     plain_number,
 )
+from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
 
 GOLDEN_FIELDS = Path(__file__).parent / "golden" / "report_fields.json"
 
@@ -59,7 +59,7 @@ def finding(status: Status, *, kind: str = "metric") -> Finding:
 def comparison(*statuses: Status, facts: tuple[Status, ...] = ()) -> Comparison:
     """A comparison whose metrics have these statuses, and its parameters those of ``facts``."""
     findings = (*map(finding, statuses), *(finding(status, kind="param") for status in facts))
-    return Comparison(reference_run_id="a", reproduction_run_id="b", findings=findings, tolerances=Tolerances())
+    return Comparison(reference_run_id="a", reproduction_run_id="b", findings=findings, rules=Rules())
 
 
 def test_fact_has_a_value_or_a_reason():
@@ -141,6 +141,20 @@ def test_field_list_of_the_stored_form_is_pinned():
     assert shape == json.loads(GOLDEN_FIELDS.read_text(encoding="utf-8"))
 
 
+def test_report_of_schema_1_is_read():
+    """It had two tolerances where the rules are now."""
+    reference = RunRecord(run_id="a")
+    plan = LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="c"))
+    made = Report(plan=plan, reference=reference, reproduction=reference, comparison=comparison(Status.CLOSE))
+    old = made.to_dict()
+    old["schema"] = 1
+    del old["comparison"]["rules"]
+    old["comparison"]["tolerances"] = {"rel_tol": 0.5, "abs_tol": 0.25}
+    read = Report.from_dict(old)
+    assert read.comparison.rules == Rules(default=Tolerances(rel_tol=0.5, abs_tol=0.25))
+    assert read.comparison.findings == made.comparison.findings
+
+
 def test_report_of_another_schema_is_refused():
     plain = Report(
         plan=LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="c")), reference=RunRecord(run_id="a")
@@ -177,6 +191,9 @@ def test_each_verdict_is_in_the_table_above():
         pytest.param([Status.IDENTICAL, Status.MISSING], (), Verdict.DIFFERENT, id="missing"),
         pytest.param([Status.IDENTICAL, Status.EXTRA], (), Verdict.DIFFERENT, id="extra"),
         pytest.param([Status.IDENTICAL, Status.IGNORED], (), Verdict.IDENTICAL, id="ignored-beside"),
+        pytest.param([Status.CLOSE, Status.CONSISTENT], (), Verdict.CONSISTENT, id="consistent"),
+        pytest.param([Status.IDENTICAL, Status.UNKNOWN], (), Verdict.INCONCLUSIVE, id="unknown-beside"),
+        pytest.param([Status.DIFFERENT, Status.UNKNOWN], (), Verdict.DIFFERENT, id="different-and-unknown"),
         pytest.param([Status.IGNORED], (), Verdict.INCONCLUSIVE, id="only-ignored"),
         pytest.param([], (), Verdict.INCONCLUSIVE, id="nothing"),
         pytest.param([], (Status.IDENTICAL,), Verdict.INCONCLUSIVE, id="only-facts"),
@@ -213,7 +230,9 @@ def test_any_other_tolerance_is_accepted(value: float):
     assert Tolerances(rel_tol=value, abs_tol=value).rel_tol == value
 
 
-@pytest.mark.parametrize("kind", [Fact, RunRecord, LaunchPlan, Finding, Comparison, Report, Tolerances])
+@pytest.mark.parametrize(
+    "kind", [Fact, RunRecord, LaunchPlan, Finding, Comparison, Report, Rules, ToleranceRule, Tolerances]
+)
 def test_values_are_frozen(kind: type):
     assert dataclasses.fields(kind)
     assert kind.__dataclass_params__.frozen

@@ -12,11 +12,14 @@ import strategies
 from hypothesis import given
 
 from mlflow_repro.compare import compare_records
+from mlflow_repro.compare.models import compare_model_metrics
 from mlflow_repro.errors import CannotJudgeError, LaunchError
-from mlflow_repro.model import LaunchPlan, Report, RunRecord, Source
+from mlflow_repro.model import Finding, LaunchPlan, Report, RunRecord, Source, Status
+from mlflow_repro.outcomes import ModelMetric
 from mlflow_repro.report import RENDERERS
 from mlflow_repro.report.json_format import render_json, render_json_error
 from mlflow_repro.report.text import render_comparison, render_plan, render_text, shell_commands, show
+from mlflow_repro.rules import Rules, parse_rule
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -42,6 +45,7 @@ SKLEARN_TABLE = """\
 | rmse     | 0.749066 | 0.749066 |
 +----------+----------+----------+
 """
+EQUAL = "Verdict: IDENTICAL, from 3 metrics (rel:1e-09)\nRuns equal: True\n"
 KERAS_TABLE = """\
 +-----------+-----------+-----------+
 | Metric    |      Run1 |      Run2 |
@@ -92,6 +96,29 @@ def full_run(**changes: object) -> RunRecord:
     return record(**{"metrics": {"mae": 0.5}, **fields, **changes})
 
 
+def report_of_everything() -> Report:
+    """A history, a metric of a model, the status, rules of a file; what MLflow keeps beside the run's own metrics."""
+    reference, reproduction = record({"loss": 0.5}, status="FINISHED"), record({"loss": 0.5}, status="FAILED")
+    rules = Rules(
+        tolerances=(parse_rule("val_*=rel:0.001,ulp:4"), parse_rule("loss=exact")), ignore=("lr",), origin="rules.toml"
+    )
+    history = Finding(
+        kind="history", name="loss", reference=3.0, reproduction=3.0, status=Status.DIFFERENT,
+        note="differs from step 1 on, 1 of 3 points", details={"points": 3},
+    )  # fmt: skip
+    models = compare_model_metrics(
+        [ModelMetric(model="net", name="acc", value=0.5, dataset="test", digest="1a")],
+        [ModelMetric(model="net", name="acc", value=0.25, dataset="test", digest="2b")],
+        rules,
+    )
+    return Report(
+        plan=plan(),
+        reference=reference,
+        reproduction=reproduction,
+        comparison=compare_records(reference, reproduction, rules, fetched=[history, *models]),
+    )
+
+
 GOLDENS = {
     "equal": lambda: render_text(report(record({"mae": 0.587477, "r2": 1.0}), record({"mae": 0.587477, "r2": 1.0}))),
     "different": lambda: render_text(
@@ -116,6 +143,7 @@ GOLDENS = {
             caveats=("the reference was made from a working tree with uncommitted changes, which were not recorded",),
         )
     ),
+    "outcomes": lambda: render_text(report_of_everything()),
     "verbose": lambda: render_text(report(full_run(), full_run(start_time=0, end_time=0, tags={})), verbose=True),
     "plan": lambda: render_text(
         Report(
@@ -167,22 +195,23 @@ def test_each_golden_has_its_test():
 
 
 class TestSeedTables:
-    """The two tables of the document that this program began with, to the letter."""
+    """The two tables of the document that this program began with, to the letter, and its last line."""
 
     def test_reproducible_run(self):
         metrics = {"mae": 0.587477, "r2": 0.283681, "rmse": 0.749066}
-        assert table(metrics, metrics) == SKLEARN_TABLE + "Runs equal: True\n"
+        assert table(metrics, metrics) == SKLEARN_TABLE + EQUAL
 
     def test_numbers_have_six_digits_whatever_they_are(self):
         metrics = {"mae": 0.58747712345, "r2": 0.28368109876, "rmse": 0.74906598765}
-        assert table(metrics, metrics) == SKLEARN_TABLE + "Runs equal: True\n"
+        assert table(metrics, metrics) == SKLEARN_TABLE + EQUAL
 
     def test_run_that_is_not_reproducible(self):
-        """With one line more than the seed's, which says by how much."""
+        """With two lines more than the seed's: by how much, and what the verdict rests on."""
         text = table({"test_acc": 0.9733, "test_loss": 0.0885112}, {"test_acc": 0.9733, "test_loss": 0.0897533})
         assert text.startswith(KERAS_TABLE)
         assert text.splitlines()[6:] == [
             "test_loss: 0.0885112 and 0.0897533, differs by 0.00124 (relative 0.0138)",
+            "Verdict: DIFFERENT, from 2 metrics, 1 not equal (rel:1e-09)",
             "Runs equal: False",
         ]
 

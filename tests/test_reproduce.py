@@ -22,6 +22,7 @@ TABLE = """\
 | length   | 9        | 9        |
 | loss     | 0.666667 | 0.666667 |
 +----------+----------+----------+
+Verdict: IDENTICAL, from 2 metrics (rel:1e-09)
 Runs equal: True
 """
 

@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.model import SCHEMA_VERSION, Section, missing
+from mlflow_repro.model import RECORD_SCHEMA, Section, missing
 from mlflow_repro.redact import redact_text
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def build_record(
     ``facts`` are those that are tags as well, under the section that belongs to the first part of their name. A
     section's name may have a second part (``code.tree``): its facts join those of the first.
     """
-    record: dict[str, Any] = {"schema": SCHEMA_VERSION, "run_id": run_id, "complete": is_complete}
+    record: dict[str, Any] = {"schema": RECORD_SCHEMA, "run_id": run_id, "complete": is_complete}
     record.update({name: {} for name in SECTIONS})
     for fact in facts:
         group, _, name = fact.name.partition(".")

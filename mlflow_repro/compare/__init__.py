@@ -5,22 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.metrics import compare_metrics
+from mlflow_repro.compare.models import compare_status
 from mlflow_repro.compare.params import compare_params
-from mlflow_repro.model import Comparison, Tolerances
+from mlflow_repro.compare.unused import find_unused_rules
+from mlflow_repro.model import Comparison
+from mlflow_repro.rules import Rules
 
 if TYPE_CHECKING:
-    from mlflow_repro.model import RunRecord
+    from collections.abc import Iterable
+
+    from mlflow_repro.model import Finding, RunRecord
 
 
-def compare_records(reference: RunRecord, reproduction: RunRecord, tolerances: Tolerances | None = None) -> Comparison:
-    """Compare the final metrics (they make the verdict) and the parameters (they explain it) of two runs."""
-    tolerances = tolerances or Tolerances()
+def compare_records(
+    reference: RunRecord, reproduction: RunRecord, rules: Rules | None = None, *, fetched: Iterable[Finding] = ()
+) -> Comparison:
+    """Compare final metrics and status (they make the verdict) and parameters (they explain it) of two runs.
+
+    ``fetched`` are findings about what the records do not hold: histories, metrics of models.
+    """
+    rules = rules or Rules()
     return Comparison(
         reference_run_id=reference.run_id,
         reproduction_run_id=reproduction.run_id,
         findings=(
-            *compare_metrics(reference.metrics, reproduction.metrics, tolerances),
+            *compare_metrics(reference.metrics, reproduction.metrics, rules),
+            *fetched,
+            *compare_status(reference, reproduction),
             *compare_params(reference, reproduction),
+            *find_unused_rules({*reference.metrics, *reproduction.metrics}, rules),
         ),
-        tolerances=tolerances,
+        rules=rules,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mlflow_repro.model import Finding, Status
@@ -13,40 +12,25 @@ from mlflow_repro.model import Finding, Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_repro.model import Tolerances
-
-MACHINE_METRICS = (
-    "system/*",
-    "*_time",
-    "*_time_s",
-    "*_time_ms",
-    "*_time_sec",
-    "*_time_seconds",
-    "*_seconds",
-    "*_per_second",
-    "*_per_sec",
-    "*runtime",
-    "*duration*",
-    "*elapsed*",
-)
-"""Metrics that measure time or the machine: shown, not judged. They differ between any two runs."""
+    from mlflow_repro.rules import Rules, Tolerances
 
 
-def compare_metrics(
-    reference: Mapping[str, float], reproduction: Mapping[str, float], tolerances: Tolerances
-) -> list[Finding]:
+def compare_metrics(reference: Mapping[str, float], reproduction: Mapping[str, float], rules: Rules) -> list[Finding]:
     """One finding for each metric that either run has, in the order of their names."""
     return [
-        _compare_metric(name, reference.get(name), reproduction.get(name), tolerances)
+        compare_value("metric", name, reference.get(name), reproduction.get(name), rules)
         for name in sorted(set(reference) | set(reproduction))
     ]
 
 
-def _compare_metric(name: str, reference: float | None, reproduction: float | None, tolerances: Tolerances) -> Finding:
-    status, note = _judge(reference, reproduction, tolerances)
-    if measures_machine(name):
-        status, note = Status.IGNORED, "measures time or the machine, not judged"
-    return Finding(kind="metric", name=name, reference=reference, reproduction=reproduction, status=status, note=note)
+def compare_value(kind: str, name: str, reference: float | None, reproduction: float | None, rules: Rules) -> Finding:
+    """The finding about one number, None where a run does not have it."""
+    ignored = rules.why_ignored(name)
+    if ignored:
+        status, note = Status.IGNORED, ignored
+    else:
+        status, note = _judge(reference, reproduction, rules.tolerances_of(name))
+    return Finding(kind=kind, name=name, reference=reference, reproduction=reproduction, status=status, note=note)
 
 
 def _judge(reference: float | None, reproduction: float | None, tolerances: Tolerances) -> tuple[Status, str]:
@@ -64,11 +48,6 @@ def _judge(reference: float | None, reproduction: float | None, tolerances: Tole
     return Status.DIFFERENT, note
 
 
-def measures_machine(name: str) -> bool:
-    """True when the metric's name matches one of `MACHINE_METRICS`."""
-    return any(fnmatchcase(name.lower(), pattern) for pattern in MACHINE_METRICS)
-
-
 def is_identical(one: float, other: float) -> bool:
     """The same bits, or both NaN (of whatever payload: no store keeps it)."""
     if math.isnan(one) and math.isnan(other):
@@ -77,10 +56,30 @@ def is_identical(one: float, other: float) -> bool:
 
 
 def is_close(one: float, other: float, tolerances: Tolerances) -> bool:
-    """`math.isclose`: ``abs(a-b) <= max(rel_tol * max(abs(a), abs(b)), abs_tol)``; NaN equals NaN here."""
+    """`math.isclose` (``abs(a-b) <= max(rel_tol * max(abs(a), abs(b)), abs_tol)``), or near enough by `ulp_distance`.
+
+    NaN equals NaN here.
+    """
+    if tolerances.exact:
+        return is_identical(one, other)
     if math.isnan(one) and math.isnan(other):
         return True
-    return math.isclose(one, other, rel_tol=tolerances.rel_tol, abs_tol=tolerances.abs_tol)
+    if math.isclose(one, other, rel_tol=tolerances.rel_tol, abs_tol=tolerances.abs_tol):
+        return True
+    return bool(tolerances.ulp) and ulp_distance(one, other) <= tolerances.ulp
+
+
+def ulp_distance(one: float, other: float) -> float:
+    """How many float64 numbers lie from one to the other: 0 for the same and for both zeros; inf when not finite."""
+    if not (math.isfinite(one) and math.isfinite(other)):
+        return math.inf
+    return abs(_place(one) - _place(other))
+
+
+def _place(number: float) -> int:
+    """The place of a float64 in their order, 0 for both zeros."""
+    (bits,) = struct.unpack("<q", struct.pack("<d", number))
+    return int(bits if bits >= 0 else -(2**63) - bits)
 
 
 def describe_error(reference: float, reproduction: float) -> str:

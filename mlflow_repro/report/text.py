@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from mlflow_repro.model import EQUAL_STATUSES, Status
 from mlflow_repro.redact import redact_named, redact_text, redact_value
+from mlflow_repro.report.verdict_text import render_runs_equal, render_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,23 +18,41 @@ if TYPE_CHECKING:
     from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord
 
 
+_LONGEST = 300  # characters of a fact that are shown; the JSON form has all
+_FACTS = {
+    "param": "Parameter",
+    "tag": "Tag",
+    "dataset": "Data set",
+    "code": "Code",
+    "launch": "Launch",
+    "seeds": "Seeds",
+    "environment": "Environment",
+    "machine": "Machine",
+    "data": "Data",
+    "record": "Record",
+}
+
+
 def render_text(report: Report, verbose: bool = False) -> str:  # noqa: FBT001, FBT002 - a renderer's form
     """The whole report; of a dry run the plan."""
     if report.comparison is None or report.reproduction is None:
-        return render_plan(report.plan)
+        return render_plan(report.plan) if report.plan else ""
     parts = []
     if verbose:
         parts += [
             _render_run("Run1 (reference)", report.reference),
             _render_run("Run2 (reproduction)", report.reproduction),
         ]
-    parts += [f"Note: {show(caveat)}" for caveat in report.plan.caveats]
-    parts.append(render_comparison(report.comparison))
+    parts += [f"Note: {show(caveat)}" for caveat in (report.plan.caveats if report.plan else ())]
+    parts.append(render_comparison(report.comparison, show_all=verbose))
     return "\n".join(parts)
 
 
-def render_comparison(comparison: Comparison) -> str:
-    """The table of metrics, a line for each that differs or is not judged, and ``Runs equal: ...``."""
+def render_comparison(comparison: Comparison, *, show_all: bool = False) -> str:
+    """The table of metrics, a line for each that differs or is not judged, the verdict, and ``Runs equal: ...``.
+
+    Of the facts those that differ are shown, or all.
+    """
     metrics = comparison.of_kind("metric")
     lines = []
     if metrics:
@@ -41,14 +60,19 @@ def render_comparison(comparison: Comparison) -> str:
         headers = ("Metric", "Run1", "Run2")
         # Names stay text: a metric called "1.50" is no number.
         lines.append(tabulate(rows, headers, tablefmt="psql", missingval="-", disable_numparse=[0]))
-    elif any(row.is_judged for row in comparison.findings):
-        lines.append("Neither run has a metric; the artifacts judge.")
     else:
-        lines.append("Neither run has a metric, so there is nothing to judge.")
-    lines += [f"{show(row.name)}: {_remark(row)}" for row in metrics if row.status is not Status.IDENTICAL or row.note]
-    lines += _param_lines(comparison)
+        is_judged = any(row.is_judged and row.kind != "status" for row in comparison.findings)
+        lines.append(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")
+    for kind, word in (("metric", ""), ("history", "History "), ("model_metric", "Model "), ("status", "Run ")):
+        rows_to_tell = [row for row in comparison.of_kind(kind) if row.status is not Status.IDENTICAL or row.note]
+        lines += [f"{word}{show(row.name)}: {show(_remark(row))}" for row in rows_to_tell]
     lines += _artifact_lines(comparison)
-    lines.append(f"Runs equal: {comparison.verdict.runs_equal}")
+    for kind, word in _FACTS.items():
+        facts = [row for row in comparison.of_kind(kind) if show_all or row.status not in EQUAL_STATUSES]
+        lines += [_fact_line(word, row) for row in facts]
+    lines += [f"Warning: the rule {show(row.name)} is not used: {show(row.note)}" for row in comparison.of_kind("rule")]
+    lines.append(f"Verdict: {render_verdict(comparison)}")
+    lines.append(f"Runs equal: {render_runs_equal(comparison)}")
     return "\n".join(lines)
 
 
@@ -135,10 +159,13 @@ def _cell(value: float | str | None) -> float | str | None:
 
 
 def _remark(finding: Finding) -> str:
+    if finding.kind == "history":
+        return finding.note
     if finding.status is Status.CLOSE:
         return f"within tolerance, {finding.note}"
     if finding.status is Status.DIFFERENT:
-        return f"{finding.reference!r} and {finding.reproduction!r}, {finding.note}"
+        values = f"{finding.reference!r} and {finding.reproduction!r}"
+        return f"{values}, {finding.note}" if finding.note else values
     return finding.note
 
 
@@ -156,18 +183,19 @@ def _artifact_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _param_lines(comparison: Comparison) -> list[str]:
-    lines = []
-    for row in comparison.of_kind("param"):
-        if row.status in EQUAL_STATUSES:
-            continue
-        one, other = (
-            "not logged" if value is None else repr(_value(row.name, str(value)))
-            for value in (row.reference, row.reproduction)
-        )
-        note = f" ({row.note})" if row.note else ""
-        lines.append(f"Parameter {show(row.name)}: {one} in the reference, {other} in the reproduction{note}")
-    return lines
+def _fact_line(word: str, row: Finding) -> str:
+    one, other = (
+        "not logged" if value is None else repr(_cut(redact_text(_value(row.name, str(value)))))
+        for value in (row.reference, row.reproduction)
+    )
+    if row.status is Status.IDENTICAL:
+        return f"{word} {show(row.name)}: {one} in both"
+    note = f" ({row.note})" if row.note else ""
+    return f"{word} {show(row.name)}: {one} in the reference, {other} in the reproduction{note}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _render_run(title: str, record: RunRecord) -> str:

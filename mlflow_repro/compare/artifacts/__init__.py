@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mlflow_repro.model import Tolerances
+    from mlflow_repro.rules import Tolerances
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from mlflow_repro.model import Status
 
 if TYPE_CHECKING:
     from mlflow_repro.compare.artifacts.blobs import Blob, Context
-    from mlflow_repro.model import Tolerances
+    from mlflow_repro.rules import Tolerances
 
 _CHUNK = 1 << 18  # elements that are compared at once
 _PLAIN_DTYPE = re.compile(r"[<>|=]?[?biufcmMSUV]\d{0,6}")

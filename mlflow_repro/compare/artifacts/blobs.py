@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from mlflow_repro.model import Tolerances
+    from mlflow_repro.rules import Tolerances
 
 MIB = 2**20
 PIECE = MIB

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from mlflow_repro.compare.artifacts.blobs import Context
-    from mlflow_repro.model import Tolerances
+    from mlflow_repro.rules import Tolerances
 
 _SHOWN = 3
 

@@ -1,0 +1,164 @@
+"""What comparing two histories costs, as a ratio to reading both by MLflow's client, from SQLite and over HTTP.
+
+For each length it prints the seconds of ``client.get_metric_history`` for both runs, those of comparing them (both runs
+read, compared and measured), their ratio, the microseconds for each point of both, and what finding the first of
+differences costs that begin after a tenth of the history (``--histories first``). The two sides take turns and medians
+are compared; of the longest histories each is measured once. The peak of memory is that of the whole process.
+
+Usage: python benchmarks/histories.py [--longest 1000000] [--only sqlite|http]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mlflow import MlflowClient
+
+LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
+TIMES = {1_000: 7, 10_000: 5, 100_000: 3}  # a longer history is measured once
+DIFFERENT_FROM = 0.1  # of the history
+SIDES = {"same": "identical", "other": "different"}
+START = 1_700_000_000_000  # milliseconds
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--longest", type=int, default=LENGTHS[-1])
+    parser.add_argument("--only", choices=("sqlite", "http"))
+    arguments = parser.parse_args()
+    lengths = [length for length in LENGTHS if length <= arguments.longest]
+    with tempfile.TemporaryDirectory(prefix="histories-") as folder:
+        path = Path(folder, "mlflow.db")
+        runs = make_store(path, lengths)
+        print(f"{'store':<7}{'points':>9}{'client s':>10}{'compare s':>11}{'ratio':>7}{'us/point':>10}{'first s':>9}")
+        with ExitStack() as stack:
+            for kind in ("sqlite", "http"):
+                if arguments.only in (None, kind):
+                    uri = f"sqlite:///{path}" if kind == "sqlite" else stack.enter_context(serve(path))
+                    for length in lengths:
+                        print_row(kind, uri, runs, length)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+
+
+def make_store(path: Path, lengths: list[int]) -> dict[tuple[str, int], str]:
+    """Two runs with equal histories for each length (``same``) and two that differ (``other``), written as rows.
+
+    Logging a million points by the client takes minutes.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{path}")
+    runs = {}
+    with sqlite3.connect(path) as database:
+        for length in lengths:
+            for side in ("reference", "same", "other"):
+                run_id = client.create_run("0").info.run_id
+                runs[side, length] = run_id
+                write_history(database, run_id, length, scale=1 + 1e-6 if side == "other" else 1)
+    return runs
+
+
+def write_history(database: sqlite3.Connection, run_id: str, length: int, *, scale: float) -> None:
+    """One metric, ``loss``; from a tenth of its points on multiplied by ``scale``."""
+    generator = random.Random(0)  # noqa: S311 - any numbers
+    rows = []
+    for step in range(length):
+        value = generator.random() * (scale if step >= DIFFERENT_FROM * length else 1)
+        rows.append(("loss", value, START + step, run_id, step, False))
+    columns = "(key, value, timestamp, run_uuid, step, is_nan) values (?, ?, ?, ?, ?, ?)"
+    database.executemany(f"insert into metrics {columns}", rows)
+    database.execute(f"insert into latest_metrics {columns}", rows[-1])
+    database.commit()
+
+
+def print_row(kind: str, uri: str, runs: dict[tuple[str, int], str], length: int) -> None:
+    """Measure one length in one store."""
+    from mlflow import MlflowClient
+
+    from mlflow_repro.judging import JudgeOptions, Side, judge_runs
+    from mlflow_repro.tracking import open_store
+
+    client, store = MlflowClient(tracking_uri=uri), open_store(uri)
+    pair = runs["reference", length], runs["same", length]
+    sides = {side: Side(record=store.read_run(runs[side, length]), store=store) for side in ("reference", *SIDES)}
+
+    def compare(other: str, mode: str) -> None:
+        (row,) = judge_runs(sides["reference"], sides[other], JudgeOptions(histories=mode)).of_kind("history")
+        if row.status.value != SIDES[other]:
+            raise SystemExit(f"{kind}, {length}: {row}")
+        if other == "other" and row.details["first_different_step"] != DIFFERENT_FROM * length:
+            raise SystemExit(f"{kind}, {length}: {row.note}")
+
+    by_client, by_us, first = [], [], []
+    for _ in range(TIMES.get(length, 1)):
+        by_client.append(measure(lambda: read_by_client(client, pair)))
+        by_us.append(measure(lambda: compare("same", "full")))
+        first.append(measure(lambda: compare("other", "first")))
+    client_s, us_s = statistics.median(by_client), statistics.median(by_us)
+    figures = f"{client_s:>10.3f}{us_s:>11.3f}{us_s / client_s:>7.2f}{1e6 * us_s / (2 * length):>10.1f}"
+    print(f"{kind:<7}{length:>9}{figures}{statistics.median(first):>9.3f}", flush=True)
+
+
+def read_by_client(client: MlflowClient, pair: tuple[str, str]) -> None:
+    """Both histories, as MLflow's own client gives them."""
+    for run_id in pair:
+        client.get_metric_history(run_id, "loss")
+
+
+def measure(work: Callable[[], None]) -> float:
+    """The seconds that it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def serve(path: Path) -> Iterator[str]:
+    """The URL of a tracking server of that store, as ``mlflow server`` starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--backend-store-uri", f"sqlite:///{path}", "--artifacts-destination", str(path.parent / "artifacts"),
+    ]  # fmt: skip
+    with path.with_suffix(".log").open("w") as log:
+        server = subprocess.Popen(command, cwd=path.parent, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5).close()  # noqa: S310 - http, on loopback
+                break
+            except OSError:
+                if server.poll() is not None:
+                    raise SystemExit(path.with_suffix(".log").read_text()) from None
+                time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(30)
+        shutil.rmtree(path.parent / "artifacts", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

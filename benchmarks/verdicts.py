@@ -1,0 +1,161 @@
+"""Judge a table of labelled pairs of runs, and print the confusion matrix.
+
+Each pair is a small training (stochastic gradient descent in numpy, its loss at each step) and what was done to the
+second one: the same seed, another seed, sums in another order as other threads make them, single precision as another
+library has it, and differences that were put in by hand. The runs are logged to a SQLite store and compared as
+``mlflow-repro compare`` does. The label is what a person knows from how the pair was made. The exit code is 1 when a
+verdict is wrong.
+
+Usage: python benchmarks/verdicts.py [--seeds 20]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow import MlflowClient
+
+STEPS = 40
+IDENTICAL, WITHIN, DIFFERENT = "IDENTICAL", "WITHIN_TOLERANCE", "DIFFERENT"
+Histories = dict[str, list[float]]
+
+
+def train(seed: int, *, chunks: int = 1, dtype: type = np.float64) -> Histories:
+    """Linear regression by gradient descent; its gradient is summed in ``chunks`` pieces, as so many threads do."""
+    generator = np.random.default_rng(seed)
+    data = generator.normal(size=(256, 8)).astype(dtype)
+    target = data @ np.arange(8, dtype=dtype) + generator.normal(size=256).astype(dtype)
+    weights = generator.normal(size=8).astype(dtype)
+    loss, norm = [], []
+    for _ in range(STEPS):
+        error = data @ weights - target
+        parts = [part.sum(axis=0) for part in np.array_split(data * error[:, None], chunks)]
+        weights = weights - dtype(0.002) * np.sum(parts, axis=0)
+        loss.append(float(sum(part.sum() for part in np.array_split(error * error, chunks)) / dtype(256)))
+        norm.append(float(np.sqrt((weights * weights).sum())))
+    return {"loss": loss, "norm": norm}
+
+
+def change(histories: Histories, edit: Callable[[list[float]], None]) -> Histories:
+    """A copy in which the losses are edited."""
+    losses = list(histories["loss"])
+    edit(losses)
+    return {**histories, "loss": losses}
+
+
+def scale_from(start: int, factor: float) -> Callable[[list[float]], None]:
+    """Multiply each value from a step on."""
+
+    def edit(values: list[float]) -> None:
+        values[start:] = [value * factor for value in values[start:]]
+
+    return edit
+
+
+def set_at(step: int, value: Callable[[float], float]) -> Callable[[list[float]], None]:
+    """Change one value."""
+
+    def edit(values: list[float]) -> None:
+        values[step] = value(values[step])
+
+    return edit
+
+
+def one_ulp(value: float) -> float:
+    """The next float64."""
+    return math.nextafter(value, math.inf)
+
+
+# By name: how the second run comes from the seed and the first run; the rules; the verdict that is right.
+KINDS: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "same seed": (lambda seed, _: train(seed), {}, IDENTICAL),
+    "other seed": (lambda seed, _: train(seed + 1000), {}, DIFFERENT),
+    "other seed, loose": (lambda seed, _: train(seed + 1000), {"rel_tol": 1e-3}, DIFFERENT),
+    "other thread count": (lambda seed, _: train(seed, chunks=7), {}, WITHIN),
+    "other thread count, exact": (lambda seed, _: train(seed, chunks=7), {"exact": True}, DIFFERENT),
+    "library changed": (lambda seed, _: train(seed, dtype=np.float32), {}, DIFFERENT),
+    "library changed, loose": (lambda seed, _: train(seed, dtype=np.float32), {"rel_tol": 1e-3}, WITHIN),
+    "1 ULP at one step": (lambda _, one: change(one, set_at(20, one_ulp)), {}, WITHIN),
+    "1 ULP, ulp:1": (lambda _, one: change(one, set_at(20, one_ulp)), {"tolerance": ("*=ulp:1",)}, WITHIN),
+    "1 ULP, exact": (lambda _, one: change(one, set_at(20, one_ulp)), {"exact": True}, DIFFERENT),
+    "1e-9 from the middle on": (lambda _, one: change(one, scale_from(20, 1 + 2e-9)), {}, DIFFERENT),
+    "1e-9, rel:1e-8": (lambda _, one: change(one, scale_from(20, 1 + 2e-9)), {"rel_tol": 1e-8}, WITHIN),
+    "0.1 % at one step": (lambda _, one: change(one, set_at(7, lambda value: value * 1.001)), {}, DIFFERENT),
+    "1 % at the end": (lambda _, one: change(one, scale_from(STEPS - 1, 1.01)), {"rel_tol": 1e-3}, DIFFERENT),
+    "1 %, allowed": (lambda _, one: change(one, scale_from(0, 1.01)), {"tolerance": ("loss=rel:0.02",)}, WITHIN),
+    "missing step": (lambda _, one: change(one, lambda values: values.__setitem__(5, None)), {}, DIFFERENT),
+    "missing last step": (lambda _, one: change(one, lambda values: values.pop()), {}, DIFFERENT),
+    "extra metric": (lambda _, one: {**one, "extra": [1.0]}, {}, DIFFERENT),
+    "extra metric, ignored": (lambda _, one: {**one, "extra": [1.0]}, {"ignore": ("extra",)}, IDENTICAL),
+    "other time": (lambda _, one: {**one, "fit_time": [1.0]}, {}, IDENTICAL),
+    "NaN at a step": (lambda _, one: change(one, set_at(11, lambda _: math.nan)), {}, DIFFERENT),
+    "NaN at a step, loose": (lambda _, one: change(one, set_at(11, lambda _: math.nan)), {"rel_tol": 1.0}, DIFFERENT),
+}
+
+
+def log(client: MlflowClient, histories: Histories) -> str:
+    """Log a finished run; None stands for a step that was not logged."""
+    from mlflow.entities import Metric
+
+    run_id = client.create_run("0").info.run_id
+    points = [
+        Metric(name, value, 1_700_000_000_000 + step, step)
+        for name, values in histories.items()
+        for step, value in enumerate(values)
+        if value is not None
+    ]
+    client.log_batch(run_id, metrics=points)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def main() -> int:
+    """Print a line for each kind of pair and the confusion matrix; 1 when a verdict is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    seeds = range(parser.parse_args().seeds)
+    from mlflow import MlflowClient
+
+    import mlflow_repro
+
+    matrix: Counter[tuple[str, str]] = Counter()
+    with tempfile.TemporaryDirectory(prefix="verdicts-") as folder:
+        uri = f"sqlite:///{Path(folder, 'mlflow.db')}"
+        client = MlflowClient(tracking_uri=uri)
+        firsts = {seed: train(seed) for seed in seeds}
+        ids = {seed: log(client, first) for seed, first in firsts.items()}
+        for name, (make, rules, expected) in KINDS.items():
+            given: Counter[str] = Counter()
+            for seed in seeds:
+                other = log(client, make(seed, firsts[seed]))
+                given[mlflow_repro.compare_runs(ids[seed], other, tracking_uri=uri, **rules).verdict.value] += 1
+            matrix.update({(expected, verdict): count for verdict, count in given.items()})
+            shown = ", ".join(f"{count} {verdict}" for verdict, count in given.items())
+            print(f"{name:<28}expected {expected:<18}{shown}", flush=True)
+    return print_matrix(matrix)
+
+
+def print_matrix(matrix: Counter[tuple[str, str]]) -> int:
+    """Expected verdicts down, given ones across; 1 when one lies off the diagonal."""
+    names = sorted({name for pair in matrix for name in pair})
+    print(f"\n{'expected, given':<20}" + "".join(f"{name:>18}" for name in names))
+    for expected in names:
+        print(f"{expected:<20}" + "".join(f"{matrix[expected, given]:>18}" for given in names))
+    wrong = sum(count for (expected, given), count in matrix.items() if expected != given)
+    print(f"{matrix.total()} pairs, {wrong} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

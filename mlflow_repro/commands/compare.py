@@ -1,0 +1,52 @@
+"""``mlflow-repro compare``: judge two runs that are there."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from mlflow_repro.commands.options import EXIT_CODES, FORMATS, judge_options, option, take_no_artifacts
+from mlflow_repro.commands.output import print_text
+
+COMPARE_HELP = f"""Compare two runs, and put side by side what explains a difference.
+
+REFERENCE and REPRODUCTION are run ids; TRACKING_URI#RUN_ID names a run of another tracking store. With several
+reproductions, or with --against, final metrics are judged by their spread.
+
+\b
+Example:
+  mlflow-repro compare d1b4b10969174863a2bad1342f6746ce \\
+      http://other.host:5000#0f1e2d3c4b5a69788796a5b4c3d2e1f0
+
+{EXIT_CODES}
+"""
+
+
+@click.command(help=COMPARE_HELP, short_help="Compare two runs that are there.")
+@click.argument("reference", metavar="REFERENCE")
+@click.argument("reproductions", metavar="REPRODUCTION...", nargs=-1, required=True)
+@judge_options
+@option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
+@click.option("--all", "show_all", is_flag=True, help="Show what is the same, too, and both runs whole.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="json: one object, nothing else on stdout.",
+)
+@click.option("--json", "format_", flag_value="json", hidden=True)
+@click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
+def compare(*, show_all: bool, format_: str, verbose: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads verbose
+    """Compare REFERENCE and REPRODUCTION, print the report, and give the exit code."""
+    from mlflow_repro.judging import JudgeOptions, compare_with_facts
+    from mlflow_repro.report import RENDERERS
+
+    take_no_artifacts(settings)
+    judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
+    report = compare_with_facts(**settings, options=JudgeOptions(**judge))
+    print_text(RENDERERS[format_](report, show_all))
+    return int(report.exit_code)

@@ -1,0 +1,127 @@
+"""The options of the command line that more than one command has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORMATS = ("table", "json")
+EXIT_CODES = """\b
+Exit codes:
+  0  the runs are equal
+  1  they differ
+  2  usage error or bad input
+  3  cannot be judged
+  4  the relaunch failed or timed out
+  5  the tracking store or the git remote cannot be reached
+  6  refused for safety
+  70 a bug in mlflow-repro; 128+N ended by signal N
+"""
+
+
+def option(name: str, **settings: Any) -> Callable[[Any], Any]:
+    """A click option that may be written with dashes or with underscores; help shows the form of ``name`` first."""
+    spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"))
+    return click.option(*spellings, name.replace("-", "_"), **settings)
+
+
+def judge_options(command: Any) -> Any:
+    """The options that say how two runs are judged: the fields of `JudgeOptions`, in their order."""
+    for add in reversed(_JUDGE_OPTIONS):
+        command = add(command)
+    return command
+
+
+def take_no_artifacts(settings: dict[str, Any]) -> None:
+    """Say ``--no-artifacts`` as the API does. Raises click.UsageError when it contradicts ``--artifacts``."""
+    if settings.pop("no_artifacts"):
+        if settings["artifacts"]:
+            raise click.UsageError("--artifacts and --no-artifacts contradict each other")
+        settings["artifacts"] = None
+
+
+def _patterns(name: str, text: str) -> Callable[[Any], Any]:
+    return option(name, multiple=True, metavar="PATTERN", help=f"{text} May be repeated.")
+
+
+_JUDGE_OPTIONS = (
+    option(
+        "rel_tol",
+        type=float,
+        default=None,
+        show_default="1e-9",
+        metavar="X",
+        help="Relative tolerance, as of math.isclose.",
+    ),
+    option(
+        "abs_tol",
+        type=float,
+        default=None,
+        show_default="0",
+        metavar="X",
+        help="Absolute tolerance, as of math.isclose.",
+    ),
+    option("exact", is_flag=True, help="Only the same bits are equal."),
+    option(
+        "tolerance",
+        multiple=True,
+        metavar="PATTERN=T",
+        help="Of the metrics that match: T is rel:X, abs:X, ulp:N, several with commas, or exact. May be repeated; "
+        "the first that matches decides.",
+    ),
+    _patterns("only", "Judge no metrics but those that match."),
+    _patterns("ignore", "Show metrics that match, and do not judge them."),
+    _patterns("judge", "Judge metrics that match although they measure time or the machine."),
+    option(
+        "config",
+        default="",
+        metavar="FILE",
+        help="TOML file of these rules. Default: [tool.mlflow-repro] of ./pyproject.toml.",
+    ),
+    option(
+        "histories",
+        type=click.Choice(("full", "first", "off")),
+        default="full",
+        show_default=True,
+        help="Compare each point of the metrics; read no further than the first difference; or final values only.",
+    ),
+    option(
+        "against",
+        multiple=True,
+        metavar="ID,ID",
+        help="More reference runs, repeats of the reference, to judge by the spread. May be repeated.",
+    ),
+    option(
+        "margin",
+        multiple=True,
+        metavar="[PATTERN=]X",
+        help="How far the means of repeats may lie apart, in the metric's unit. May be repeated; the first that "
+        "matches decides. Default: two standard deviations of the references.",
+    ),
+    option(
+        "as_good_as",
+        multiple=True,
+        metavar="PATTERN=higher|lower",
+        help="Of repeats: ask of metrics that match only whether the reproductions are as good as the references, "
+        "where higher or lower is better. May be repeated.",
+    ),
+    option(
+        "artifacts",
+        multiple=True,
+        metavar="PATTERN",
+        help="Compare only these artifacts, 'model/**' for one. May be repeated. Default: all.",
+    ),
+    option("no-artifacts", is_flag=True, help="Compare no artifacts."),
+    option(
+        "artifact-limit",
+        type=float,
+        default=8.0,
+        show_default=True,
+        metavar="GIB",
+        help="How much of the artifacts may be read; what is beyond it is not compared.",
+    ),
+)

@@ -1,0 +1,93 @@
+"""Put the facts of two runs side by side: code, launch, seeds, environment, machine, data, tags. They explain, only."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.model import TAG_PREFIX, Finding, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from mlflow_repro.model import RunRecord
+
+SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
+_SECTION_OF_TAG = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
+_OWN = {"launch.run_index", "seeds.digests", "seeds.calls", "environment.digest"}
+"""Facts that differ between any two runs (when a seed was set) or that only sum up others."""
+_ABSENT = {"absent"}
+
+
+def compare_facts(reference: Mapping[str, Any] | None, reproduction: Mapping[str, Any] | None) -> list[Finding]:
+    """One finding for each fact in either of two ``repro/record.json``, by section; None is a run without one.
+
+    Names are dotted paths, rows of a list are named by their own ``name``; a value is its text, or JSON.
+    """
+    findings: list[Finding] = []
+    for section in SECTIONS:
+        one, other = (dict(_flatten((record or {}).get(section, {}), "")) for record in (reference, reproduction))
+        findings += [row for row in _compare_texts(section, one, other) if not _is_own(f"{section}.{row.name}")]
+    return findings
+
+
+def compare_tags(reference: RunRecord, reproduction: RunRecord, *, with_facts: bool) -> list[Finding]:
+    """One finding for each tag that a user set; ``with_facts``: and for each fact that is a tag, by its section."""
+    findings = []
+    for name in sorted({*reference.tags, *reproduction.tags}):
+        section, label = "tag", name
+        if name.startswith(TAG_PREFIX):
+            group, _, label = name.removeprefix(TAG_PREFIX).partition(".")
+            section = _SECTION_OF_TAG.get(group, "") if with_facts else ""
+        if section and not name.startswith("mlflow.") and f"{section}.{label}" not in _OWN:
+            findings.append(_compare_text(section, label, reference.tags.get(name), reproduction.tags.get(name)))
+    return findings
+
+
+def compare_datasets(
+    reference: Iterable[Mapping[str, str]], reproduction: Iterable[Mapping[str, str]]
+) -> list[Finding]:
+    """One finding for each data set that either run logged as its input: its name and context, and the digests."""
+    one, other = (
+        {f"{row['name']} ({row['context']})" if row["context"] else row["name"]: row["digest"] for row in side}
+        for side in (reference, reproduction)
+    )
+    return _compare_texts("dataset", one, other)
+
+
+def _is_own(name: str) -> bool:
+    return any(name == own or name.startswith(f"{own}.") for own in _OWN)
+
+
+def _compare_texts(kind: str, one: Mapping[str, str], other: Mapping[str, str]) -> list[Finding]:
+    return [_compare_text(kind, name, one.get(name), other.get(name)) for name in sorted(one.keys() | other.keys())]
+
+
+def _compare_text(kind: str, name: str, one: str | None, other: str | None) -> Finding:
+    if one == other:
+        status = Status.IDENTICAL
+    elif other is None:
+        status = Status.MISSING
+    else:
+        status = Status.EXTRA if one is None else Status.DIFFERENT
+    return Finding(kind=kind, name=name, reference=one, reproduction=other, status=status)
+
+
+def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Each leaf of a section with its dotted name; what is absent is left out."""
+    if isinstance(value, dict) and set(value) == _ABSENT:
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and value and all(isinstance(row, dict) and "name" in row for row in value):
+        for row in value:
+            rest = {key: inner for key, inner in row.items() if key != "name"}
+            label = f"{name}.{row['name']}"
+            yield label, _text(rest.get("version", rest) if set(rest) <= {"version"} else rest)
+    else:
+        yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

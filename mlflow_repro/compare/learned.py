@@ -1,0 +1,49 @@
+"""Learn tolerances from repeats of one run: as wide as the repeats were, and half as much again."""
+
+from __future__ import annotations
+
+import glob
+import math
+from typing import TYPE_CHECKING
+
+from mlflow_repro.compare.statistics import learn_tolerance
+from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_repro.model import RunRecord
+
+
+def learn_rules(runs: Sequence[RunRecord], rules: Rules) -> tuple[Rules, list[str]]:
+    """A tolerance for the final value of each metric that judges, and what could not be learned, with the reason.
+
+    ``rules`` say which metrics judge; the tolerances in them are replaced.
+    """
+    learned, left_out = [], []
+    for name in sorted({name for run in runs for name in run.metrics}):
+        values = [run.metrics[name] for run in runs if name in run.metrics]
+        reason = rules.why_ignored(name)
+        if not reason and len(values) < len(runs):
+            reason = f"only {len(values)} of {len(runs)} runs have it"
+        elif not reason and not all(map(math.isfinite, values)):
+            reason = "it is not finite in every run"
+        if reason:
+            left_out.append(f"{name}: {reason}")
+            continue
+        kind, size = learn_tolerance(values)
+        size = _round_up(size)
+        tolerances = Tolerances(rel_tol=size) if kind == "rel" else Tolerances(rel_tol=0.0, abs_tol=size)
+        learned.append(ToleranceRule(pattern=glob.escape(name), tolerances=tolerances))
+    return Rules(
+        default=rules.default, tolerances=tuple(learned), only=rules.only, ignore=rules.ignore, judge=rules.judge
+    ), left_out
+
+
+def _round_up(size: float) -> float:
+    """To three digits, upwards: what was seen must stay within."""
+    if not size:
+        return 0.0
+    digits = 10.0 ** (math.floor(math.log10(size)) - 2)
+    rounded = float(f"{math.ceil(size / digits) * digits:.3g}")
+    return max(rounded, size)
