@@ -23,15 +23,17 @@ def learn_rules(runs: Sequence[RunRecord], rules: Rules) -> tuple[Rules, list[st
     learned, left_out = [], []
     for name in sorted({name for run in runs for name in run.metrics}):
         values = [run.metrics[name] for run in runs if name in run.metrics]
+        kind, size = learn_tolerance(values) if all(map(math.isfinite, values)) else ("", math.inf)
         reason = rules.why_ignored(name)
         if not reason and len(values) < len(runs):
             reason = f"only {len(values)} of {len(runs)} runs have it"
         elif not reason and not all(map(math.isfinite, values)):
             reason = "it is not finite in every run"
+        elif not reason and not math.isfinite(size):
+            reason = "its repeats lie further apart than a number can tell"
         if reason:
             left_out.append(f"{name}: {reason}")
             continue
-        kind, size = learn_tolerance(values)
         size = _round_up(size)
         tolerances = Tolerances(rel_tol=size) if kind == "rel" else Tolerances(rel_tol=0.0, abs_tol=size)
         learned.append(ToleranceRule(pattern=glob.escape(name), tolerances=tolerances))
