@@ -107,7 +107,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("", "reproduce"),
 }
 USERS_OF_MLFLOW = {"artifacts", "autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}
-NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "sqlalchemy", "yaml")
+NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "scipy", "sqlalchemy", "yaml")
 
 
 def read_package() -> dict[str, str]:
@@ -263,6 +263,8 @@ def test_module_is_small_and_documented(name: str):
         pytest.param(("-c", "import mlflow_repro.plugin"), id="import-plugin"),
         pytest.param(("-m", "mlflow_repro.cli", "--help"), id="help"),
         pytest.param(("-m", "mlflow_repro.cli", "reproduce", "--help"), id="reproduce-help"),
+        pytest.param(("-m", "mlflow_repro.cli", "compare", "--help"), id="compare-help"),
+        pytest.param(("-m", "mlflow_repro.cli", "tolerances", "--help"), id="tolerances-help"),
         pytest.param(("-m", "mlflow_repro.cli", "completion", "--help"), id="completion-help"),
         pytest.param(("-m", "mlflow_repro.reproduce", "--help"), id="module-help"),
     ],

@@ -358,10 +358,9 @@ class TestModels:
     @staticmethod
     def log(uri: str, values: dict[tuple[str, str], float], digest: str = "d1") -> str:
         """A run with a model for each name, and that model's metrics on a data set."""
-        import mlflow
-        from mlflow.entities import LoggedModelOutput
+        from mlflow import MlflowClient, entities
 
-        client = mlflow.MlflowClient(tracking_uri=uri)
+        client = MlflowClient(tracking_uri=uri)
         if not hasattr(client, "get_logged_model"):
             pytest.skip("this MLflow has no logged models")
         run_id = client.create_run("0").info.run_id
@@ -371,7 +370,7 @@ class TestModels:
             if model not in models:
                 name = model.partition("#")[0]
                 models[model] = client.create_logged_model("0", name=name, source_run_id=run_id).model_id
-                client.log_outputs(run_id, [LoggedModelOutput(models[model], len(models))])
+                client.log_outputs(run_id, [entities.LoggedModelOutput(models[model], len(models))])
             for step, logged in enumerate((0.0, value)):
                 client.log_metric(run_id, metric, logged, step=step, model_id=models[model], **data)
         client.set_terminated(run_id)

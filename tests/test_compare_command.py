@@ -165,7 +165,7 @@ class TestCommand:
         ("arguments", "code", "words"),
         [
             ((), 2, "Missing argument 'REFERENCE'"),
-            (("a" * 32,), 2, "Missing argument 'REPRODUCTION'"),
+            (("a" * 32,), 2, "Missing argument 'REPRODUCTION...'"),
             (("#" + "a" * 32, "b" * 32), 2, "names no tracking store"),
             (("a/b", "b" * 32), 2, "not a run id: 'a/b'"),
             (("a" * 32, "b" * 32, "--tracking_uri", "{uri}"), 3, "not found"),

@@ -284,7 +284,9 @@ class TestReaders:
                 if store.sql_engine:
                     reader = SqlHistories(store.sql_engine)
                 else:
-                    reader = stack.enter_context(RestHistories(store.get_json, server_version="3.17.0"))
+                    reader = stack.enter_context(
+                        RestHistories(store.get_json, server_version=store.read_server_version())
+                    )
                 assert points_of(reader, run_id, "none") == []
 
     def test_runs_are_compared_in_both(self, stored, served):

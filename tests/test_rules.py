@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import strategies
 from hypothesis import given
+from hypothesis import strategies as st
 
 from mlflow_repro.cli import main
 from mlflow_repro.compare import compare_records
@@ -364,7 +365,10 @@ class TestLearning:
         assert "give 3 or more, each once" in capsys.readouterr().err
 
 
-@given(strategies.metric_maps, strategies.metric_maps, strategies.metric_maps, strategies.rule_sets)
+same_names = st.dictionaries(st.sampled_from(("loss", "[x]*?", 'a"\\\n')), strategies.numbers, min_size=3)
+
+
+@given(*[same_names | strategies.metric_maps] * 3, strategies.rule_sets)
 def test_what_was_learned_reads_back_and_holds(tmp_path_factory, one: dict, two: dict, three: dict, base: Rules):
     """Whatever a metric is called: the file is read as it was meant, and each repeat is close to their mean."""
     runs = [RunRecord(run_id=str(number), metrics=metrics) for number, metrics in enumerate((one, two, three))]

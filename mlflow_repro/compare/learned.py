@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import math
+import sys
+from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.statistics import learn_tolerance
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_repro.model import RunRecord
+
+_ROUNDING = Context(prec=3, rounding=ROUND_CEILING)
 
 
 def learn_rules(runs: Sequence[RunRecord], rules: Rules) -> tuple[Rules, list[str]]:
@@ -44,8 +48,4 @@ def learn_rules(runs: Sequence[RunRecord], rules: Rules) -> tuple[Rules, list[st
 
 def _round_up(size: float) -> float:
     """To three digits, upwards: what was seen must stay within."""
-    if not size:
-        return 0.0
-    digits = 10.0 ** (math.floor(math.log10(size)) - 2)
-    rounded = float(f"{math.ceil(size / digits) * digits:.3g}")
-    return max(rounded, size)
+    return min(float(_ROUNDING.create_decimal(repr(size))), sys.float_info.max)

@@ -42,11 +42,11 @@ def spread(values: Sequence[float]) -> float:
 
 
 def average(values: Sequence[float]) -> float:
-    """The mean, also of numbers whose sum is beyond the greatest float."""
+    """The mean, also of numbers whose sum is beyond the greatest float; NaN of infinities with both signs."""
     try:
         return statistics.fmean(values)
-    except OverflowError:
-        return math.fsum(value / len(values) for value in values)
+    except (OverflowError, ValueError):
+        return float(statistics.mean(values))  # exact, and slower
 
 
 def find_interval(values: Sequence[float], alpha: float = ALPHA) -> tuple[float, float]:
