@@ -10,6 +10,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -93,7 +94,9 @@ def _open_folder(uri: str, root: str, run_id: str) -> tuple[Callable[[str], Any]
     if not hasattr(client, "list_logged_model_artifacts"):  # MLflow 2
         return (lambda path: client.list_artifacts(run_id, path)), partial(client.download_artifacts, run_id)
     # Not the client: from MLflow 3 on it adds the models of a run, which it looks for in another tracking store.
-    repository = get_artifact_repository(root, tracking_uri=uri)
+    # MLflow 3.0 takes no tracking store here, and uses its default one.
+    named = {"tracking_uri": uri} if "tracking_uri" in signature(get_artifact_repository).parameters else {}
+    repository = get_artifact_repository(root, **named)
     return repository.list_artifacts, repository.download_artifacts
 
 
@@ -157,7 +160,7 @@ def fetch_file(file: ArtifactFile, directory: Path) -> Path:
         raise CannotJudgeError("its name leads out of the folder")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    with _explained():
+    with _explained(), _without_progress_bar():
         path = Path(file.download(file.path, str(directory)))
     if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(directory.resolve()):
         raise CannotJudgeError("what was fetched is not a file")
@@ -176,3 +179,17 @@ def _explained() -> Iterator[None]:
     except Exception as error:
         text = redact_text(str(error)).strip().partition("\n")[0][:300]
         raise UnreachableError(f"the artifact store failed: {text or type(error).__name__}") from error
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep MLflow's progress bars off the terminal, unless the user has set the variable."""
+    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+    is_ours = name not in os.environ
+    if is_ours:
+        os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        if is_ours:
+            os.environ.pop(name, None)

@@ -112,7 +112,7 @@ def compare_artifact(
         values = [f"{blob.size} bytes, sha256 {digest}" for blob, digest in zip(blobs, digests, strict=True)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a library's remark about a file is nothing that the user can act on
-            outcome = IDENTICAL if digests[0] == digests[1] else compare_blobs(blobs[0], blobs[1], context)
+            outcome = IDENTICAL if digests[0] == digests[1] else _compare_content(blobs[0], blobs[1], context)
     except (OSError, UnreadableError) as error:
         outcome = Outcome(status=Status.IGNORED, note=f"not compared: {explain(error)}")
     return Finding(
@@ -127,8 +127,12 @@ def compare_artifact(
 
 def compare_blobs(one: Blob, other: Blob, context: Context) -> Outcome:
     """The same for two blobs, wherever they come from."""
-    if one.size == other.size and one.digest() == other.digest():
-        return IDENTICAL
+    is_same = one.size == other.size and one.digest() == other.digest()
+    return IDENTICAL if is_same else _compare_content(one, other, context)
+
+
+def _compare_content(one: Blob, other: Blob, context: Context) -> Outcome:
+    """What is to be said of two blobs whose bytes are not the same."""
     why = why_volatile(one.name)
     if why:
         return Outcome(status=Status.IGNORED, note=f"not judged: {why}")

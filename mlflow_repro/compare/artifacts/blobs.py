@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlflow_repro.model import Status
@@ -49,6 +49,8 @@ class Limits:
     """How many archives may lie inside each other."""
     nodes: int = 5_000_000
     """Values in one document."""
+    opcodes: int = 2_000_000
+    """Of one pickle; each can make a node of some hundred bytes."""
     pixels: int = 80_000_000
 
 
@@ -72,7 +74,7 @@ class Context:
     tolerances: Tolerances
     limits: Limits
     compare: Callable[[Blob, Blob, Context], Outcome]
-    budget: Budget = field(default_factory=lambda: Budget(0))
+    budget: Budget
     depth: int = 0
 
     def deeper(self) -> Context:

@@ -42,7 +42,7 @@ def compare_pickle(one: Blob, other: Blob, context: Context) -> Outcome:
     The memo, the protocol, the order of a set's elements, padding in structures, the folders of source files,
     `VOLATILE_KEYS` and the ids that cloudpickle gives to classes do not count.
     """
-    left, right = (read_pickle(_unpack(blob, context), limit=context.limits.nodes) for blob in (one, other))
+    left, right = (read_pickle(_unpack(blob, context), limit=context.limits.opcodes) for blob in (one, other))
     differences = Differences()
     seen: set[tuple[int, int]] = set()
     stack: list[tuple[str, Any, Any]] = [("", left, right)]
