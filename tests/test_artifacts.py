@@ -274,7 +274,11 @@ CHANGED = {
     "b.txt": (lambda: (b"a\nb\n", b"b\na\n"), "the same 2 lines in another order"),
     "m/MLmodel": (
         lambda: (MLMODEL.format(1, "x").encode(), MLMODEL.format(2, "y").encode()),
-        "1 value differs: saved_input_example_info.path of the example: 'x' and 'y'",
+        "1 value differs: saved_input_example_info.artifact_path: 'x' and 'y'",
+    ),
+    "n/MLmodel": (
+        lambda: (b"metadata: {run_id: a, data_version: 1}\n", b"metadata: {run_id: b, data_version: 2}\n"),
+        "2 values differ: metadata.run_id: 'a' and 'b'; metadata.data_version: 1 and 2",
     ),
     "a.npy": (
         lambda: (npy(WEIGHTS), npy(nudged(WEIGHTS))),

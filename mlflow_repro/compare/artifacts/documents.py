@@ -74,29 +74,25 @@ def compare_yaml(one: Blob, other: Blob, context: Context) -> Outcome:
 def compare_mlmodel(one: Blob, other: Blob, context: Context) -> Outcome:
     """An MLmodel file without what every run has anew; versions of packages are the environment, a fact."""
     left, right = _parse_yaml(one, context), _parse_yaml(other, context)
-    versions = {key for tree in (left, right) for key in _version_keys(tree)}
-    ignored = (*VOLATILE_MLMODEL_KEYS, *versions)
-    for tree in (left, right):
-        # The example's own path is no volatile one, though its key has the same name.
-        info = tree.get("saved_input_example_info") if isinstance(tree, dict) else None
-        if isinstance(info, dict) and "artifact_path" in info:
-            info["path of the example"] = info.pop("artifact_path")
-    return compare_trees(left, right, context, ignored=ignored, same="the model's description")
+    taken, also_taken = _take_volatile(left), _take_volatile(right)
+    paths = [path for path in {**taken, **also_taken} if taken.get(path) != also_taken.get(path)]
+    differing = sorted({path.rpartition(".")[2] for path in paths})
+    same = "the model's description" + (f", without {', '.join(differing)}" if differing else "")
+    return compare_trees(left, right, context, same=same)
 
 
-def _version_keys(tree: Any) -> set[str]:
-    """``mlflow_version``, ``python_version`` and the versions that the flavors name."""
+def _take_volatile(tree: Any) -> dict[str, Any]:
+    """Take out of an MLmodel file, and give by its path, what is not judged; only where MLflow writes it."""
     if not isinstance(tree, dict):
-        return set()
+        return {}
     flavors = tree.get("flavors")
-    levels = [tree, *(flavors.values() if isinstance(flavors, dict) else ())]
-    return {
-        key
-        for level in levels
-        if isinstance(level, dict)
-        for key in level
-        if isinstance(key, str) and key.endswith("_version")
-    }
+    levels = {"": tree, **(flavors if isinstance(flavors, dict) else {})}
+    taken = {}
+    for place, level in levels.items():
+        for key in list(level) if isinstance(level, dict) else ():
+            if str(key).endswith("_version") or (level is tree and key in VOLATILE_MLMODEL_KEYS):
+                taken[f"{place}.{key}"] = level.pop(key)
+    return taken
 
 
 def compare_environment_file(one: Blob, other: Blob, context: Context) -> Outcome:
