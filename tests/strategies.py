@@ -114,11 +114,20 @@ param_findings = st.builds(
     status=statuses,
     note=texts,
 )
+artifact_findings = st.builds(
+    Finding,
+    kind=st.just("artifact"),
+    name=names,
+    reference=st.none() | st.just("3 bytes, sha256 00"),
+    reproduction=st.none() | st.just("4 bytes, sha256 01"),
+    status=statuses,
+    note=texts,
+)
 comparisons = st.builds(
     Comparison,
     reference_run_id=texts,
     reproduction_run_id=texts,
-    findings=st.lists(metric_findings | history_findings | param_findings, max_size=4).map(tuple),
+    findings=st.lists(metric_findings | history_findings | param_findings | artifact_findings, max_size=4).map(tuple),
     rules=rule_sets,
 )
 reports = st.builds(

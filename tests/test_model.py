@@ -41,7 +41,7 @@ GOLDEN_FIELDS = Path(__file__).parent / "golden" / "report_fields.json"
 ROUND_TRIPS = {
     RunRecord: strategies.run_records,
     LaunchPlan: strategies.launch_plans,
-    Finding: strategies.metric_findings | strategies.param_findings,
+    Finding: strategies.metric_findings | strategies.param_findings | strategies.artifact_findings,
     Comparison: strategies.comparisons,
     Report: strategies.reports,
 }
@@ -111,6 +111,23 @@ def test_a_stored_number_reads_back_with_the_same_bits(number: float):
     again = float(json.loads(json.dumps(plain_number(number), allow_nan=False)))
     assert math.copysign(1, again) == math.copysign(1, number) or math.isnan(number)
     assert again == number or (math.isnan(again) and math.isnan(number))
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (Status.IDENTICAL, Verdict.IDENTICAL),
+        (Status.CLOSE, Verdict.WITHIN_TOLERANCE),
+        (Status.DIFFERENT, Verdict.DIFFERENT),
+        (Status.MISSING, Verdict.DIFFERENT),
+        (Status.EXTRA, Verdict.DIFFERENT),
+        (Status.IGNORED, Verdict.IDENTICAL),
+    ],
+)
+def test_artifacts_judge_beside_the_metrics(status: Status, verdict: Verdict):
+    rows = (finding(Status.IDENTICAL), finding(status, kind="artifact"))
+    made = Comparison(reference_run_id="a", reproduction_run_id="b", findings=rows, tolerances=Tolerances())
+    assert made.verdict is verdict
 
 
 def test_text_of_a_parameter_is_never_read_as_a_number():

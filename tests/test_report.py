@@ -14,7 +14,7 @@ from hypothesis import given
 from mlflow_repro.compare import compare_records
 from mlflow_repro.compare.models import compare_model_metrics
 from mlflow_repro.errors import CannotJudgeError, LaunchError
-from mlflow_repro.model import Finding, LaunchPlan, Report, RunRecord, Source, Status
+from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord, Source, Status
 from mlflow_repro.outcomes import ModelMetric
 from mlflow_repro.report import RENDERERS
 from mlflow_repro.report.json_format import render_json, render_json_error
@@ -78,6 +78,11 @@ def plan(**fields: object) -> LaunchPlan:
 
 def table(reference: dict[str, float], reproduction: dict[str, float]) -> str:
     return render_comparison(compare_records(record(reference), record(reproduction))) + "\n"
+
+
+def with_artifacts(*rows: Finding) -> Comparison:
+    """A comparison of runs without metrics that left artifacts behind."""
+    return Comparison(reference_run_id="a", reproduction_run_id="b", findings=rows, rules=Rules())
 
 
 def full_run(**changes: object) -> RunRecord:
@@ -144,6 +149,17 @@ GOLDENS = {
         )
     ),
     "outcomes": lambda: render_text(report_of_everything()),
+    "artifacts": lambda: render_comparison(with_artifacts(
+        Finding(kind="artifact", name="a.txt", reference="1", reproduction="1", status=Status.IDENTICAL),
+        Finding(kind="artifact", name="b.npy", reference="1", reproduction="2", status=Status.CLOSE,
+                note="1 of 9 elements differ, the first at [2]: 0.5 and 0.51; by at most 0.01 (relative 0.0196)"),
+        Finding(kind="artifact", name="c\x1b.txt", reference="1", reproduction="2", status=Status.DIFFERENT,
+                note=f"line 1: 'token={CANARY}' and 'x'"),
+        Finding(kind="artifact", name="gone", reference="1", reproduction=None, status=Status.MISSING,
+                note="only in the reference"),
+        Finding(kind="artifact", name="s/saved_model.pb", reference="1", reproduction="2", status=Status.IGNORED,
+                note="not judged: another each time"),
+    )),
     "verbose": lambda: render_text(report(full_run(), full_run(start_time=0, end_time=0, tags={})), verbose=True),
     "plan": lambda: render_text(
         Report(
