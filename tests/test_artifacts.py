@@ -350,6 +350,15 @@ CHANGED = {
         "1 value differs: coef_: 1 of 24 elements differ (shape [2, 3, 4], float32), the first at [5]",
     ),
     "b.pkl": (lambda: (pickle.dumps({"a", "b"}), pickle.dumps({"a", "c"})), "'b' and 'c'"),
+    "d.pkl": (lambda: (pickle.dumps({1}), pickle.dumps(frozenset({1}))), "the object: a set and a frozenset"),
+    "e.pkl": (
+        lambda: (pickle.dumps(np.ones((1, 2))), pickle.dumps(np.ones((1, 2)).view(np.recarray))),
+        "numpy.ndarray and numpy.rec",
+    ),
+    "f.pkl": (
+        lambda: tuple(pickle.dumps([np.ones(2), n], 5, buffer_callback=lambda _: None) for n in (1, 2)),
+        "compared as bytes: a part of what the pickle makes is kept outside of it",
+    ),
     "c.pkl": (
         lambda: (pickle.dumps(dt.timedelta(1)), pickle.dumps(Path("x"))),
         "the object: a datetime.timedelta and a ",

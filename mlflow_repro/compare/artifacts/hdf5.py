@@ -109,12 +109,18 @@ def _compare_dataset(left: Any, right: Any, context: Context) -> Outcome:
     tally = Tally(context.tolerances)
     for mine, theirs in _pieces(left, right, context):
         if mine.dtype.hasobject:
-            texts, their_texts = (list(map(str, piece.reshape(-1).tolist())) for piece in (mine, theirs))
-            if texts != their_texts:
-                return compare_trees(texts, their_texts, context, same="")
+            values, their_values = (list(map(_plain_element, piece.reshape(-1))) for piece in (mine, theirs))
+            if values != their_values:
+                return compare_trees(values, their_values, context, same="")
         else:
             tally.add(mine.reshape(-1), theirs.reshape(-1))
     return tally.outcome(f" (shape {list(left.shape)}, {left.dtype})")
+
+
+def _plain_element(item: Any) -> Any:
+    """Text, or a list for an element that is an array of its own length."""
+    plain = item.tolist() if hasattr(item, "tolist") else item
+    return plain if isinstance(plain, (list, bytes, str)) else repr(plain)
 
 
 def _pieces(left: Any, right: Any, context: Context) -> Iterator[tuple[Any, Any]]:

@@ -15,6 +15,8 @@ from mlflow_repro.compare.artifacts.blobs import UnreadableError, reading
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+UNORDERED = ("set", "frozenset")
+"""Kinds of node whose items have no order."""
 _NUMPY_WRAPPERS = ("NumpyArrayWrapper", "NDArrayWrapper")
 _NESTED = 8  # pickles inside each other, as joblib writes arrays of objects
 
@@ -22,9 +24,9 @@ _NESTED = 8  # pickles inside each other, as joblib writes arrays of objects
 class Node:
     """Something that a pickle makes.
 
-    ``kind`` is list, tuple, dict, set, global, call, persistent, buffer or array; ``parts`` are what it is made from,
-    ``items`` what is appended, ``pairs`` what is set by key, ``states`` what it is built with. Plain values (numbers,
-    text, bytes, None, booleans) are themselves.
+    ``kind`` is list, tuple, dict, set, frozenset, global, call, persistent, extension or array; ``parts`` are what it
+    is made from, ``items`` what is appended, ``pairs`` what is set by key, ``states`` what it is built with. Plain
+    values (numbers, text, bytes, None, booleans) are themselves.
     """
 
     __slots__ = ("items", "kind", "pairs", "parts", "states")
@@ -133,9 +135,10 @@ class _Machine:
         node = Node("call", target, *items)
         if keywords is not None:
             node.pairs.append(("keywords", keywords))
-        is_set = node.called.rpartition(".")[2] in ("set", "frozenset") and "builtin" in node.called
+        module, _, kind = node.called.rpartition(".")
+        is_set = kind in UNORDERED and module in ("builtins", "__builtin__")
         if is_set and len(items) == 1 and isinstance(items[0], Node) and items[0].kind == "list":
-            node = Node("set", items=items[0].items)
+            node = Node(kind, items=items[0].items)
         self.stack.append(node)
 
     def set_pairs(self, values: list[Any]) -> None:
@@ -260,6 +263,10 @@ def _pop(machine: _Machine, _argument: Any) -> None:
         machine.discard([machine.stack.pop()])
 
 
+def _refuse_buffer(_machine: _Machine, _argument: Any) -> None:
+    raise UnreadableError("a part of what the pickle makes is kept outside of it")
+
+
 def _pop_mark(machine: _Machine, _argument: Any) -> None:
     machine.discard(machine.pop_mark())
 
@@ -284,7 +291,7 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "LIST": _make_marked("list"),
     "TUPLE": _make_marked("tuple"),
     "DICT": _make_marked("dict"),
-    "FROZENSET": _make_marked("set"),
+    "FROZENSET": _make_marked("frozenset"),
     "TUPLE1": lambda machine, _argument: machine.push_tuple(1),
     "TUPLE2": lambda machine, _argument: machine.push_tuple(2),
     "TUPLE3": lambda machine, _argument: machine.push_tuple(3),
@@ -313,6 +320,5 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "EXT1": lambda machine, argument: machine.stack.append(Node("extension", argument)),
     "EXT2": lambda machine, argument: machine.stack.append(Node("extension", argument)),
     "EXT4": lambda machine, argument: machine.stack.append(Node("extension", argument)),
-    "NEXT_BUFFER": lambda machine, _argument: machine.stack.append(Node("buffer")),
-    "READONLY_BUFFER": lambda _machine, _argument: None,
+    "NEXT_BUFFER": _refuse_buffer,
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
 from mlflow_repro.compare.artifacts.pickle_arrays import read_array
-from mlflow_repro.compare.artifacts.pickle_reading import Node, read_pickle
+from mlflow_repro.compare.artifacts.pickle_reading import UNORDERED, Node, read_pickle
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, is_number
 from mlflow_repro.model import Status
 
@@ -105,7 +105,7 @@ def _compare_nodes(
         *_without_volatile(mine, theirs, differences.left_out),
         differences,
     )
-    if mine.kind == "set":
+    if mine.kind in UNORDERED:
         cache: dict[int, str] = {}
         sides = [sorted(node.items, key=lambda item: _digest(item, cache, 0)) for node in (mine, theirs)]
         yield from _pair_up(path, sides[0], sides[1], differences)
@@ -189,7 +189,7 @@ def _digest(item: Any, cache: dict[int, str], depth: int) -> str:
         return item.kind
     if id(item) not in cache:
         inner = [_digest(part, cache, depth + 1) for part in (*item.parts, *item.items)]
-        text = f"{item.kind} {sorted(inner) if item.kind == 'set' else inner}"
+        text = f"{item.kind} {sorted(inner) if item.kind in UNORDERED else inner}"
         cache[id(item)] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return cache[id(item)]
 
