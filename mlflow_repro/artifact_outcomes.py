@@ -26,10 +26,14 @@ ALL = "all artifacts"
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which artifacts are compared, by patterns of their paths (none: all), and how many bytes may be read in all."""
+    """Which artifacts are compared, by patterns of their paths (none: all), and how many bytes may be read in all.
+
+    Files that have to be fetched are kept in ``work_directory`` for as long (empty: in the system's).
+    """
 
     patterns: tuple[str, ...] = ()
     limit: int = 8 * 2**30
+    work_directory: str = ""
 
     def keeps(self, name: str) -> bool:
         """True when the artifact is wanted; ``*`` stands for any text, slashes included."""
@@ -49,7 +53,7 @@ def compare_run_artifacts(
     except (ReproError, OSError) as error:
         return (_not_compared(ALL, None, None, str(error)),)
     pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}
-    with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as directory:
+    with tempfile.TemporaryDirectory(prefix="mlflow-repro-", dir=selection.work_directory or None) as directory:
         findings = list(_compare_pairs(pairs, tolerances, selection.limit, Path(directory)))
     unused = [pattern for pattern in selection.patterns if not any(fnmatchcase(name, pattern) for name in pairs)]
     reason = "no artifact of either run has such a path"

@@ -31,6 +31,7 @@ from mlflow_repro.plan import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from mlflow_repro.artifact_outcomes import Selection
     from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
     from mlflow_repro.tracking import TrackingStore
@@ -73,6 +74,12 @@ class ReproduceOptions(JudgeOptions):
     seed: int | None = None
     repeats: int = 1
     show: Callable[[str], None] | None = None
+
+    @property
+    def selection(self) -> Selection | None:
+        """As in `JudgeOptions`, with the work directory."""
+        chosen = super().selection
+        return chosen and replace(chosen, work_directory=self.work_dir)
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""

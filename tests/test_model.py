@@ -126,7 +126,7 @@ def test_a_stored_number_reads_back_with_the_same_bits(number: float):
 )
 def test_artifacts_judge_beside_the_metrics(status: Status, verdict: Verdict):
     rows = (finding(Status.IDENTICAL), finding(status, kind="artifact"))
-    made = Comparison(reference_run_id="a", reproduction_run_id="b", findings=rows, tolerances=Tolerances())
+    made = Comparison(reference_run_id="a", reproduction_run_id="b", findings=rows, rules=Rules())
     assert made.verdict is verdict
 
 
