@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif proxy.fault == "html":
             self.answer(200, [("Content-Type", "text/html")], HTML)
         else:
-            self.answer(int(proxy.fault), [("Retry-After", "1")], b'{"error_code": "X", "message": "no"}')
+            self.answer(int(proxy.fault), [("Retry-After", "1")], b'{"error_code": "INTERNAL_ERROR", "message": "no"}')
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names that the server looks for
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 OURS = os.path.dirname(mlflow_repro.__file__)
-PATIENCE = 100  # seconds
+PATIENCE = 300  # seconds; the machine may be busy
 
 
 class Injection:
