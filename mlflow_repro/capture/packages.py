@@ -111,13 +111,16 @@ def _match_modules(distributions: Iterable[Distribution], deadline: float) -> An
     """The distributions that own the loaded modules: by name where both are called the same, else by their files."""
     installed = list(distributions)
     sources = {one.source_folder.rstrip("/") + "/": one.name for one in installed if one.source_folder}
+    folders = {one.folder for one in installed}
     by_place = {(one.folder, one.name): one.name for one in installed}
     imported: set[str] = set()
     unknown: dict[str, set[str]] = {}  # by folder, the files that no distribution was found for by name
     for name, file in _loaded_roots().items():
         folder = _folder_of(name, file)
-        owner = next((owner for source, owner in sources.items() if file.startswith(source)), None)
-        owner = owner or by_place.get((folder, normalise_name(name)))
+        owner = by_place.get((folder, normalise_name(name)))
+        # An environment often lies inside the source tree of what is installed into it: its files are not that tree's.
+        if owner is None and (folder not in folders or f"{folder}/" in sources):
+            owner = next((owner for source, owner in sources.items() if file.startswith(source)), None)
         if owner:
             imported.add(owner)
         else:
