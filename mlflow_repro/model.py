@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class LaunchPlan:
     backend: str = "local"
     backend_config: str = ""
     env_manager: str = "local"
+    environment: EnvironmentPlan = field(default_factory=EnvironmentPlan)
     caveats: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,6 +177,7 @@ class LaunchPlan:
         """Read what `to_dict` gave."""
         changed = {
             "source": Source(**plain["source"]),
+            "environment": EnvironmentPlan(**plain.get("environment", {})),
             "command": tuple(plain["command"]),
             "caveats": tuple(plain["caveats"]),
         }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import getpass
 import json
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_repro.capture import TAG_LIMIT
+from mlflow_repro.environments import Surroundings
 from mlflow_repro.errors import CannotJudgeError, LaunchError, ReproError, UnreachableError
 from mlflow_repro.fetching import check_subdirectory, checkout
 from mlflow_repro.giturl import strip_credentials
@@ -82,6 +83,7 @@ class Relaunch:
     timeout: float | None = None
     random_state: Path | None = None
     """The file with the random state to put back, None for a run that goes its own way."""
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
     def run(self) -> RunRecord:
         """Create the reproduction's run, launch it, wait, and return its record. Whatever fails, that run is closed.
@@ -113,6 +115,9 @@ class Relaunch:
                 env_manager=plan.env_manager,
                 storage_directory=str(self.code.work_directory / "storage"),
                 variables={RESTORE_VARIABLE: str(self.random_state)} if self.random_state else {},
+                environment=self.surroundings.environment,
+                import_path=self.surroundings.import_path,
+                served_artifact_root=self.surroundings.served_artifact_root,
             )
             outcome = self.launcher.run(job, timeout=self.timeout)
         except BaseException as error:
@@ -231,7 +236,7 @@ def _failure_hint(outcome: Outcome, reference: RunRecord) -> str:
     if outcome.run_id and f"{outcome.run_id}" in outcome.log_tail and "not found" in outcome.log_tail:
         return "the script sets a tracking URI of its own, where this run is not"
     if "ModuleNotFoundError" in text:
-        return "the environment lacks a package: install it, or build the project's with --env-manager virtualenv"
+        return "the environment lacks a package: install it, or pass --env recorded, or --env project"
     return "its last lines are above; the failed run is kept"
 
 

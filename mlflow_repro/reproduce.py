@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.env_choice import EnvironmentWish
 from mlflow_repro.errors import CannotJudgeError, UsageError
 from mlflow_repro.model import LaunchPlan, Report, RunRecord, Tolerances
 from mlflow_repro.plan import (
@@ -42,7 +43,9 @@ class ReproduceOptions:
 
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
-    seed comes back too. ``show`` gets each line that the child prints.
+    seed comes back too. ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what
+    cannot be had exactly of a recorded environment is replaced or left out. ``show`` gets each line that the child
+    prints.
     """
 
     run_id: str
@@ -51,6 +54,8 @@ class ReproduceOptions:
     rel_tol: float = 1e-9
     abs_tol: float = 0.0
     tracking_uri: str = ""
+    env: str = ""
+    allow_substitutions: bool = False
     env_manager: str = ""
     backend: str = ""
     backend_config: str = ""
@@ -69,6 +74,11 @@ class ReproduceOptions:
     def tolerances(self) -> Tolerances:
         """Raises UsageError when they are no tolerances."""
         return Tolerances(rel_tol=self.rel_tol, abs_tol=self.abs_tol)
+
+    @property
+    def environment_wish(self) -> EnvironmentWish:
+        """The part that the choice of the environment depends on."""
+        return EnvironmentWish(env=self.env, env_manager=self.env_manager, allow_substitutions=self.allow_substitutions)
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""
@@ -162,6 +172,7 @@ def reproduce_with(options: ReproduceOptions) -> Report:
 
 
 def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
+    from mlflow_repro.rebuild import plan_environment, prepare_environment
     from mlflow_repro.relaunch import Relaunch, prepare_code
     from mlflow_repro.tracking import open_store, short_retries
 
@@ -171,6 +182,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         plan_options = options.plan_options(store.uri)
         check_reference(reference, plan_options)
         plan = plan_launch(reference, plan_options)
+        plan, recorded = plan_environment(plan, reference, store, options.environment_wish, directory / "record")
         code = prepare_code(plan, directory, given=options.params or {}, recurse_submodules=options.recurse_submodules)
         random_state = _fetch_random_state(options, plan, store, directory / "random-state")
         if random_state is None and reference.is_captured:
@@ -179,6 +191,10 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             code = replace(code, plan=replace(code.plan, caveats=(*code.plan.caveats, caveat)))
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
+        surroundings, notes = prepare_environment(
+            code.plan, reference, recorded, directory / "checkout", allow_substitutions=options.allow_substitutions
+        )
+        code = replace(code, plan=replace(code.plan, caveats=(*code.plan.caveats, *notes)))
         relaunch = Relaunch(
             reference=reference,
             code=code,
@@ -187,6 +203,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             session=session,
             timeout=options.timeout,
             random_state=random_state,
+            surroundings=surroundings,
         )
         reproduction = relaunch.run()
     return _judge(options, code.plan, reference, reproduction)

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, UsageError
 from mlflow_repro.model import RunRecord
 from mlflow_repro.redact import redact_text, redact_value
+from mlflow_repro.store_schema import check_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -217,6 +218,7 @@ def _check_database(uri: str) -> None:
             connection.close()
     except sqlite3.Error as error:
         raise UnreachableError(f"the tracking store {path} cannot be read: {error}", "check the file") from error
+    check_schema(path)
 
 
 def _check_server(uri: str) -> None:

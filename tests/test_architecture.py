@@ -18,22 +18,40 @@ PACKAGE = ROOT.name
 
 # A unit is a module or a subpackage of mlflow_repro; "" is the package's own __init__.
 FLOORS = {
-    0: {"errors", "giturl", "model", "options", "pyargv", "quoting", "redact", "searchpath"},
-    1: {"compare", "plan", "report"},
+    0: {
+        "cachedir",
+        "environments",
+        "errors",
+        "giturl",
+        "model",
+        "options",
+        "pins",
+        "pyargv",
+        "quoting",
+        "recorded",
+        "redact",
+        "searchpath",
+    },
+    1: {"compare", "env_choice", "plan", "report"},
     2: {
         "background",
         "capture",
         "digests",
+        "environment",
         "fetching",
         "gitrepo",
         "gittree",
         "launch",
         "launch_worker",
+        "loopback",
         "project",
+        "pythons",
         "seeding",
+        "store_schema",
         "tracking",
+        "uv",
     },
-    3: {"", "autologging", "cli", "plugin", "recorder", "recording", "relaunch", "reproduce"},
+    3: {"", "autologging", "cli", "plugin", "rebuild", "recorder", "recording", "relaunch", "reproduce"},
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
 ARROWS_WITHIN_A_FLOOR = {
@@ -44,6 +62,11 @@ ARROWS_WITHIN_A_FLOOR = {
     ("gittree", "gitrepo"),
     ("launch", "gitrepo"),
     ("project", "gitrepo"),
+    ("environment", "pythons"),
+    ("environment", "uv"),
+    ("pythons", "uv"),
+    ("tracking", "store_schema"),
+    ("launch_worker", "loopback"),
     ("launch", "launch_worker"),  # the two halves of one launch, on both sides of a pipe
     ("cli", "reproduce"),
     ("cli", ""),  # the version number
@@ -51,6 +74,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("autologging", "plugin"),  # the user's switch
     ("autologging", "recorder"),
     ("recorder", "recording"),
+    ("reproduce", "rebuild"),
     ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "autologging"),  # the public names, loaded on first use

@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_repro.capture.distributions import Distribution, Inventory, list_distributions, normalise_name
+from mlflow_repro.capture.distributions import Distribution, Inventory, list_distributions
 from mlflow_repro.capture.lock import DIRECT_FILE, LOCK_FILE, make_locks
 from mlflow_repro.capture.machine import record_machine
 from mlflow_repro.capture.packages import find_imported, record_environment
 from mlflow_repro.capture.steps import NO_TIME, run_steps, to_plain
 from mlflow_repro.capture.variables import is_exact, is_recorded, record_variables
+from mlflow_repro.pins import normalise_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -366,6 +367,18 @@ class TestImported:
         load("mine", tree / "src" / "mine" / "__init__.py")
         found = find_imported(soon(), search_path=[str(site)])
         assert found == ["gspace-b", "mine", "py-yamlish", "same-name", "tops"]
+
+    def test_an_environment_inside_the_source_tree_is_not_that_trees(self, tmp_path, load):
+        """``python -m venv .venv && pip install -e .``: what is in ``.venv`` was not imported from the project."""
+        site = tmp_path / ".venv" / "lib" / "site-packages"
+        install(site, "mine-0.1.dist-info", direct_url={"url": tmp_path.as_uri(), "dir_info": {"editable": True}})
+        install(site, "numbers_x-1.0.dist-info", record="numbers_x/__init__.py,,\n")
+        install(site, "Py_Yamlish-1.0.dist-info", record="yamlish/__init__.py,sha256=x,1\n")
+        load("numbers_x", site / "numbers_x" / "__init__.py")
+        load("yamlish", site / "yamlish" / "__init__.py")
+        assert find_imported(soon(), search_path=[str(site)]) == ["numbers-x", "py-yamlish"]
+        load("mine", tmp_path / "mine.py")
+        assert find_imported(soon(), search_path=[str(site)]) == ["mine", "numbers-x", "py-yamlish"]
 
     def test_lazy_and_hostile_modules_are_left_alone(self, site, load):
         class Hostile(types.ModuleType):

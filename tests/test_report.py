@@ -12,6 +12,7 @@ import strategies
 from hypothesis import given
 
 from mlflow_repro.compare import compare_records
+from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import CannotJudgeError, LaunchError
 from mlflow_repro.model import LaunchPlan, Report, RunRecord, Source
 from mlflow_repro.report import RENDERERS
@@ -124,6 +125,7 @@ GOLDENS = {
                 tracking_uri="sqlite:////data/mlflow.db",
                 experiment_name="my experiment",
                 env_manager="virtualenv",
+                environment=EnvironmentPlan(kind="project", reason="as the reference"),
                 caveats=("the repository has submodules, which were not fetched",),
             ),
             reference=record({}),

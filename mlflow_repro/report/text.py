@@ -57,7 +57,7 @@ def render_plan(plan: LaunchPlan) -> str:
         ("Launch", shlex.join(plan.command) if plan.command else f"entry point {plan.entry_point}"),
         ("Experiment", plan.experiment_name),
         ("Backend", plan.backend),
-        ("Environment", plan.env_manager),
+        ("Environment", _environment(plan)),
     ]
     lines = ["Plan (nothing is launched)"]
     lines += [f"  {name + ':':<15}{show(value)}" for name, value in facts]
@@ -72,6 +72,7 @@ def shell_commands(plan: LaunchPlan) -> list[str]:
     commands = [
         f"git clone {shlex.quote(redact_value(plan.source.uri))} reproduction",
         f"git -C reproduction checkout --detach {plan.source.commit}",
+        *_environment_commands(plan),
         f"cd {shlex.quote('/'.join(filter(None, ('reproduction', plan.working_directory))))}",
     ]
     if plan.tracking_uri:
@@ -89,6 +90,31 @@ def shell_commands(plan: LaunchPlan) -> list[str]:
     for name, value in plan.parameters.items():
         words += ["-P", f"{name}={_value(name, value)}"]
     return [*commands, shlex.join(words)]
+
+
+def _environment(plan: LaunchPlan) -> str:
+    environment = plan.environment
+    kind = f"{environment.kind}, by {plan.env_manager}" if environment.kind == "project" else environment.kind
+    if environment.kind == "recorded":
+        kind += f", Python {environment.python} and {environment.packages} packages by uv"
+    return f"{kind} ({environment.reason})" if environment.reason else kind
+
+
+def _environment_commands(plan: LaunchPlan) -> list[str]:
+    """How a person makes the recorded environment; nothing for the others."""
+    if plan.environment.kind != "recorded":
+        return []
+    uri = f"MLFLOW_TRACKING_URI={shlex.quote(redact_value(plan.tracking_uri))} " if plan.tracking_uri else ""
+    run_id, python = shlex.quote(plan.reference_run_id), shlex.quote(plan.environment.python)
+    commands = [
+        f"{uri}mlflow artifacts download -r {run_id} -a repro/environment -d environment",
+        f"uv venv --python {python} environment/venv",
+    ]
+    for path, index in plan.environment.locks.items():
+        words = ["uv", "pip", "install", "--python", "environment/venv", "--no-deps"]
+        words += ["--index-url", index] if "://" in index else []
+        commands.append(shlex.join([*words, "-r", f"environment/{path}"]))
+    return [*commands, ". environment/venv/bin/activate"]
 
 
 def show(text: str) -> str:
