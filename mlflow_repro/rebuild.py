@@ -104,8 +104,8 @@ def prepare_environment(
     # A Python that stands in for another is in the notes already.
     installed = Installed(python=rebuild.recorded.installed.python, distributions=found)
     pinned = [pin.name for _, pins in rebuild.groups for pin in pins]
-    differences = list_differences(rebuild.recorded.installed, installed, sorted(pinned), "rebuilt")
-    notes = [f"relaunched in the recorded environment: {plan.environment.reason}", *built.notes]
+    differences = list_differences(rebuild.recorded.installed, installed, pinned, "rebuilt")
+    notes = [f"relaunched in the recorded environment ({plan.environment.reason})", *built.notes]
     notes += _summarise(differences)
     surroundings = Surroundings(environment=str(built.directory), import_path=_import_path(rebuild, checkout))
     theirs = found.get("mlflow") or found.get("mlflow-skinny") or ""

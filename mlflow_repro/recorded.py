@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 OURSELVES = "mlflow-repro"
 IMPLEMENTATIONS = ("cpython", "pypy", "graalpy")
+# Named first where many differ: what results most often depend on.
+_TELLING = (
+    "scikit-learn", "torch", "tensorflow", "tensorflow-cpu", "keras", "jax", "xgboost", "lightgbm", "catboost",
+    "transformers", "numpy", "scipy", "pandas", "mlflow",
+)  # fmt: skip
 _FORMAT = 1  # of the cached environments; a change makes all of them anew
 _PYTHON = re.compile(r"(\d+\.\d+)\.\d+(?:(?:a|b|rc)\d+)?", re.ASCII)
 _LOCK_PATH = re.compile(r"repro/environment/[\w.-]+", re.ASCII)
@@ -111,11 +116,15 @@ def list_differences(recorded: Installed, other: Installed, names: Iterable[str]
     lines = []
     if recorded.python != other.python:
         lines.append(f"{recorded.python}, {where} {other.python}")
-    for name in names:
+    for name in sorted(names, key=_rank):
         one, two = recorded.distributions.get(name), other.distributions.get(name)
         if one != two:
             lines.append(f"{name} {one or 'not there'}, {where} {two or 'missing'}")
     return lines
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (_TELLING.index(name) if name in _TELLING else len(_TELLING), name)
 
 
 def digest_environment(python: PythonVersion, platform: str, groups: Iterable[tuple[str, Iterable[Pin]]]) -> str:

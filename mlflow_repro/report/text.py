@@ -113,7 +113,7 @@ def _environment_commands(plan: LaunchPlan) -> list[str]:
     for path, index in plan.environment.locks.items():
         words = ["uv", "pip", "install", "--python", "environment/venv", "--no-deps"]
         words += ["--index-url", index] if "://" in index else []
-        commands.append(shlex.join([*words, "-r", f"environment/{path}"]))
+        commands.append(shlex.join([*words, "-r", f"environment/{path.removeprefix('repro/')}"]))
     return [*commands, ". environment/venv/bin/activate"]
 
 
