@@ -90,7 +90,7 @@ def measure(root: Path, rounds: int) -> None:
         try:
             measure_mlflow(root, manager, is_there=False)  # warms the cache
         except RuntimeError as error:
-            print(f"left out: {error}")
+            print(f"left out: {error}", flush=True)
         else:
             managers.append(manager)
     measure_ours(root, lock, is_there=False)
@@ -103,11 +103,11 @@ def measure(root: Path, rounds: int) -> None:
                 seconds[manager].append(measure_mlflow(root, manager, is_there=is_there))
         middle = {name: statistics.median(values) for name, values in seconds.items()}
         case = "there already" if is_there else "rebuilt with a warm cache"
-        print(f"{case}, {len(lock.splitlines())} packages: {middle['ours']:.2f} s (target < {TARGET:g} s)")
+        print(f"{case}, {len(lock.splitlines())} packages: {middle['ours']:.2f} s (target < {TARGET:g} s)", flush=True)
         for manager in managers:
             theirs = middle[manager] - middle["local"]
             ratio = f"{theirs / middle['ours']:.1f}" if theirs > 0 else "-"
-            print(f"  MLflow's {manager}: {theirs:.2f} s, {ratio} times as long")
+            print(f"  MLflow's {manager}: {theirs:.2f} s, {ratio} times as long", flush=True)
 
 
 def main() -> None:

@@ -92,7 +92,8 @@ def prepare_environment(
     ours = metadata.version("mlflow")
     if rebuild is None:
         # What MLflow is going to build is not known yet; the reference was made in the same.
-        theirs = reference.fact("env.mlflow").value or "" if plan.environment.kind == "project" else ""
+        is_built = plan.environment.kind == "project" and plan.env_manager != "local"  # else current, or a container
+        theirs = reference.fact("env.mlflow").value or "" if is_built else ""
         return _serve(Surroundings(), plan, ours, theirs)
     wanted = Wanted(
         python=rebuild.recorded.installed.python,
@@ -107,7 +108,7 @@ def prepare_environment(
     differences = list_differences(rebuild.recorded.installed, installed, pinned, "rebuilt")
     notes = [f"relaunched in the recorded environment ({plan.environment.reason})", *built.notes]
     notes += _summarise(differences)
-    surroundings = Surroundings(environment=str(built.directory), import_path=_import_path(rebuild, checkout))
+    surroundings = Surroundings(environment=str(built.directory), import_path=find_import_path(rebuild, checkout))
     theirs = found.get("mlflow") or found.get("mlflow-skinny") or ""
     surroundings, more = _serve(surroundings, plan, ours, theirs)
     return surroundings, [*notes, *more]
@@ -167,7 +168,7 @@ def _fetch_locks(
     return tuple(groups)
 
 
-def _import_path(rebuild: Rebuild, checkout: Path) -> tuple[str, ...]:
+def find_import_path(rebuild: Rebuild, checkout: Path) -> tuple[str, ...]:
     """The folders of the checkout from which the packages are imported that were installed from that repository."""
     folders = []
     for name in rebuild.at_hand:

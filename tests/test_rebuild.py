@@ -21,7 +21,8 @@ from mlflow_repro.environment import Wanted, provide_environment
 from mlflow_repro.launch import Job, Launcher, Outcome, link_plugin
 from mlflow_repro.loopback import ServerError, is_database, serve_database
 from mlflow_repro.pins import parse_lock
-from mlflow_repro.rebuild import describe_current
+from mlflow_repro.rebuild import Rebuild, describe_current, find_import_path
+from mlflow_repro.recorded import RecordedEnvironment
 
 RECORD = "repro/record.json"
 LOCK = "repro/environment/requirements.lock"
@@ -144,6 +145,28 @@ def test_current_environment_is_this_one():
 )
 def test_stores_in_a_database(uri, expected):
     assert is_database(uri) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("file:///home/x/repo/python/pkg", "python/pkg/src"),
+        ("file:///home/x/repo/other", "other"),
+        ("file:///home/x/repo", "."),
+        ("nonsense", "."),
+    ],
+)
+def test_package_of_the_runs_own_repository_is_imported_from_the_checkout(tmp_path, url, expected):
+    """Where the repository lay when it was recorded does not matter (ENV-10)."""
+    (tmp_path / "python/pkg/src").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    for file in ("python/pkg/pyproject.toml", "other/setup.py", "pyproject.toml"):
+        (tmp_path / file).touch()
+    recorded = RecordedEnvironment(
+        installed=describe_current(), imported=("pkg",), locks=(), checkouts={"pkg": ("0" * 40, url)}
+    )
+    found = find_import_path(Rebuild(recorded=recorded, groups=(), at_hand=("pkg",)), tmp_path)
+    assert [Path(folder) for folder in found] == [tmp_path / expected]
 
 
 CHILD = """\
