@@ -195,8 +195,10 @@ class _Builder:
     def _try(self, index: str, pins: Mapping[str, Pin], *, is_build_allowed: bool) -> str:
         lock = self._directory / "mlflow-repro.lock"
         lock.write_text(join_lines(pins.values()), encoding="ascii")
-        command = ["pip", "install", "--quiet", "--no-deps", "--python", self._python, "-r", str(lock)]
-        return self._uv.run([*command, *_index_options(index), *([] if is_build_allowed else ["--no-build"])]).error
+        command = ["pip", "install", "--quiet", "--no-deps", "--verify-hashes", "--python", self._python]
+        return self._uv.run(
+            [*command, "-r", str(lock), *_index_options(index), *([] if is_build_allowed else ["--no-build"])]
+        ).error
 
     def _substitute(self, blamed: Pin, pins: dict[str, Pin], versions: Mapping[str, str]) -> None:
         """Put the newest of the same minor version, of the same major version or of all in the place of ``blamed``."""

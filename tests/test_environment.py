@@ -389,6 +389,17 @@ class TestBuild:
             provide_environment(want(*lines))
         assert [path for path in cache.glob("*") if path.is_dir()] == []
 
+    def test_direct_reference_to_an_archive(self, monkeypatch):
+        """And its hash is checked whatever the user's settings are."""
+        wheel = "six-1.16.0-py2.py3-none-any.whl"
+        folder = "d9/5a/e7c31adbe875f2abbb91bd84cf2dc52d792b5a01506781dbcf25c91daf11"
+        line = f"six @ https://files.pythonhosted.org/packages/{folder}/{wheel} --hash="
+        built = provide_environment(want(line + SIX_HASH, index=""))
+        assert versions(built.directory) == {"six": "1.16.0"}
+        monkeypatch.setenv("UV_NO_VERIFY_HASHES", "1")
+        with pytest.raises(RefusedError, match="has another hash than the lock says"):
+            provide_environment(want(f"{line}sha256:{DIGEST}", index=""))
+
     def test_substitutions_are_listed_and_kept_apart(self):
         wanted = want("six==1.16.99", "iniconfig==2.0.0", "no-such-package-mlflow-repro==1.0")
         built = provide_environment(wanted, allow_substitutions=True)
