@@ -93,10 +93,22 @@ def cli() -> None:
 @judge_options
 @option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
 @option(
+    "env",
+    default="",
+    metavar="KIND",
+    help="recorded: rebuilt with uv from the run's record; current: this one; project: by MLflow's own managers."
+    " Default: recorded where something differs that the run imported, else current.",
+)
+@option(
+    "allow-substitutions",
+    is_flag=True,
+    help="Of a recorded environment, take the nearest version of what cannot be had, or leave it out, and say so.",
+)
+@option(
     "env-manager",
     default="",
     metavar="NAME",
-    help="local, virtualenv, uv or conda. Default: what the reference used.",
+    help="virtualenv, uv or conda, for --env project. Default: what the reference used.",
 )
 @option("backend", default="", metavar="NAME", help="Where to run. Default: what the reference used.")
 @option("backend-config", default="", metavar="JSON", help="JSON, or a .json file, for that backend.")

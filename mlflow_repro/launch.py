@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 import psutil
 
+from mlflow_repro.cachedir import cache_directory
 from mlflow_repro.errors import CannotJudgeError, UsageError
 from mlflow_repro.launch_worker import GRACE_SECONDS
 from mlflow_repro.redact import redact_text
@@ -57,6 +58,12 @@ class Job:
     storage_directory: str = ""
     variables: Mapping[str, str | None] = field(default_factory=dict)
     """Environment variables for the child alone; None takes one away."""
+    environment: str = ""
+    """The folder of the environment that the child runs in; empty for what ``env_manager`` says."""
+    import_path: tuple[str, ...] = ()
+    """Folders that the child imports from beside those of its environment."""
+    served_artifact_root: str = ""
+    """Where new experiments keep their artifacts, when the child gets the store through a server on loopback."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +115,8 @@ class Launcher:
         """Launch and wait. A run that takes longer than ``timeout`` seconds is ended."""
         deadline = None if timeout is None else time.monotonic() + timeout
         # An environment that MLflow builds does not list this package; "local" is the one that runs us.
-        plugin_path = "" if job.env_manager == "local" else str(link_plugin(self._directory / "plugin"))
+        is_ours = job.env_manager == "local" and not job.environment
+        plugin_path = "" if is_ours else str(link_plugin(self._directory / "plugin"))
         message = json.dumps({**asdict(job), "plugin_path": plugin_path})
         with suppress(BrokenPipeError):  # a worker that died says why in its output
             _write_all(self._control, message.encode() + b"\n")
@@ -191,7 +199,7 @@ class Launcher:
         path = [os.path.dirname(sys.executable), environment.get("PATH", os.defpath)]
         environment["PATH"] = os.pathsep.join(path)
         environment["PYTHONUNBUFFERED"] = "1"
-        environment.setdefault("MLFLOW_ENV_ROOT", str(_cache_directory() / "envs"))
+        environment.setdefault("MLFLOW_ENV_ROOT", str(cache_directory() / "envs"))
         return environment
 
 
@@ -234,11 +242,6 @@ def link_plugin(directory: Path) -> Path:
     for name in ("METADATA", "entry_points.txt"):
         (information / name).write_text(distribution.read_text(name) or "", encoding="utf-8")
     return directory
-
-
-def _cache_directory() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "mlflow-repro"
 
 
 class _Log:

@@ -14,13 +14,26 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from mlflow_repro.loopback import serve_database
+from mlflow_repro.variables import DESTINATION_VARIABLE
+
 GRACE_SECONDS = 5.0
 _MARK_SECONDS = 30.0
+# Settings of the Python that runs this tool, which would send another one to look for its modules here.
+_OF_ANOTHER_PYTHON = (
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONEXECUTABLE",
+    "PYTHONPLATLIBDIR",
+    "PYTHONUSERBASE",
+    "CONDA_PREFIX",
+)
 
 
 def main(control: int, result: int) -> None:
@@ -84,39 +97,58 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     import mlflow
     from mlflow import projects
 
-    if job["plugin_path"]:
-        inherited = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (inherited, job["plugin_path"])))
+    exit_codes = _watch_exit_codes()
+    answer: dict[str, Any] = {"run_id": job["run_id"], "error": "", "exit_code": None}
+    served = job["served_artifact_root"]
+    # Before the environment is the child's: the server is of this one.
+    store = serve_database(job["tracking_uri"], Path.cwd(), served) if served else nullcontext(job["tracking_uri"])
+    try:
+        with store as uri:
+            mlflow.set_tracking_uri(uri)
+            _enter_environment(job)
+            if job["backend"] == "local":  # on another machine the store may have another address
+                destination = {"tracking_uri": uri, "experiment_id": job["experiment_id"]}
+                os.environ[DESTINATION_VARIABLE] = json.dumps(destination)
+            run_project: Any = projects.run  # MLflow leaves it untyped
+            submitted = run_project(
+                uri=job["directory"],
+                entry_point=job["entry_point"],
+                parameters=job["parameters"],
+                experiment_id=job["experiment_id"],
+                backend=job["backend"],
+                backend_config=job["backend_config"] or None,
+                env_manager=job["env_manager"],
+                storage_dir=job["storage_directory"],
+                run_id=job["run_id"] or None,
+            )
+            answer["run_id"] = submitted.run_id
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the tool is told, and says it to the user
+        answer["error"] = f"{type(error).__name__}: {error}"
+    mlflow.set_tracking_uri(job["tracking_uri"])
+    answer["exit_code"] = exit_codes[-1] if exit_codes else None
+    return answer
+
+
+def _enter_environment(job: dict[str, Any]) -> None:
+    """Make the variables of this process, which the child inherits, those that the child is to have."""
+    if job["environment"]:
+        for name in _OF_ANOTHER_PYTHON:
+            os.environ.pop(name, None)
+        folder = os.path.join(job["environment"], "bin")
+        os.environ["PATH"] = os.pathsep.join((folder, os.environ.get("PATH", os.defpath)))
+        os.environ["VIRTUAL_ENV"] = job["environment"]
     for name, value in job["variables"].items():
         if value is None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+    path = (*job["import_path"], os.environ.get("PYTHONPATH"), job["plugin_path"])
+    if any(path):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     if job["env_manager"] == "uv":
         # They would send MLflow's `uv pip install` into another environment than the one that it has made.
         for name in ("UV_PYTHON", "UV_PROJECT_ENVIRONMENT"):
             os.environ.pop(name, None)
-    exit_codes = _watch_exit_codes()
-    mlflow.set_tracking_uri(job["tracking_uri"])
-    answer: dict[str, Any] = {"run_id": job["run_id"], "error": "", "exit_code": None}
-    try:
-        run_project: Any = projects.run  # MLflow leaves it untyped
-        submitted = run_project(
-            uri=job["directory"],
-            entry_point=job["entry_point"],
-            parameters=job["parameters"],
-            experiment_id=job["experiment_id"],
-            backend=job["backend"],
-            backend_config=job["backend_config"] or None,
-            env_manager=job["env_manager"],
-            storage_dir=job["storage_directory"],
-            run_id=job["run_id"] or None,
-        )
-        answer["run_id"] = submitted.run_id
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the tool is told, and says it to the user
-        answer["error"] = f"{type(error).__name__}: {error}"
-    answer["exit_code"] = exit_codes[-1] if exit_codes else None
-    return answer
 
 
 def _mark_abandoned(run_id: str) -> None:

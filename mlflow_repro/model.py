@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import ExitCode
 from mlflow_repro.rules import Rules, Tolerances
 
@@ -167,6 +168,7 @@ class LaunchPlan:
     backend: str = "local"
     backend_config: str = ""
     env_manager: str = "local"
+    environment: EnvironmentPlan = field(default_factory=EnvironmentPlan)
     variables: Mapping[str, str | None] = field(default_factory=dict)
     """What changes in the environment of the relaunch: values by name; None takes a variable away."""
     restores: tuple[str, ...] = ()
@@ -183,6 +185,7 @@ class LaunchPlan:
         """Read what `to_dict` gave."""
         changed = {
             "source": Source(**plain["source"]),
+            "environment": EnvironmentPlan(**plain.get("environment", {})),
             **{name: tuple(plain[name]) for name in ("command", "restores", "caveats")},
         }
         return cls(**{**plain, **changed})

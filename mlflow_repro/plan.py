@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mlflow_repro.environments import ENVIRONMENTS
 from mlflow_repro.errors import CannotJudgeError, UsageError
 from mlflow_repro.giturl import check_commit, parse_git_uri
 from mlflow_repro.model import REDACTED, LaunchPlan, Source
@@ -40,6 +41,7 @@ class PlanOptions:
     uri: str = ""
     experiment_name: str = "Default"
     tracking_uri: str = ""
+    env: str = ""
     env_manager: str = ""
     backend: str = ""
     backend_config: str = ""
@@ -65,9 +67,20 @@ def check_options(options: PlanOptions) -> None:
         raise UsageError(
             f"unknown environment manager {options.env_manager!r}", f"use one of {', '.join(ENV_MANAGERS)}"
         )
+    _check_environment(options)
     if not options.experiment_name.strip():
         raise UsageError("the experiment name is empty", "leave --experiment_name out for 'Default'")
     _check_parameters(options.params or {})
+
+
+def _check_environment(options: PlanOptions) -> None:
+    if options.env and options.env not in ENVIRONMENTS:
+        raise UsageError(f"unknown environment {options.env!r}", f"use one of {', '.join(ENVIRONMENTS)}")
+    if options.env in ("recorded", "current") and options.env_manager not in ("", "local"):
+        raise UsageError(
+            f"--env {options.env} and --env-manager {options.env_manager} contradict each other",
+            "an environment manager builds the project's environment: --env project",
+        )
 
 
 def check_reference(reference: RunRecord, options: PlanOptions) -> None:

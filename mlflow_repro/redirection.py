@@ -20,12 +20,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.redact import redact_value
+from mlflow_repro.variables import DESTINATION_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"
-"""JSON with ``tracking_uri`` and ``experiment_id``, set for the processes of a relaunch alone."""
 
 _LIMIT = 10  # calls that are recorded
 _overruled: list[str] = []

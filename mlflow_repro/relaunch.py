@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_repro.capture import TAG_LIMIT
+from mlflow_repro.environments import Surroundings
 from mlflow_repro.errors import CannotJudgeError, LaunchError, ReproError, UnreachableError
 from mlflow_repro.fetching import check_subdirectory, checkout
 from mlflow_repro.giturl import strip_credentials
@@ -18,7 +18,6 @@ from mlflow_repro.launch import Job, Launcher, Outcome, check_tools, read_backen
 from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
-from mlflow_repro.redirection import DESTINATION_VARIABLE
 from mlflow_repro.restoring import restore_working_tree
 from mlflow_repro.seeding.control import RESTORE_VARIABLE
 
@@ -100,6 +99,7 @@ class Relaunch:
     timeout: float | None = None
     random_state: Path | None = None
     """The file with the random state to put back, None for a run that goes its own way."""
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
     def run(self) -> RunRecord:
         """Create the reproduction's run, launch it, wait, and return its record. Whatever fails, that run is closed.
@@ -130,7 +130,10 @@ class Relaunch:
                 backend_config=backend_config,
                 env_manager=plan.env_manager,
                 storage_directory=str(self.code.work_directory / "storage"),
-                variables=self._variables(experiment_id),
+                variables=self._variables(),
+                environment=self.surroundings.environment,
+                import_path=self._import_path(),
+                served_artifact_root=self.surroundings.served_artifact_root,
             )
             outcome = self.launcher.run(job, timeout=self.timeout)
         except BaseException as error:
@@ -143,21 +146,16 @@ class Relaunch:
             self.store.set_tags(outcome.run_id, tags)
         return self._read_reproduction(outcome)
 
-    def _variables(self, experiment_id: str) -> dict[str, str | None]:
+    def _variables(self) -> dict[str, str | None]:
         """What the child's environment has beside ours."""
+        restored = {} if self.random_state is None else {RESTORE_VARIABLE: str(self.random_state)}
+        return {**self.code.plan.variables, **restored}
+
+    def _import_path(self) -> tuple[str, ...]:
+        """The checkout's folders for what is installed from its repository, there and here."""
         plan = self.code.plan
-        variables: dict[str, str | None] = dict(plan.variables)
-        if plan.backend == "local":  # on another machine the store may have another address
-            destination = {"tracking_uri": self.store.uri, "experiment_id": experiment_id}
-            variables[DESTINATION_VARIABLE] = json.dumps(destination)
-        if self.random_state is not None:
-            variables[RESTORE_VARIABLE] = str(self.random_state)
-        if plan.env_manager == "local":
-            roots = find_import_roots(plan.source, self.code.checkout)
-            inherited = os.environ.get("PYTHONPATH", "")
-            if roots:
-                variables["PYTHONPATH"] = os.pathsep.join([*roots, *filter(None, [inherited])])
-        return variables
+        here = find_import_roots(plan.source, self.code.checkout) if plan.env_manager == "local" else ()
+        return tuple(dict.fromkeys((*self.surroundings.import_path, *here)))
 
     def _tags(self) -> dict[str, str]:
         """The tags that the reproduction starts with: the true source instead of a temporary path."""
@@ -265,7 +263,7 @@ def _failure_hint(outcome: Outcome, reference: RunRecord) -> str:
     if outcome.run_id and f"{outcome.run_id}" in outcome.log_tail and "not found" in outcome.log_tail:
         return "the script sets a tracking URI of its own, where this run is not"
     if "ModuleNotFoundError" in text:
-        return "the environment lacks a package: install it, or build the project's with --env-manager virtualenv"
+        return "the environment lacks a package: install it, or pass --env recorded, or --env project"
     return "its last lines are above; the failed run is kept"
 
 

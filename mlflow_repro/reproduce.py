@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.env_choice import EnvironmentWish
 from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
 from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
 from mlflow_repro.model import LaunchPlan, Report, RunRecord
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from mlflow_repro.artifact_outcomes import Selection
     from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
+    from mlflow_repro.rebuild import Rebuild
+    from mlflow_repro.relaunch import PreparedCode
     from mlflow_repro.tracking import TrackingStore
 
 
@@ -50,7 +53,8 @@ class ReproduceOptions(JudgeOptions):
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
     seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched.
-    ``show`` gets each line that the child prints.
+    ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
+    recorded environment is replaced or left out. ``show`` gets each line that the child prints.
     """
 
     run_id: str = ""
@@ -58,6 +62,8 @@ class ReproduceOptions(JudgeOptions):
     uri: str = ""
     experiment_name: str = "Default"
     tracking_uri: str = ""
+    env: str = ""
+    allow_substitutions: bool = False
     env_manager: str = ""
     backend: str = ""
     backend_config: str = ""
@@ -80,6 +86,11 @@ class ReproduceOptions(JudgeOptions):
         """As in `JudgeOptions`, with the work directory."""
         chosen = super().selection
         return chosen and replace(chosen, work_directory=self.work_dir)
+
+    @property
+    def environment_wish(self) -> EnvironmentWish:
+        """The part that the choice of the environment depends on."""
+        return EnvironmentWish(env=self.env, env_manager=self.env_manager, allow_substitutions=self.allow_substitutions)
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""
@@ -204,45 +215,23 @@ def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
 
 
 def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
-    from mlflow_repro.recorded import find_gaps, find_overruled, list_restores, read_tree, restore_variables
-    from mlflow_repro.relaunch import Relaunch, prepare_code
+    from mlflow_repro.rebuild import prepare_environment
+    from mlflow_repro.reference import find_overruled
+    from mlflow_repro.relaunch import Relaunch
     from mlflow_repro.tracking import open_store, short_retries
 
     with short_retries():
         store = open_store(options.tracking_uri)
         options = _with_run_id(options, store)
         reference = store.read_run(options.run_id)
-        plan_options = options.plan_options(store.uri)
-        check_reference(reference, plan_options)
-        record = store.read_own_record(options.run_id) or {}
-        plan = plan_launch(reference, plan_options)
-        random_state = _fetch_random_state(options, plan, store, directory / "random-state")
-        has_random_state = random_state is not None
-        plan = replace(
-            plan,
-            variables=restore_variables(record, seed=options.seed),
-            restores=list_restores(record, has_random_state=has_random_state, ignore_diff=options.ignore_diff),
-            caveats=(
-                *plan.caveats,
-                *find_gaps(
-                    reference,
-                    record,
-                    has_random_state=has_random_state,
-                    restore_rng=options.restore_rng,
-                    seed=options.seed,
-                ),
-            ),
-        )
-        code = prepare_code(
-            plan,
-            read_tree(store, options.run_id, record),
-            directory,
-            given=options.params or {},
-            recurse_submodules=options.recurse_submodules,
-            ignore_diff=options.ignore_diff,
-        )
+        check_reference(reference, options.plan_options(store.uri))
+        code, rebuild, random_state = _prepare(options, reference, store, directory)
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
+        surroundings, notes = prepare_environment(
+            code.plan, reference, rebuild, code.checkout, allow_substitutions=options.allow_substitutions
+        )
+        code = replace(code, plan=replace(code.plan, caveats=(*code.plan.caveats, *notes)))
         relaunch = Relaunch(
             reference=reference,
             code=code,
@@ -251,10 +240,40 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             session=session,
             timeout=options.timeout,
             random_state=random_state,
+            surroundings=surroundings,
         )
         reproduction = relaunch.run()
         plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(reproduction)))
         return _judge(options, plan, reference, reproduction, store)
+
+
+def _prepare(
+    options: ReproduceOptions, reference: RunRecord, store: TrackingStore, directory: Path
+) -> tuple[PreparedCode, Rebuild | None, Path | None]:
+    """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random state."""
+    from mlflow_repro.rebuild import plan_environment
+    from mlflow_repro.reference import PutBack, complete_plan, read_tree
+    from mlflow_repro.relaunch import prepare_code
+
+    record = store.read_own_record(options.run_id) or {}
+    plan = plan_launch(reference, options.plan_options(store.uri))
+    plan, rebuild = plan_environment(plan, reference, record, store, options.environment_wish)
+    random_state = _fetch_random_state(options, plan, store, directory / "random-state")
+    put_back = PutBack(
+        has_random_state=random_state is not None,
+        restore_rng=options.restore_rng,
+        seed=options.seed,
+        ignore_diff=options.ignore_diff,
+    )
+    code = prepare_code(
+        complete_plan(plan, reference, record, put_back),
+        read_tree(store, options.run_id, record),
+        directory,
+        given=options.params or {},
+        recurse_submodules=options.recurse_submodules,
+        ignore_diff=options.ignore_diff,
+    )
+    return code, rebuild, random_state
 
 
 def _fetch_random_state(

@@ -25,6 +25,7 @@ from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, 
 from mlflow_repro.model import RECORD_SCHEMA, RunRecord
 from mlflow_repro.outcomes import list_model_metrics
 from mlflow_repro.redact import redact_text, redact_value
+from mlflow_repro.store_schema import check_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -344,6 +345,7 @@ def _check_database(uri: str) -> None:
             connection.close()
     except sqlite3.Error as error:
         raise UnreachableError(f"the tracking store {path} cannot be read: {error}", "check the file") from error
+    check_schema(path)
 
 
 def _check_server(uri: str) -> None:

@@ -20,6 +20,9 @@ from mlflow_repro.redact import redact_named, redact_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"
+"""For the processes of a relaunch alone: JSON with the ``tracking_uri`` and ``experiment_id`` of the reproduction."""
+
 _VALUE_LIMIT = 4_096  # characters; a value that was cut could not be put back, so a longer one is left out
 
 # Where a name ends with '*', everything that begins so.

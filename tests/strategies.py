@@ -7,6 +7,7 @@ import sys
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord, Source, Status
 from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
 
@@ -67,6 +68,9 @@ run_records = st.builds(
     tags=text_maps,
 )
 sources = st.builds(Source, uri=texts, commit=texts, subdirectory=texts)
+environment_plans = st.builds(
+    EnvironmentPlan, kind=texts, reason=texts, python=texts, packages=st.integers(0, 999), locks=text_maps
+)
 launch_plans = st.builds(
     LaunchPlan,
     reference_run_id=texts,
@@ -81,6 +85,7 @@ launch_plans = st.builds(
     backend=texts,
     backend_config=texts,
     env_manager=texts,
+    environment=environment_plans,
     variables=st.dictionaries(names, st.none() | texts, max_size=2),
     restores=st.lists(texts, max_size=2).map(tuple),
     caveats=st.lists(texts, max_size=2).map(tuple),

@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_repro.capture.distributions import Distribution, Inventory, list_distributions, normalise_name
+from mlflow_repro.capture.distributions import Distribution, Inventory, list_distributions
 from mlflow_repro.capture.lock import DIRECT_FILE, LOCK_FILE, make_locks
 from mlflow_repro.capture.machine import record_machine
 from mlflow_repro.capture.packages import find_imported, record_environment
 from mlflow_repro.capture.steps import NO_TIME, run_steps, to_plain
+from mlflow_repro.pins import normalise_name
 from mlflow_repro.variables import is_exact, is_recorded, record_variables
 
 if TYPE_CHECKING:

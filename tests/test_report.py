@@ -13,6 +13,7 @@ from hypothesis import given
 
 from mlflow_repro.compare import compare_records
 from mlflow_repro.compare.models import compare_model_metrics
+from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import CannotJudgeError, LaunchError
 from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord, Source, Status
 from mlflow_repro.outcomes import ModelMetric
@@ -168,6 +169,7 @@ GOLDENS = {
                 tracking_uri="sqlite:////data/mlflow.db",
                 experiment_name="my experiment",
                 env_manager="virtualenv",
+                environment=EnvironmentPlan(kind="project", reason="as the reference"),
                 caveats=("the repository has submodules, which were not fetched",),
             ),
             reference=record({}),

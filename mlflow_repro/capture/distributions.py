@@ -17,6 +17,7 @@ from mlflow_repro.capture.steps import NO_TIME, read_text, to_text, try_read
 from mlflow_repro.gitrepo import describe_worktree
 from mlflow_repro.giturl import local_path, strip_credentials
 from mlflow_repro.model import missing
+from mlflow_repro.pins import normalise_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,11 +76,6 @@ class Inventory:
     duplicates: Mapping[str, Sequence[str]]
     left_out: int = 0
     """How many metadata folders were not looked at, because time was up."""
-
-
-def normalise_name(name: str) -> str:
-    """``name`` as the package index compares it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def list_distributions(search_path: Iterable[object], deadline: float) -> Inventory:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture.distributions import describe_direct
 from mlflow_repro.model import missing
+from mlflow_repro.pins import COMMIT, DEFAULT_INDEX, SUBDIRECTORY, TORCH_INDEX, URL, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,26 +32,14 @@ FOLDER = "environment/"
 LOCK_FILE = FOLDER + "requirements.lock"
 DIRECT_FILE = FOLDER + "requirements-direct.txt"
 
-DEFAULT_INDEX = "default"
-"""In place of an index's URL: whichever one the installer is set up to use."""
-
 _OURSELVES = "mlflow-repro"
-_VERSION = re.compile(
-    r"(?:\d+!)?\d+(?:\.\d+)*(?:[._-]?(?:a|b|c|rc|alpha|beta|pre|preview)[._-]?\d*)?"
-    r"(?:[_-]\d+|[._-]?(?:post|rev|r)[._-]?\d*)?(?:[._-]?dev[._-]?\d*)?(?:\+[a-z0-9]+(?:[._-][a-z0-9]+)*)?",
-    re.IGNORECASE | re.ASCII,
-)
-_TORCH_INDEX = "https://download.pytorch.org/whl/"
 _TORCH_LOCAL = re.compile(r"(cpu|cu\d{2,3}|rocm\d[\d.]*|xpu)(\.cxx11\.abi)?", re.ASCII)
-_ON_TORCH_INDEX = frozenset(
+_ONTORCH_INDEX = frozenset(
     (
         "torch", "torchvision", "torchaudio", "torchtext", "torchdata", "torchcodec", "torchao", "torchrec",
         "torch-tensorrt", "fbgemm-gpu", "xformers", "pytorch-triton", "pytorch-triton-rocm", "pytorch-triton-xpu",
     )
 )  # fmt: skip
-_URL = re.compile(r"(?:https?|ssh)://(?!-)[\w.:@\[\]-]+/[\w./~+%@=,-]*", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_SUBDIRECTORY = re.compile(r"(?!/)[\w./-]+", re.ASCII)
 
 
 def make_locks(inventory: Inventory) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -93,20 +82,20 @@ def _find_index(distribution: Distribution) -> tuple[str, str]:
     name, version = distribution.name, distribution.version
     if distribution.is_of_system:
         return "", "the operating system's package manager installed it"
-    if not _VERSION.fullmatch(version):
+    if not VERSION.fullmatch(version):
         return "", "its version is not one that an index can have"
     public, _, local = version.partition("+")
     if not local:
         return DEFAULT_INDEX, ""
     match = _TORCH_LOCAL.fullmatch(local)
-    if match is None or name not in _ON_TORCH_INDEX:
+    if match is None or name not in _ONTORCH_INDEX:
         return "", f"no index is known that serves the local version +{local}"
     channel = "nightly/" if "dev" in public else ""
-    return f"{_TORCH_INDEX}{channel}{match[1]}{'-cxx11-abi' if match[2] else ''}", ""
+    return f"{TORCH_INDEX}{channel}{match[1]}{'-cxx11-abi' if match[2] else ''}", ""
 
 
 def _suffix(index: str) -> str:
-    return index.removeprefix(_TORCH_INDEX).replace("/", "-")
+    return index.removeprefix(TORCH_INDEX).replace("/", "-")
 
 
 def _direct_line(distribution: Distribution) -> tuple[str, str]:
@@ -117,7 +106,7 @@ def _direct_line(distribution: Distribution) -> tuple[str, str]:
         return "", "its direct_url.json cannot be read"
     if kind == "directory":
         return "", "it was installed from a folder"
-    if not _URL.fullmatch(url):
+    if not URL.fullmatch(url):
         return "", "it was installed from a local file or by a URL that is not handed to installers"
     if "credentials" in facts:
         return "", "its URL had credentials or a query, which are not recorded"
@@ -129,9 +118,9 @@ def _direct_line(distribution: Distribution) -> tuple[str, str]:
 
 def _vcs_line(name: str, url: str, facts: Mapping[str, Any]) -> tuple[str, str]:
     subdirectory = str(facts.get("subdirectory", ""))
-    if facts["vcs"] != "git" or not _COMMIT.fullmatch(str(facts["commit"])):
+    if facts["vcs"] != "git" or not COMMIT.fullmatch(str(facts["commit"])):
         return "", "it was installed from a repository without an exact git commit"
-    if subdirectory and (not _SUBDIRECTORY.fullmatch(subdirectory) or ".." in subdirectory.split("/")):
+    if subdirectory and (not SUBDIRECTORY.fullmatch(subdirectory) or ".." in subdirectory.split("/")):
         return "", "its subdirectory is not one that is handed to installers"
     return f"{name} @ git+{url}@{facts['commit']}" + (f"#subdirectory={subdirectory}" if subdirectory else ""), ""
 

@@ -16,12 +16,12 @@ from mlflow_repro.capture.distributions import (
     add_git_facts,
     describe_direct,
     list_distributions,
-    normalise_name,
 )
 from mlflow_repro.capture.lock import make_locks
 from mlflow_repro.capture.steps import NO_TIME, run_steps, to_unicode, try_read
 from mlflow_repro.capture.system import describe_container, describe_libc, describe_os, describe_python
 from mlflow_repro.model import Section, missing
+from mlflow_repro.pins import normalise_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -111,15 +111,16 @@ def _match_modules(distributions: Iterable[Distribution], deadline: float) -> An
     """The distributions that own the loaded modules: by name where both are called the same, else by their files."""
     installed = list(distributions)
     sources = {one.source_folder.rstrip("/") + "/": one.name for one in installed if one.source_folder}
+    folders = {one.folder for one in installed}
     by_place = {(one.folder, one.name): one.name for one in installed}
-    sites = {one.folder for one in installed}
     imported: set[str] = set()
     unknown: dict[str, set[str]] = {}  # by folder, the files that no distribution was found for by name
     for name, file in _loaded_roots().items():
         folder = _folder_of(name, file)
         owner = by_place.get((folder, normalise_name(name)))
-        if folder not in sites:  # an editable project's folder often holds the whole environment
-            owner = owner or next((owner for source, owner in sources.items() if file.startswith(source)), None)
+        # An environment often lies inside the source tree of what is installed into it: its files are not that tree's.
+        if owner is None and (folder not in folders or f"{folder}/" in sources):
+            owner = next((owner for source, owner in sources.items() if file.startswith(source)), None)
         if owner:
             imported.add(owner)
         else:

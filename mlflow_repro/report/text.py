@@ -84,7 +84,7 @@ def render_plan(plan: LaunchPlan) -> str:
         ("Launch", shlex.join(plan.command) if plan.command else f"entry point {plan.entry_point}"),
         ("Experiment", plan.experiment_name),
         ("Backend", plan.backend),
-        ("Environment", plan.env_manager),
+        ("Environment", _environment(plan)),
     ]
     lines = ["Plan (nothing is launched)"]
     lines += [f"  {name + ':':<15}{show(value)}" for name, value in facts]
@@ -98,7 +98,7 @@ def render_plan(plan: LaunchPlan) -> str:
 
 def shell_commands(plan: LaunchPlan) -> list[str]:
     """What a person would type to relaunch the run; values are quoted for a POSIX shell."""
-    commands = [*_fetch_commands(plan)]
+    commands = [*_fetch_commands(plan), *_environment_commands(plan)]
     for name, value in plan.variables.items():
         commands.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(_value(name, value))}")
     commands.append(f"cd {shlex.quote('/'.join(filter(None, ('reproduction', plan.working_directory))))}")
@@ -135,6 +135,30 @@ def _fetch_commands(plan: LaunchPlan) -> Iterator[str]:
         path = next((path for path in plan.restores if path.endswith(ending)), "")
         if path or not ending:
             yield form.format(f"record/{path}")
+
+
+def _environment(plan: LaunchPlan) -> str:
+    environment = plan.environment
+    kind = f"{environment.kind}, by {plan.env_manager}" if environment.kind == "project" else environment.kind
+    if environment.kind == "recorded":
+        kind += f", Python {environment.python} and {environment.packages} packages by uv"
+    return f"{kind} ({environment.reason})" if environment.reason else kind
+
+
+def _environment_commands(plan: LaunchPlan) -> list[str]:
+    """How a person makes the recorded environment; nothing for the others."""
+    if plan.environment.kind != "recorded":
+        return []
+    run_id, python = shlex.quote(plan.reference_run_id), shlex.quote(plan.environment.python)
+    commands = [
+        f"mlflow artifacts download -r {run_id} -a repro/environment -d environment",
+        f"uv venv --python {python} environment/venv",
+    ]
+    for path, index in plan.environment.locks.items():
+        words = ["uv", "pip", "install", "--python", "environment/venv", "--no-deps"]
+        words += ["--index-url", index] if "://" in index else []
+        commands.append(shlex.join([*words, "-r", f"environment/{path.removeprefix('repro/')}"]))
+    return [*commands, ". environment/venv/bin/activate"]
 
 
 def show(text: str) -> str:

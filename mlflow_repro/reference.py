@@ -1,0 +1,87 @@
+"""What a run recorded of itself, as its relaunch needs it: the tree, variables, what is put back, what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.tracking import RANDOM_STATE_FILE
+from mlflow_repro.variables import choose_variables
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_repro.gittree import TakenTree
+    from mlflow_repro.model import LaunchPlan, RunRecord
+    from mlflow_repro.tracking import TrackingStore
+
+
+def read_tree(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
+    """What the run recorded of its working tree, None when it recorded nothing. Raises the errors of `read_code`."""
+    from mlflow_repro.capture.tree import read_code
+
+    def read_file(path: str) -> bytes:
+        content = store.read_file(run_id, path)
+        if content is None:
+            raise CannotJudgeError(f"run {run_id} has no artifact {path}, which its record names", "it was deleted")
+        return content
+
+    is_recorded = "tree" in record.get("code", {})
+    return read_code(record["code"], read_file) if is_recorded else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutBack:
+    """What is put back of what was recorded: the random state, when there is one, and changes; or another ``seed``."""
+
+    has_random_state: bool
+    restore_rng: bool = True
+    seed: int | None = None
+    ignore_diff: bool = False
+
+
+def complete_plan(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> LaunchPlan:
+    """The plan with what is put back of the record (empty for a run that made none), and what is not, and why."""
+    variables = choose_variables(record["launch"]["variables"], os.environ) if record else {}
+    if put_back.seed is not None:
+        variables["MLFLOW_REPRO_SEED"] = str(put_back.seed)
+    return replace(
+        plan,
+        variables=variables,
+        restores=_list_restores(record, put_back),
+        caveats=(*plan.caveats, *_find_gaps(reference, record, put_back)),
+    )
+
+
+def _list_restores(record: Mapping[str, Any], put_back: PutBack) -> tuple[str, ...]:
+    code = record.get("code", {})
+    parts = ("bundle",) if put_back.ignore_diff else ("bundle", "patch", "untracked")
+    files = [code[part]["file"] for part in parts if "file" in code.get(part, ())]
+    return (*files, *([RANDOM_STATE_FILE] if put_back.has_random_state else ()))
+
+
+def _find_gaps(reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> list[str]:
+    gaps = []
+    if reference.fact("git.dirty").value == "true" and "tree" not in record.get("code", {}):
+        gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
+    if put_back.seed is not None:
+        gaps.append(
+            f"everything is seeded with {put_back.seed}, but where the code sets a seed of its own: this asks whether"
+            " the result replicates, not whether it is reproduced"
+        )
+    elif reference.is_captured and not put_back.has_random_state:
+        reason = "was not recorded and is not put back" if put_back.restore_rng else "is not put back"
+        gaps.append(f"the reference's random state {reason}: what sets no seed will differ")
+    return gaps
+
+
+def find_overruled(reproduction: RunRecord) -> list[str]:
+    """What the script wanted of MLflow, and did not get."""
+    stored = reproduction.fact("launch.overruled").value
+    if stored is None:
+        return []
+    calls = ", ".join(json.loads(stored)) if stored.startswith("[") else stored
+    return [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
