@@ -128,26 +128,6 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """A parameter that an entry point of an MLproject file declares."""
-
-    name: str
-    type: str = "string"
-    default: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Project:
-    """An MLproject file, or the lack of one (``has_file`` false): its entry points and its kind of environment."""
-
-    has_file: bool = False
-    name: str = ""
-    environment: str = ""
-    """``python_env``, ``conda_env``, ``docker_env`` or empty."""
-    entry_points: Mapping[str, tuple[Parameter, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class LaunchPlan:
     """Everything that the relaunch needs, decided before anything is done.
 

@@ -24,7 +24,8 @@ from mlflow_repro.quoting import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from mlflow_repro.model import Project, RunRecord
+    from mlflow_repro.mlproject import Project
+    from mlflow_repro.model import RunRecord
 
 ENV_MANAGERS = ("local", "virtualenv", "uv", "conda")
 _RUN_ID = re.compile(r"[A-Za-z0-9][\w\-]{0,255}")

@@ -12,7 +12,7 @@ import yaml
 
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.gitrepo import run_git
-from mlflow_repro.model import Parameter, Project
+from mlflow_repro.mlproject import Parameter, Project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

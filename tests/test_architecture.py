@@ -25,6 +25,7 @@ FLOORS = {
         "giturl",
         "grading",
         "leftovers",
+        "mlproject",
         "model",
         "options",
         "outcomes",

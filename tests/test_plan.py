@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UsageError
-from mlflow_repro.model import LaunchPlan, Parameter, Project, RunRecord, Source
+from mlflow_repro.mlproject import Parameter, Project
+from mlflow_repro.model import LaunchPlan, RunRecord, Source
 from mlflow_repro.plan import (
     PlanOptions,
     check_options,

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.model import LaunchPlan, Parameter, Project, Source
+from mlflow_repro.mlproject import Parameter, Project
+from mlflow_repro.model import LaunchPlan, Source
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 
 if TYPE_CHECKING:

@@ -1,34 +1,24 @@
-"""The only reader and writer of the MLflow store.
-
-mlflow is imported inside the functions: the plugin imports this module while mlflow itself is being imported, and
-`--help` must not wait for it.
-"""
+"""One tracking store: its runs, their artifacts, and the runs that a relaunch makes in it."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
-import shutil
-import sqlite3
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, UsageError
+from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
 from mlflow_repro.model import RECORD_SCHEMA, RunRecord
 from mlflow_repro.outcomes import list_model_metrics
-from mlflow_repro.redact import redact_text, redact_value
-from mlflow_repro.store_schema import check_schema
+from mlflow_repro.redact import redact_value
+from mlflow_repro.tracking.explaining import explained
+from mlflow_repro.tracking.writing import RECORD_FILE, write_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
@@ -37,19 +27,12 @@ if TYPE_CHECKING:
 
     from mlflow_repro.outcomes import ModelMetric
 
-_OLDEST_MLFLOW = (2, 9, 2)
-_PREFLIGHT_SECONDS = 10
 _RETRY_SECONDS = 30.0
 _PARAM_LIMIT = 6000  # characters that MLflow keeps of a parameter
 _BATCH = 100  # params that one request may hold
 _MODEL_URI = re.compile(
     r"runs:/(?P<run>[\w-]+)(?:/.*)?|models:/(?:(?P<id>m-[0-9a-f]{32})|(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/]+)))"
 )
-RECORD_FILE = "repro/record.json"
-"""The artifact that holds a run's record of itself."""
-RANDOM_STATE_FILE = "repro/random_state.json"
-"""The artifact that holds a run's random state."""
-_NOISY_LOGGERS = ("mlflow", "alembic")
 
 
 class TrackingStore:
@@ -59,12 +42,12 @@ class TrackingStore:
         from mlflow import MlflowClient
 
         self.uri = uri
-        with _explained(uri):
+        with explained(uri):
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
 
     def read_run(self, run_id: str) -> RunRecord:
         """The whole record of a run. Raises CannotJudgeError when there is none, UnreachableError."""
-        with _explained(self.uri):
+        with explained(self.uri):
             run = self._client.get_run(run_id)
             experiment = self._client.get_experiment(run.info.experiment_id)
             return _read_record(run, experiment.name)
@@ -79,7 +62,7 @@ class TrackingStore:
             raise UsageError(
                 f"not a model: {model_uri[:80]!r}", "use models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/PATH"
             )
-        with _explained(self.uri):
+        with explained(self.uri):
             if match["run"]:
                 return match["run"]
             if match["id"]:
@@ -105,7 +88,7 @@ class TrackingStore:
 
     def download_file(self, run_id: str, path: str, directory: Path) -> Path | None:
         """A copy of one artifact in ``directory``, or None when the run does not have it. Raises UnreachableError."""
-        with _explained(self.uri):
+        with explained(self.uri):
             folder = path.rpartition("/")[0]
             if path not in {file.path for file in self._client.list_artifacts(run_id, folder)}:
                 return None
@@ -137,13 +120,13 @@ class TrackingStore:
     def find_session_runs(self, session: str, run_index: str) -> list[str]:
         """The ids of the runs that were the ``run_index``-th of their process in a relaunch's process tree."""
         wanted = f"tags.`repro.session` = '{session}' and tags.`repro.launch.run_index` = '{run_index}'"
-        with _explained(self.uri):
+        with explained(self.uri):
             experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
             return [run.info.run_id for run in self._client.search_runs(experiments, filter_string=wanted)]
 
     def ensure_experiment(self, name: str) -> str:
         """The id of the experiment called ``name``, created when missing. Raises CannotJudgeError when deleted."""
-        with _explained(self.uri):
+        with explained(self.uri):
             experiment = self._client.get_experiment_by_name(name)
             if experiment is None:
                 return str(self._client.create_experiment(name))
@@ -158,7 +141,7 @@ class TrackingStore:
         from mlflow.entities import Param
 
         whole = [Param(key, value) for key, value in params.items() if len(value) <= _PARAM_LIMIT]
-        with _explained(self.uri):
+        with explained(self.uri):
             run = self._client.create_run(experiment_id, tags={**tags, "mlflow.runName": name})
             for start in range(0, len(whole), _BATCH):
                 self._client.log_batch(run.info.run_id, params=whole[start : start + _BATCH])
@@ -166,12 +149,12 @@ class TrackingStore:
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Write up to 100 tags in one request."""
-        with _explained(self.uri):
+        with explained(self.uri):
             write_tags(self.uri, run_id, tags)
 
     def finish_run(self, run_id: str, status: str) -> None:
         """Set the final status: FINISHED, FAILED or KILLED."""
-        with _explained(self.uri):
+        with explained(self.uri):
             self._client.set_terminated(run_id, status)
 
     @property
@@ -185,7 +168,7 @@ class TrackingStore:
             return ""
         from mlflow.utils.rest_utils import http_request
 
-        with _explained(self.uri):
+        with explained(self.uri):
             request: Any = http_request
             return str(request(self._backend.get_host_creds(), "/version", "GET").text)
 
@@ -201,7 +184,7 @@ class TrackingStore:
         """What a tracking server answers to a GET, with the credentials that MLflow uses. Raises UnreachableError."""
         from mlflow.utils.rest_utils import http_request, verify_rest_response
 
-        with _explained(self.uri):
+        with explained(self.uri):
             request: Any = http_request
             response = request(self._backend.get_host_creds(), endpoint, "GET", params=dict(asked))
             answer: dict[str, Any] = verify_rest_response(response, endpoint).json()
@@ -209,7 +192,7 @@ class TrackingStore:
 
     def read_points(self, run_id: str, name: str) -> list[tuple[int, float, int]]:
         """Step, value and time of each point of a metric, by MLflow's client: slow, and there for every store."""
-        with _explained(self.uri):
+        with explained(self.uri):
             return [
                 (point.step, point.value, point.timestamp) for point in self._client.get_metric_history(run_id, name)
             ]
@@ -218,7 +201,7 @@ class TrackingStore:
         """The metrics of the models that a run logged or evaluated; none where MLflow is older than 3."""
         if not hasattr(self._client, "get_logged_model"):
             return []
-        with _explained(self.uri):
+        with explained(self.uri):
             run = self._client.get_run(run_id)
             ids = [*_model_ids(run.outputs, "model_outputs"), *_model_ids(run.inputs, "model_inputs")]
             models = [self._client.get_logged_model(model_id) for model_id in dict.fromkeys(ids)]
@@ -226,209 +209,13 @@ class TrackingStore:
 
     def explained(self) -> AbstractContextManager[None]:
         """While it lasts, whatever is raised about this store becomes an error of ours."""
-        return _explained(self.uri)
+        return explained(self.uri)
 
 
 def _model_ids(entries: Any, kind: str) -> list[str]:
     """The models that a run's inputs or outputs name, in the order of their steps."""
     found = getattr(entries, kind, None) or []
     return [entry.model_id for entry in sorted(found, key=lambda entry: getattr(entry, "step", 0) or 0)]
-
-
-def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:
-    """Write tags of a run from inside the training process; MLflow's own errors pass through."""
-    from mlflow import MlflowClient
-    from mlflow.entities import RunTag
-
-    rows = [RunTag(key, value) for key, value in tags.items()]
-    MlflowClient(tracking_uri=uri).log_batch(run_id, tags=rows, synchronous=True)
-
-
-def read_data(uri: str, run_id: str) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The data set inputs of a run (name, digest, source_type, source, context) and its params."""
-    from mlflow import MlflowClient
-
-    run = MlflowClient(tracking_uri=uri).get_run(run_id)
-    inputs = [
-        {
-            "name": item.dataset.name,
-            "digest": item.dataset.digest,
-            "source_type": item.dataset.source_type,
-            "source": item.dataset.source,
-            "context": next((tag.value for tag in item.tags if tag.key == "mlflow.data.context"), ""),
-        }
-        for item in getattr(run.inputs, "dataset_inputs", ())
-    ]
-    return inputs, dict(run.data.params)
-
-
-def write_files(uri: str, run_id: str, files: Mapping[str, bytes]) -> None:
-    """Write artifacts of a run, by their path, from inside the training process; MLflow's own errors pass through.
-
-    One by one: to write a whole folder MLflow starts threads, which fails while the interpreter is shutting down.
-    """
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    # Not a TemporaryDirectory: it is removed when the interpreter begins to end, and we may still be writing then.
-    folder = tempfile.mkdtemp(prefix="mlflow-repro-")
-    try:
-        for path, content in files.items():
-            directory, _, name = path.rpartition("/")
-            source = Path(folder, name)
-            source.write_bytes(content)
-            client.log_artifact(run_id, str(source), directory)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def open_store(tracking_uri: str = "") -> TrackingStore:
-    """Open the store that ``tracking_uri`` (or ``MLFLOW_TRACKING_URI``, or MLflow's default) names.
-
-    Answers within about ten seconds when a server is down. Never creates a database: a SQLite file that does
-    not exist is an error, not a new store. Raises UnreachableError or UsageError.
-    """
-    try:
-        _quieten()
-    except ImportError as error:
-        raise UsageError(f"mlflow cannot be imported: {error}", "install it: pip install mlflow") from error
-    _check_version()
-    uri = _resolve_uri(tracking_uri)
-    try:
-        scheme = urlsplit(uri).scheme
-    except ValueError as error:  # half an IPv6 address
-        raise UsageError(f"not a tracking URI: {redact_value(uri)}: {error}", "check --tracking_uri") from error
-    if scheme in ("http", "https"):
-        _check_server(uri)
-    elif scheme == "sqlite":
-        _check_database(uri)
-    return TrackingStore(uri)
-
-
-def _check_version() -> None:
-    """Raise UsageError for an MLflow that is older than those that the tests are run against."""
-    import mlflow
-
-    version = str(mlflow.__version__)
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-    if numbers < _OLDEST_MLFLOW:
-        oldest = ".".join(map(str, _OLDEST_MLFLOW))
-        raise UsageError(f"mlflow {version} is too old", f"install {oldest} or a newer one: pip install -U mlflow")
-
-
-def _resolve_uri(tracking_uri: str) -> str:
-    import mlflow
-
-    uri = tracking_uri or str(mlflow.get_tracking_uri())
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        path, question, query = uri.removeprefix("sqlite:///").partition("?")
-        if path and path != ":memory:":
-            return f"sqlite:///{os.path.abspath(path)}{question}{query}"
-    if "://" not in uri and uri not in ("databricks", "uc"):
-        return os.path.abspath(uri)
-    return uri
-
-
-def _check_database(uri: str) -> None:
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    if not path or path == ":memory:":
-        raise UsageError("a store in memory holds no runs", "pass --tracking_uri sqlite:///PATH")
-    if not os.path.isfile(path):
-        raise UnreachableError(
-            f"no tracking store: {path} does not exist", "pass --tracking_uri, or set MLFLOW_TRACKING_URI"
-        )
-    try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-        try:
-            connection.execute("select 1 from sqlite_master limit 1").fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise UnreachableError(f"the tracking store {path} cannot be read: {error}", "check the file") from error
-    check_schema(path)
-
-
-def _check_server(uri: str) -> None:
-    """One request, so that a server that is down is known in seconds; MLflow alone tries for four minutes."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]  # urllib takes a user and a password for a part of the host's name
-    address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/version", "", ""))
-    try:
-        request = urllib.request.Request(address)  # noqa: S310 - http(s), checked by the caller
-        with urllib.request.urlopen(request, timeout=_PREFLIGHT_SECONDS):  # noqa: S310
-            pass
-    except urllib.error.HTTPError:
-        pass  # it answers; what it says to an authenticated request is MLflow's to find out
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise UnreachableError(
-            f"the tracking server {redact_value(uri)} does not answer: {reason}",
-            "start it, or pass another --tracking_uri",
-        ) from error
-
-
-@contextmanager
-def short_retries() -> Iterator[None]:
-    """Let MLflow give up on a server after seconds, not minutes, unless the user has set limits."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-    added = [name for name in limits if name not in os.environ]
-    os.environ.update({name: limits[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-def _quieten() -> None:
-    """Keep MLflow's and alembic's progress messages off the user's terminal."""
-    import mlflow  # noqa: F401 - configures its loggers, which would undo ours later
-
-    for name in _NOISY_LOGGERS:
-        logger = logging.getLogger(name)
-        if logger.getEffectiveLevel() < logging.WARNING:
-            logger.setLevel(logging.WARNING)
-
-
-@contextmanager
-def _explained(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow raises about the store into an error of ours."""
-    try:
-        yield
-    except ReproError:
-        raise
-    except Exception as error:
-        raise _explain(error, uri) from error
-
-
-def _explain(error: Exception, uri: str) -> ReproError:
-    text = redact_text(str(error)).strip()
-    line = text.splitlines()[0][:300] if text else type(error).__name__
-    code = str(getattr(error, "error_code", ""))
-    shown = redact_value(uri)
-    if code == "RESOURCE_DOES_NOT_EXIST":
-        return CannotJudgeError(line, f"the store is {shown}; pass --tracking_uri for another")
-    if "MLFLOW_ALLOW_FILE_STORE" in text or "maintenance mode" in text:
-        return UnreachableError(
-            f"this MLflow refuses the file store {shown}",
-            "set MLFLOW_ALLOW_FILE_STORE=true, or move the store to sqlite",
-        )
-    if code == "INVALID_PARAMETER_VALUE":
-        return UsageError(line, f"said by the store {shown}")
-    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED") or re.search(r"\b40[13]\b", text):
-        return UnreachableError(f"the tracking store {shown} refuses access: {line}", "check the credentials")
-    if code == "ENDPOINT_NOT_FOUND" or re.search(r"\b404\b", text):
-        return UnreachableError(
-            f"the tracking server {shown} does not know this request: {line}",
-            f"the client is {_version_text()}; check the server's version",
-        )
-    return UnreachableError(f"the tracking store {shown} failed: {line}", "check --tracking_uri and the store")
-
-
-def _version_text() -> str:
-    import mlflow
-
-    return f"mlflow {mlflow.__version__}"
 
 
 def _read_record(run: Run, experiment_name: str) -> RunRecord:

@@ -1,0 +1,22 @@
+"""The only reader and writer of the MLflow store.
+
+mlflow is imported inside the functions: the plugin imports this package while mlflow itself is being imported, and
+`--help` must not wait for it.
+"""
+
+from __future__ import annotations
+
+from mlflow_repro.tracking.opening import open_store, short_retries
+from mlflow_repro.tracking.store import TrackingStore
+from mlflow_repro.tracking.writing import RANDOM_STATE_FILE, RECORD_FILE, read_data, write_files, write_tags
+
+__all__ = [
+    "RANDOM_STATE_FILE",
+    "RECORD_FILE",
+    "TrackingStore",
+    "open_store",
+    "read_data",
+    "short_retries",
+    "write_files",
+    "write_tags",
+]
