@@ -303,12 +303,10 @@ def judge(sides: dict[str, Side]) -> list[str]:
     for name in PEERS:
         peer = sides.get(name)
         if peer is not None and not peer.reason:
-            theirs = {part: median(peer, part) for part in added}
-            words = ", ".join(f"{part.replace('_', ' ')} {added[part]:+.1f} : {theirs[part]:.1f}" for part in added)
-            is_less = not any(added[part] >= theirs[part] for part in added)  # NaN is neither
-            lines.append(
-                f"ms added by mlflow-repro : by {name}: {words} (target: fewer; {'met' if is_less else 'missed'})"
-            )
+            theirs = {part: median(peer, part) for part in added if peer.samples[part]}
+            words = ", ".join(f"{part.replace('_', ' ')} {added[part]:+.1f} : {theirs[part]:.1f}" for part in theirs)
+            verdict = "met" if all(added[part] < theirs[part] for part in theirs) else "missed"
+            lines.append(f"ms added by mlflow-repro : by {name}: {words} (target: fewer; {verdict})")
     return lines
 
 
