@@ -322,7 +322,7 @@ def test_recursion_limit(guest):
         "    sys.setrecursionlimit(depth() + room)\n"
         "    try:\n"
         "        with mlflow.start_run(): pass\n"
-        "    except RecursionError:\n        failed += 1\n"
+        "    except Exception:\n        failed += 1\n"
         "    finally:\n        sys.setrecursionlimit(usual)\n"
         "print('enough' if failed < 90 else 'never')\n"
         "print(failed, file=sys.stderr)\n"
@@ -330,7 +330,7 @@ def test_recursion_limit(guest):
     clone = guest.repository("recursion", script)
     with_plugin, without = guest.run(clone, light=True), guest.run(clone, light=True, plugin=False)
     assert (with_plugin.code, with_plugin.out) == (without.code, without.out) == (0, "enough\n"), with_plugin.err
-    counts = [int(answer.err.strip().splitlines()[-1]) for answer in (with_plugin, without)]
+    counts = [int(re.findall(r"^\d+$", answer.err, re.MULTILINE)[-1]) for answer in (with_plugin, without)]
     assert counts[0] - counts[1] <= 1  # our wrapper is one frame of three in a step
 
 
@@ -475,7 +475,7 @@ def test_server_that_fails_one_call_of_ours(online, proxy, expected, number):
 @pytest.mark.parametrize("when", ["at the start", "after the start", "at the end"])
 def test_server_that_fails_everybody(online, proxy, when):
     """CAP-23: the user gets MLflow's own error, the same one as without the plugin."""
-    beginnings = {"at the start": "", "after the start": "/runs/log-metric", "at the end": "/runs/update"}
+    beginnings = {"at the start": "", "after the start": "/runs/log-parameter", "at the end": "/runs/update"}
     answers = []
     for plugin in (False, True):
         failing: list[str] = []
