@@ -32,6 +32,15 @@ class ModelMetric:
         return f"{self.model}: {self.name}{on}"
 
 
+def list_model_ids(run: Any) -> list[str]:
+    """The models that a run (MLflow's `Run`) logged, in the order of their steps, and those that it was given."""
+    ids: dict[str, None] = {}
+    for side, kind in (("outputs", "model_outputs"), ("inputs", "model_inputs")):
+        found = getattr(getattr(run, side, None), kind, None) or []
+        ids.update({entry.model_id: None for entry in sorted(found, key=lambda entry: getattr(entry, "step", 0) or 0)})
+    return list(ids)
+
+
 def list_model_metrics(run_id: str, models: Iterable[Any]) -> list[ModelMetric]:
     """What the run logged for ``models`` (MLflow's `LoggedModel`): of each metric and data set the last value."""
     metrics: dict[str, ModelMetric] = {}

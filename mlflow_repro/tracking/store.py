@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
 from mlflow_repro.model import RECORD_SCHEMA, RunRecord
-from mlflow_repro.outcomes import list_model_metrics
+from mlflow_repro.outcomes import list_model_ids, list_model_metrics
 from mlflow_repro.redact import redact_value
 from mlflow_repro.tracking.explaining import explained
 from mlflow_repro.tracking.writing import RECORD_FILE, write_tags
@@ -42,6 +42,7 @@ class TrackingStore:
         from mlflow import MlflowClient
 
         self.uri = uri
+        self._models: dict[str, list[str]] = {}  # of the runs that were read
         with explained(uri):
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
 
@@ -50,6 +51,7 @@ class TrackingStore:
         with explained(self.uri):
             run = self._client.get_run(run_id)
             experiment = self._client.get_experiment(run.info.experiment_id)
+            self._models[run_id] = list_model_ids(run)
             return _read_record(run, experiment.name)
 
     def find_model_run(self, model_uri: str) -> str:
@@ -202,20 +204,15 @@ class TrackingStore:
         if not hasattr(self._client, "get_logged_model"):
             return []
         with explained(self.uri):
-            run = self._client.get_run(run_id)
-            ids = [*_model_ids(run.outputs, "model_outputs"), *_model_ids(run.inputs, "model_inputs")]
-            models = [self._client.get_logged_model(model_id) for model_id in dict.fromkeys(ids)]
+            ids = self._models.get(run_id)
+            if ids is None:
+                ids = list_model_ids(self._client.get_run(run_id))
+            models = [self._client.get_logged_model(model_id) for model_id in ids]
         return list_model_metrics(run_id, models)
 
     def explained(self) -> AbstractContextManager[None]:
         """While it lasts, whatever is raised about this store becomes an error of ours."""
         return explained(self.uri)
-
-
-def _model_ids(entries: Any, kind: str) -> list[str]:
-    """The models that a run's inputs or outputs name, in the order of their steps."""
-    found = getattr(entries, kind, None) or []
-    return [entry.model_id for entry in sorted(found, key=lambda entry: getattr(entry, "step", 0) or 0)]
 
 
 def _read_record(run: Run, experiment_name: str) -> RunRecord:
