@@ -89,7 +89,7 @@ def write_command_project(directory: Path, command: tuple[str, ...]) -> str:
     # MLflow passes the command through str.format, so braces are doubled.
     shell = shlex.join(command).replace("{", "{{").replace("}", "}}")
     plain["entry_points"] = {GENERATED_ENTRY_POINT: {"command": shell}}
-    path.write_text(yaml.safe_dump(plain, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
     return GENERATED_ENTRY_POINT
 
 

@@ -227,7 +227,7 @@ def test_imports_follow_the_floors():
         pytest.param("redact", "import yaml", "floor 0 imports yaml", id="floor-0-to-library"),
         pytest.param("plan", "from mlflow_repro import gitrepo", "imports gitrepo", id="floor-1-to-2"),
         pytest.param("plan", "import mlflow_repro.compare.metrics", "imports compare", id="within-floor-1"),
-        pytest.param("tracking", "from .launch import Launcher", "imports launch", id="relative"),
+        pytest.param("digests", "from .launch import Launcher", "imports launch", id="relative"),
         pytest.param("compare.params", "from ..tracking import open_store", "imports tracking", id="relative-up"),
         pytest.param("seeding", "from mlflow_repro.gitrepo import run_git", "imports gitrepo", id="within-floor-2"),
         pytest.param("launch", "import mlflow.projects", "imports mlflow", id="mlflow"),
