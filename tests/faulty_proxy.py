@@ -49,7 +49,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif proxy.fault == "html":
             self.answer(200, [("Content-Type", "text/html")], HTML)
         else:
-            self.answer(int(proxy.fault), [("Retry-After", "1")], b'{"error_code": "INTERNAL_ERROR", "message": "no"}')
+            # Those below 500 come from what stands in front of MLflow, which speaks no JSON.
+            content = b'{"error_code": "INTERNAL_ERROR", "message": "no"}' if int(proxy.fault) >= 500 else b"no"
+            self.answer(int(proxy.fault), [("Retry-After", "1")], content)
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names that the server looks for
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
 
 from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError, UsageError
 from mlflow_repro.redact import redact_text, redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_VERSION_SECONDS = 5.0
+_LONGEST_VERSION = 100  # bytes
 
 
 @contextmanager
@@ -43,7 +49,7 @@ def _explain(error: Exception, uri: str) -> ReproError:
     if code == "ENDPOINT_NOT_FOUND" or re.search(r"\b404\b", text):
         return UnreachableError(
             f"the tracking server {shown} does not know this request: {line}",
-            f"the client is {_version_text()}; check the server's version",
+            f"the client is {_version_text()}, the server {_server_version(uri)}",
         )
     return UnreachableError(f"the tracking store {shown} failed: {line}", "check --tracking_uri and the store")
 
@@ -52,3 +58,23 @@ def _version_text() -> str:
     import mlflow
 
     return f"mlflow {mlflow.__version__}"
+
+
+def ask_version(uri: str, *, seconds: float) -> str:
+    """What a tracking server gives as its version, empty when it gives none. Raises OSError or ValueError."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]  # urllib takes a user and a password for a part of the host's name
+    address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/version", "", ""))
+    try:
+        with urllib.request.urlopen(address, timeout=seconds) as answer:  # noqa: S310 - http(s): a tracking server
+            return bytes(answer.read(_LONGEST_VERSION)).decode("ascii", "replace")
+    except urllib.error.HTTPError:  # it answers; what it says to an authenticated request is MLflow's to find out
+        return ""
+
+
+def _server_version(uri: str) -> str:
+    with suppress(OSError, ValueError):
+        version = ask_version(uri, seconds=_VERSION_SECONDS)
+        if re.fullmatch(r"[\w.+-]+", version):
+            return version
+    return "does not tell its own"

@@ -6,15 +6,14 @@ import logging
 import os
 import re
 import sqlite3
-import urllib.error
-import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from mlflow_repro.errors import UnreachableError, UsageError
 from mlflow_repro.redact import redact_value
 from mlflow_repro.store_schema import check_schema
+from mlflow_repro.tracking.explaining import ask_version
 from mlflow_repro.tracking.store import TrackingStore
 
 if TYPE_CHECKING:
@@ -93,15 +92,8 @@ def _check_database(uri: str) -> None:
 
 def _check_server(uri: str) -> None:
     """One request, so that a server that is down is known in seconds; MLflow alone tries for four minutes."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]  # urllib takes a user and a password for a part of the host's name
-    address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/version", "", ""))
     try:
-        request = urllib.request.Request(address)  # noqa: S310 - http(s), checked by the caller
-        with urllib.request.urlopen(request, timeout=_PREFLIGHT_SECONDS):  # noqa: S310
-            pass
-    except urllib.error.HTTPError:
-        pass  # it answers; what it says to an authenticated request is MLflow's to find out
+        ask_version(uri, seconds=_PREFLIGHT_SECONDS)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise UnreachableError(
