@@ -12,7 +12,9 @@ import time
 
 import psutil
 import pytest
-from conftest import TINY_MLPROJECT, git
+from conftest import TINY_MLPROJECT, TINY_TRAIN, git
+
+from mlflow_repro.launch import LOG_LIMIT, _Log
 
 RUN = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('m', 1)\n"
 
@@ -87,6 +89,35 @@ def test_last_lines_of_a_failed_child_are_shown(bench):
     answer = bench.reproduce(run_id)
     assert "  | so far so good" in answer.stderr
     assert "  | ValueError: boom 17" in answer.stderr
+
+
+def test_endless_output_is_kept_by_its_end_only():
+    """LCH-21: gigabytes of output do not stay in memory; its last lines do."""
+    log = _Log()
+    for number in range(40):
+        log.add(b"x" * 500_000 + f" {number}\n".encode())
+        log.add(b"y" * 100_000)
+    assert sum(map(len, log._lines)) <= LOG_LIMIT
+    assert len(log._rest) <= LOG_LIMIT
+    log.add(b"the end\n")
+    assert log.tail(2).splitlines()[-1].endswith("the end")
+
+
+def test_parameter_that_the_script_logs_itself(tiny):
+    """PAR-02: MLflow has logged it with quotes and fails the run; the reproduction's run has the value as it is."""
+    script = TINY_TRAIN + "    mlflow.log_param('text', arguments.text)\n"
+    tiny.repository.commit({"ml/tiny/train.py": script})
+    before = set(tiny.run_ids())
+    with pytest.raises(SystemExit):
+        tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=a b")
+    run_id = tiny.new_run(before)
+    assert tiny.get(run_id).info.status == "FAILED"
+    answer = tiny.reproduce(run_id, "--allow-failed")
+    assert answer.returncode == 1, answer.stderr  # another status, which is said; the metrics are equal
+    reproduction = tiny.reproduction_of(run_id)
+    assert reproduction.info.status == "FINISHED"
+    assert reproduction.data.params["text"] == "a b"
+    assert reproduction.data.metrics == tiny.get(run_id).data.metrics
 
 
 def test_secrets_in_the_childs_output_are_not_shown(bench):

@@ -274,7 +274,7 @@ for name in sys.argv[1:]:
 
 
 def test_script_that_chooses_store_and_experiment_comes_back(bench):
-    """LCH-09, LCH-10: what it says about them is overruled in the relaunch, which is said; both its runs stay there."""
+    """LCH-09 to LCH-11: what it says about them is overruled in the relaunch, which is said; both its runs stay there."""
     bench.repository.commit({"train.py": STEERING})
     own = bench.repository.clone / "own.db"
     shutil.copy(bench.store, own)
