@@ -274,7 +274,7 @@ for name in sys.argv[1:]:
 
 
 def test_script_that_chooses_store_and_experiment_comes_back(bench):
-    """LCH-09 to LCH-11: what it says about them is overruled in the relaunch, which is said; both its runs stay there."""
+    """LCH-09 to LCH-11: what it says about them is overruled, and that is said; both of its runs stay there."""
     bench.repository.commit({"train.py": STEERING})
     own = bench.repository.clone / "own.db"
     shutil.copy(bench.store, own)
@@ -355,8 +355,8 @@ def test_python_api_gives_the_same_report(tiny):
     assert report.reproduction is not None
     again = mlflow_repro.compare_runs(run_id, report.reproduction.run_id, tracking_uri=uri)
     assert again == report.comparison
-    with pytest.raises(TypeError, match="no option 'tolerance'"):
-        mlflow_repro.reproduce_run(run_id, tolerance=1)
+    with pytest.raises(TypeError, match="no option 'precision'"):
+        mlflow_repro.reproduce_run(run_id, precision=1)
 
 
 def test_tracking_server_over_http(tiny, tracking_server):

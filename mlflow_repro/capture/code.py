@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_found: list[str] = []
+
+
 def probe_code() -> Iterable[Fact]:
     """The facts ``git.*``: uri (with ``#subdirectory``), commit, branch, dirty; or ``git.error`` with the reason."""
     try:
@@ -36,10 +39,16 @@ def probe_code() -> Iterable[Fact]:
 
 
 def main_script() -> str | None:
-    """The absolute path of the file that runs as ``__main__``, or None (a prompt, ``-c``, a notebook)."""
+    """The absolute path of the file that runs as ``__main__``, or None (a prompt, ``-c``, a notebook).
+
+    What was found once is kept: Python takes the name away when the script is through, and what is done in the
+    background may ask later.
+    """
     main = sys.modules.get("__main__")
     path = getattr(main, "__file__", None)
-    return os.path.realpath(path) if path and os.path.exists(path) else None
+    if path and os.path.exists(path):
+        _found[:] = [os.path.realpath(path)]
+    return _found[0] if _found else None
 
 
 def program_directory() -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -108,16 +109,17 @@ class TrackingStore:
         content = self.read_file(run_id, RECORD_FILE)
         if content is None:
             return None
-        try:
-            record: Any = json.loads(content)
-        except ValueError as error:
-            raise CannotJudgeError(f"the record of run {run_id} is no JSON: {error}", "it is damaged") from error
-        if not isinstance(record, dict) or record.get("schema") != RECORD_SCHEMA:
+        record: Any = None
+        with suppress(ValueError):
+            record = json.loads(content)
+        if not isinstance(record, dict):
+            raise CannotJudgeError(f"{RECORD_FILE} of run {run_id} is no JSON object", "it was replaced or damaged")
+        if record.get("schema") != RECORD_SCHEMA:
             raise CannotJudgeError(
-                f"the record of run {run_id} has another form than this version reads ({RECORD_SCHEMA})",
+                f"{RECORD_FILE} of run {run_id} has another form than this version reads ({RECORD_SCHEMA})",
                 "use the version of mlflow-repro that wrote it, or a newer one",
             )
-        return dict(record)
+        return record
 
     def find_session_runs(self, session: str, run_index: str) -> list[str]:
         """The ids of the runs that were the ``run_index``-th of their process in a relaunch's process tree."""
