@@ -37,14 +37,14 @@ def install(session: nox.Session, *what: str, constraints: str = NEWEST) -> None
 
 
 def run_tests(session: nox.Session) -> None:
-    """Run the quick tests, then the slow ones, each on two cores; or pytest with the arguments given."""
+    """Run the quick tests, many of which only wait, then the slow ones; or pytest with the arguments given."""
     # nox points uv at the session's environment by these, and they would win over the environment that an
     # MLflow project is being given by `uv pip install`.
     env = {"UV_PYTHON": None, "UV_PROJECT_ENVIRONMENT": None}
     if session.posargs:
         session.run("pytest", *session.posargs, env=env)
         return
-    session.run("pytest", "-n", "2", "-m", "not slow", env=env)
+    session.run("pytest", "-n", "3", "-m", "not slow", env=env)
     session.run("pytest", "-n", "2", "-m", "slow", env=env)
 
 

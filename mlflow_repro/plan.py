@@ -261,8 +261,11 @@ def _plan_command(reference: RunRecord, plan: LaunchPlan, argv: list[str]) -> La
     caveats = list(plan.caveats)
     working_directory = directory.value if directory.value is not None else ""
     working_directory = "" if working_directory == "." else working_directory
+    program = reference.fact("launch.program").value
     if command.kind == "module":
-        target: tuple[str, ...] = ("-m", command.target)
+        start: tuple[str, ...] = ("python", *command.flags, "-m", command.target)
+    elif program:
+        start = (program,)
     else:
         script = reference.fact("launch.script").value
         if not script:
@@ -270,13 +273,13 @@ def _plan_command(reference: RunRecord, plan: LaunchPlan, argv: list[str]) -> La
                 f"run {reference.run_id} does not say which script of the repository was started",
                 "start the training from a script that is committed",
             )
-        target = (posixpath.relpath(script, working_directory or "."),)
+        start = ("python", *command.flags, posixpath.relpath(script, working_directory or "."))
     if directory.value is None:
         caveats.append("the reference was started from outside the repository; it is started at its top")
     return replace(
         plan,
-        entry_point=target[-1],
-        command=("python", *command.flags, *target, *command.arguments),
+        entry_point=start[-1],
+        command=(*start, *command.arguments),
         working_directory=working_directory,
         caveats=tuple(caveats),
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
+import shutil
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_repro.gittree import TakenTree
+    from mlflow_repro.mlproject import Project
     from mlflow_repro.model import LaunchPlan, RunRecord
     from mlflow_repro.tracking import TrackingStore
 
@@ -69,14 +73,7 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     project_directory = check_subdirectory(directory, replace(plan.source, subdirectory=plan.working_directory))
     project = read_project(project_directory, plan.entry_point)
     plan = fit_to_project(plan, project, given=given)
-    is_script = bool(plan.command) or plan.entry_point not in project.entry_points
-    script = (project_directory / plan.entry_point).resolve()
-    if is_script and "-m" not in plan.command and not (script.is_file() and script.is_relative_to(directory)):
-        raise CannotJudgeError(
-            f"the script {plan.entry_point!r} is not in {redact_value(plan.source.project_uri)}"
-            f" at commit {plan.source.commit[:12]}",
-            "it was not committed when the run was made",
-        )
+    _check_start(plan, project, project_directory, directory)
     check_tools(plan.env_manager, project.environment)
     return PreparedCode(
         plan=plan,
@@ -85,6 +82,28 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
         project_directory=project_directory,
         parameters=resolve_path_parameters(plan, project, project_directory),
     )
+
+
+def _check_start(plan: LaunchPlan, project: Project, project_directory: Path, checkout: Path) -> None:
+    """Raise CannotJudgeError when the script or the program that is to be started is not there."""
+    is_program = bool(plan.command) and plan.command[0] != "python"
+    if is_program and plan.environment.kind == "current":
+        here = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+        if shutil.which(plan.entry_point, path=here) is None:
+            raise CannotJudgeError(
+                f"the program {plan.entry_point!r}, by which the run was started, is not installed here",
+                "install what it belongs to, or pass --env recorded",
+            )
+    is_module = ("-m", plan.entry_point) in zip(plan.command, plan.command[1:], strict=False)
+    if is_program or is_module or (not plan.command and plan.entry_point in project.entry_points):
+        return
+    script = (project_directory / plan.entry_point).resolve()
+    if not (script.is_file() and script.is_relative_to(checkout)):
+        raise CannotJudgeError(
+            f"the script {plan.entry_point!r} is not in {redact_value(plan.source.project_uri)}"
+            f" at commit {plan.source.commit[:12]}",
+            "it was not committed when the run was made",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

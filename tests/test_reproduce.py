@@ -7,10 +7,14 @@ import hashlib
 import json
 import os
 import shutil
+import sysconfig
+import venv
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import TINY_TRAIN, git
+
+import mlflow_repro
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -295,6 +299,30 @@ def test_script_that_chooses_store_and_experiment_comes_back(bench):
     assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
 
 
+def test_installed_program_is_started_by_its_name(bench):
+    """A console script: it lies in the environment, and what it imports is the repository's."""
+    training = "import sys, mlflow\ndef main():\n    with mlflow.start_run(): mlflow.log_metric('m', len(sys.argv))\n"
+    bench.repository.commit({"ours.py": training})
+    environment, name = bench.root / "environment", "train-ours"
+    venv.create(environment, with_pip=False)
+    program = environment / "bin" / name
+    program.write_text(f"#!{environment}/bin/python\nfrom ours import main\nmain()\n")
+    program.chmod(0o755)
+    installed = [sysconfig.get_paths()["purelib"], os.path.dirname(os.path.dirname(mlflow_repro.__file__))]
+    path = os.pathsep.join([str(bench.repository.clone), *installed])
+    before = set(bench.run_ids())
+    answer = bench.run(str(program), "a b", "-x", cwd=bench.repository.clone, PYTHONPATH=path)
+    assert answer.returncode == 0, answer.stderr
+    run_id = bench.new_run(before)
+    bench.repository.commit({"ours.py": training.replace("len(sys.argv)", "99")})
+    expect = f"the program '{name}', by which the run was started, is not installed here"
+    assert expect in bench.reproduce(run_id, "--env", "current").stderr
+    tools = os.pathsep.join([os.environ["PATH"], str(program.parent)])
+    answer = bench.reproduce_outside(run_id, "--env", "current", PATH=tools, PYTHONPATH=path)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
+    assert json.loads(bench.reproduction_of(run_id).data.tags["repro.launch.argv"])[1:] == [str(program), "a b", "-x"]
+
+
 def test_package_that_is_installed_from_the_working_tree_is_imported_from_the_checkout(bench):
     """``pip install -e .``: what the user has changed there since must not be what the relaunch runs."""
     script = "import mlflow, ours\nwith mlflow.start_run(): mlflow.log_metric('m', ours.VALUE)\n"
@@ -345,8 +373,6 @@ def test_a_parameter_can_be_replaced(tiny):
 
 def test_python_api_gives_the_same_report(tiny):
     """`reproduce_run` and `compare_runs` are the command line's own parts."""
-    import mlflow_repro
-
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
     uri = f"sqlite:///{tiny.store}"
     report = mlflow_repro.reproduce_run(run_id, tracking_uri=uri)

@@ -54,7 +54,7 @@ def main_script() -> str | None:
 def program_directory() -> str:
     """The folder whose repository holds the program: the script's, unless it is an installed one."""
     script = main_script()
-    if script is not None and not _is_installed(script):
+    if script is not None and not is_installed(script):
         return os.path.dirname(script)
     return os.getcwd()
 
@@ -71,7 +71,7 @@ def relative_to_top(top: str, path: str) -> str:
     return "" if relative == "." else relative
 
 
-def _is_installed(path: str) -> bool:
+def is_installed(path: str) -> bool:
     """True for a file of the Python installation or of its environment, such as a console script."""
     roots = {os.path.realpath(root) for root in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
     return any(Path(path).is_relative_to(root) for root in roots)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_repro.capture.code import main_script, program_directory, relative_to_top
+from mlflow_repro.capture.code import is_installed, main_script, program_directory, relative_to_top
 from mlflow_repro.model import Fact, absent
 from mlflow_repro.pyargv import parse_python_argv
 from mlflow_repro.redact import redact_argv
@@ -24,7 +24,10 @@ _NOT_RELAUNCHABLE = {
 
 
 def probe_launch() -> Iterable[Fact]:
-    """The facts ``launch.*``: argv (a JSON list, secrets taken out), kind, script and cwd in the repository."""
+    """The facts ``launch.*``: argv (a JSON list, secrets taken out), kind, script and cwd in the repository.
+
+    ``launch.program`` is the name of an installed program (a console script), in place of a script of the repository.
+    """
     argv = list(getattr(sys, "orig_argv", ())) or [sys.executable, *sys.argv]
     kind = _kind(argv)
     top = _repository_top()
@@ -34,6 +37,8 @@ def probe_launch() -> Iterable[Fact]:
         _place("launch.cwd", os.getcwd(), top),
     ]
     script = main_script()
+    if script and kind == "script" and is_installed(script):
+        facts.append(Fact(name="launch.program", value=os.path.basename(script)))
     facts.append(_place("launch.script", script, top) if script else absent("launch.script", "there is no script"))
     reason = _NOT_RELAUNCHABLE.get(kind)
     if reason:
