@@ -69,12 +69,15 @@ def judge(directory: Path, name: str, one: bytes, other: bytes, limits: Limits |
         path.write_bytes(content)
         paths.append(path)
     before = sorted(directory.rglob("*"))
+    # A reader that is imported here for the first time would be compiled, and that written.
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     _events.clear()
     _watching.append(True)
     try:
         found = compare_artifact(name, *paths, TOLERANCES, limits)
     finally:
         _watching.clear()
+        sys.dont_write_bytecode = writes_bytecode
     assert _events == []
     assert sorted(directory.rglob("*")) == before
     return found

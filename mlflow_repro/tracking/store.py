@@ -65,15 +65,18 @@ class TrackingStore:
             raise UsageError(
                 f"not a model: {model_uri[:80]!r}", "use models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/PATH"
             )
-        with explained(self.uri):
-            if match["run"]:
-                return match["run"]
-            if match["id"]:
-                run_id = self._client.get_logged_model(match["id"]).source_run_id
-            elif match["version"]:
-                run_id = self._client.get_model_version(match["name"], match["version"]).run_id
-            else:
-                run_id = self._client.get_model_version_by_alias(match["name"], match["alias"]).run_id
+        if match["run"]:
+            return match["run"]
+        try:
+            with explained(self.uri):
+                if match["id"]:
+                    run_id = self._client.get_logged_model(match["id"]).source_run_id
+                elif match["version"]:
+                    run_id = self._client.get_model_version(match["name"], match["version"]).run_id
+                else:
+                    run_id = self._client.get_model_version_by_alias(match["name"], match["alias"]).run_id
+        except UsageError as error:  # what MLflow 2 says of an alias that is not there
+            raise CannotJudgeError(error.message, error.hint) from error
         if not run_id:
             raise CannotJudgeError(f"{model_uri} was registered without the run that made it", "give the run: --run_id")
         return str(run_id)
