@@ -37,8 +37,9 @@ class Background:
         self._guard = ForkGuard()
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
         self._thread: threading.Thread | None = None
+        self._is_busy = False
         self._hurry = threading.Event()
-        self._lock = threading.Lock()
+        self._turn = threading.RLock()  # work that is done at once may submit more
         atexit.register(self._join_at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -49,43 +50,54 @@ class Background:
 
     def submit(self, work: Callable[[], None]) -> None:
         """Do ``work`` after everything that was submitted before. Its errors go to ``on_error``."""
-        with self._lock:
-            self._queue.append((time.monotonic() + _GRACE_SECONDS, work))
-            if self._thread is not None:
-                return
-            thread = threading.Thread(target=self._drain, name="mlflow-repro", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the interpreter is shutting down and starts no more threads
-                self._hurry.set()
-            else:
-                self._thread = thread
-                return
-        self._drain()
+        self._queue.append((time.monotonic() + _GRACE_SECONDS, work))
+        self._see_to_it()
 
     def join(self, seconds: float) -> bool:
         """Wait until everything is done, for ``seconds`` at the most; True when it is."""
+        if self._queue:
+            self._see_to_it()
         thread = self._thread
-        if thread is not None:
+        if thread is not None and thread.is_alive():
             self._hurry.set()
             thread.join(seconds)
-        return self._thread is None
+        return not (self._queue or self._is_busy)
+
+    def _see_to_it(self) -> None:
+        """Have a thread that does the work. No lock is held here: Ctrl-C between two lines would leave it taken."""
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            return
+        thread = self._thread = threading.Thread(target=self._drain, name="mlflow-repro", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is shutting down and starts no more threads
+            self._hurry.set()
+            self._drain()
 
     def _drain(self) -> None:
-        """Do all work there is, the oldest first."""
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._thread = None
-                    self._hurry.clear()
-                    return
-                begin, work = self._queue.popleft()
-            self._hurry.wait(max(0.0, begin - time.monotonic()))
+        """Do all work there is, the oldest first; a second thread waits for its turn, and finds nothing left."""
+        with self._turn:
+            self._is_busy = True
             try:
-                work()
-            except BaseException as error:  # noqa: BLE001 - the thread's only witness is this call
-                with suppress(Exception):  # nor may the witness stop the work that follows
-                    self._on_error(error)
+                while self._queue or not self._leave():
+                    begin, work = self._queue.popleft()
+                    self._hurry.wait(max(0.0, begin - time.monotonic()))
+                    try:
+                        work()
+                    except BaseException as error:  # noqa: BLE001 - the thread's only witness is this call
+                        with suppress(Exception):  # nor may the witness stop the work that follows
+                            self._on_error(error)
+            finally:
+                self._is_busy = False
+
+    def _leave(self) -> bool:
+        """Let whoever submits from here on start another thread; False when somebody did submit just before."""
+        self._thread = None
+        if self._queue:
+            return False
+        self._hurry.clear()
+        return True
 
     def _join_at_exit(self) -> None:
         # Another exit handler, MLflow's that ends an open run, may have submitted work while this one was running.
@@ -103,8 +115,9 @@ class Background:
         self._is_forked = True
         self._queue.clear()
         self._thread = None
+        self._is_busy = False
         self._hurry = threading.Event()
-        self._lock = threading.Lock()
+        self._turn = threading.RLock()  # work that is done at once may submit more
 
 
 class ForkGuard:

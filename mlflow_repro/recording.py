@@ -68,7 +68,7 @@ class Recording:
         self._background = background
         self._warn = warn
         self._options = AutologOptions()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._facts: list[Fact] = []
         self._tags: dict[str, str] = {}
         self._tags_time = 0.0
@@ -261,7 +261,7 @@ class Recording:
         self._written, self._last_work = {}, {}
         self._run_count = 0
         self._ahead = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def _overruled_tags() -> dict[str, str]:

@@ -24,6 +24,7 @@ FLOORS = {
         "errors",
         "giturl",
         "grading",
+        "harmless",
         "leftovers",
         "mlproject",
         "model",

@@ -614,7 +614,8 @@ def test_models_of_keras_of_three_processes(tmp_path):
         found = compare_artifact(name, tmp_path / "one" / name, tmp_path / "two" / name, TOLERANCES)
         assert found.status in (Status.IDENTICAL, Status.IGNORED), (name, found.note)
         found = compare_artifact(name, tmp_path / "one" / name, tmp_path / "three" / name, TOLERANCES)
-        assert found.status in (Status.DIFFERENT, Status.IGNORED), (name, found.note)
+        # A graph without weights may be the same from another seed.
+        assert found.status in (Status.DIFFERENT, Status.IGNORED) or ".pb" in name, (name, found.note)
         assert "compared as bytes" not in found.note
         assert found.status is Status.DIFFERENT or ".pb" in name or ".data-" in name
 

@@ -379,7 +379,7 @@ def spread(count: int, shares: int) -> list[float]:
     return [(number + 0.5) / shares for number in range(count)]
 
 
-@pytest.mark.parametrize("share", [*spread(10, 10), *[pytest.param(s, marks=pytest.mark.slow) for s in spread(97, 97)]])
+@pytest.mark.parametrize("share", [*spread(10, 10), *[pytest.param(s, marks=pytest.mark.slow) for s in spread(41, 41)]])
 def test_interrupt_at_any_line_of_ours(guest, lines, share):
     """KeyboardInterrupt is the user's: it comes through as it is, once, and the next run is a run again."""
     clone, count = lines
@@ -393,7 +393,7 @@ def test_interrupt_at_any_line_of_ours(guest, lines, share):
 
 
 @pytest.mark.parametrize("error", ["RuntimeError", "SystemExit", "MemoryError"])
-@pytest.mark.parametrize("share", [*spread(4, 4), *[pytest.param(s, marks=pytest.mark.slow) for s in spread(47, 47)]])
+@pytest.mark.parametrize("share", [*spread(4, 4), *[pytest.param(s, marks=pytest.mark.slow) for s in spread(19, 19)]])
 def test_error_at_any_line_of_ours(guest, lines, error, share):
     """CAP-03, CAP-04: no other exception reaches the user."""
     clone, count = lines

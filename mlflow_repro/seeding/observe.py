@@ -12,11 +12,11 @@ no number, changes no state, and raises nothing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.log import NO_SEED, Generator, SeedCall, SeedLog, describe_seed, shorten_digest
 from mlflow_repro.seeding.mt19937 import recover_seed
 from mlflow_repro.seeding.watch import find_namespace
@@ -41,9 +41,9 @@ def current_calls(log: SeedLog) -> dict[str, SeedCall]:
     """
     calls: dict[str, SeedCall] = {}
     for generator, look in _LOOKS.items():
-        with contextlib.suppress(Exception):
+        with harmless():
             call = last = log.find_last(generator)
-            with contextlib.suppress(Exception):
+            with harmless():
                 call = look(log, last)
             if call is not None and call.value != NO_SEED:
                 calls[generator] = call
@@ -161,7 +161,7 @@ def digest_states(states: Mapping[str, object]) -> dict[str, str]:
     """
     digests: dict[str, str] = {}
     for generator, state in states.items():
-        with contextlib.suppress(Exception):
+        with harmless():
             digests[generator] = shorten_digest(repr(_to_plain(state)).encode())
     return digests
 

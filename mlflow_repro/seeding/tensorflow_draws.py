@@ -21,12 +21,12 @@ every iterator of a dataset), which would then all draw the same numbers. They a
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.watch import find_namespace
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _wrap_operation(name: str, *, with_values: bool) -> Callable[[Callable[..., 
         def operation(*args: Any, **kwargs: Any) -> Any:
             _Feed.has_drawn = True
             if "seed" in kwargs and not kwargs["seed"] and not kwargs.get("seed2"):
-                with contextlib.suppress(Exception):
+                with harmless():
                     if _is_eager():
                         kwargs["seed"], kwargs["seed2"] = _kernel_seeds(name, args, kwargs, with_values=with_values)
                     else:
@@ -155,7 +155,7 @@ def _wrap_shuffle(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def shuffle_dataset(*args: Any, **kwargs: Any) -> Any:
         _Feed.has_drawn = True
-        with contextlib.suppress(Exception):
+        with harmless():
             if _is_eager():
                 if int(kwargs["seed"]) == int(kwargs["seed2"]) == 0:
                     kwargs["seed"], kwargs["seed2"] = _split(_take_bits("dataset", 2 * _SEED_BITS))
@@ -174,7 +174,7 @@ def _wrap_new_state(original: Callable[..., Any]) -> Callable[..., Any]:
     def non_deterministic_ints(shape: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(shape, *args, **kwargs)
         _Feed.has_drawn = True
-        with contextlib.suppress(Exception):
+        with harmless():
             if _is_eager():
                 import numpy as np
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from typing import Any
 
+from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.watch import find_namespace
 
 
@@ -23,14 +23,14 @@ def seed_torch_devices(seed: int) -> bool:
     generator.manual_seed(seed)
     cuda = find_namespace("torch.cuda") or {}
     if "_lazy_call" in cuda and not cuda["_is_in_bad_fork"]():
-        with contextlib.suppress(Exception):
+        with harmless():
             cuda["_lazy_call"](lambda: _seed_cuda(seed))
     return True
 
 
 def _seed_cuda(seed: int) -> None:
     """Seed the default generators; called by torch when CUDA has started, where an error would be the program's."""
-    with contextlib.suppress(Exception):
+    with harmless():
         generators: Any = (find_namespace("torch.cuda") or {})["default_generators"]
         for device, generator in enumerate(generators):
             content = hashlib.sha256(f"mlflow-repro torch {seed} cuda:{device}".encode()).digest()

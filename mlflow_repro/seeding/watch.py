@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import os
@@ -12,6 +11,7 @@ import time
 import types
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.log import Generator, SeedCall, SeedLog, describe_seed
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def watch_generators(log: SeedLog) -> None:
     microseconds and wraps what has been loaded since; another log takes over from the one before. Raises
     nothing.
     """
-    with contextlib.suppress(Exception), _Watch.lock:
+    with harmless(), _Watch.lock:
         _Watch.log = log
         for generator, module, name, parameter in _SPOTS:
-            with contextlib.suppress(Exception):
+            with harmless():
                 _watch_spot(generator, module, name, parameter)
 
 
@@ -92,7 +92,7 @@ def watch_imports(log: SeedLog) -> None:
     Calling this again changes nothing but the log. Raises nothing.
     """
     watch_generators(log)
-    with contextlib.suppress(Exception), _Watch.lock:
+    with harmless(), _Watch.lock:
         if _Watch.finder is None or _Watch.finder not in sys.meta_path:
             _Watch.finder = _LaterImports()
             sys.meta_path.insert(0, _Watch.finder)
@@ -104,7 +104,7 @@ def unwatch_generators() -> None:
     A wrapper that somebody took (``from random import seed``) or wrapped in turn stays there and only passes
     on.
     """
-    with contextlib.suppress(Exception), _Watch.lock:
+    with harmless(), _Watch.lock:
         installed, _Watch.installed = _Watch.installed, ()
         finder, _Watch.finder, _Watch.log = _Watch.finder, None, None
         for namespace, name, original, wrapper in installed:
@@ -222,7 +222,7 @@ class _Seeding:
         given = args[self._skipped] if len(args) > self._skipped else kwargs.get(self._parameter)
         _note_call(self._generator, given)
         if given is None and self._generator == "python" and _Watch.python_unseeded is not None:
-            with contextlib.suppress(Exception):
+            with harmless():
                 _Watch.python_unseeded()
         return result
 
@@ -237,7 +237,7 @@ class _Seeding:
 
 
 def _note_call(generator: Generator, given: Any) -> None:
-    with contextlib.suppress(Exception):
+    with harmless():
         if _Watch.log is not None:
             value = describe_seed(int(given) if generator == "torch" else given)
             _Watch.log.record(SeedCall(generator, value, time.time(), find_caller(), "called"))
@@ -264,13 +264,13 @@ class _LaterImports:
             return None
         self._asking.now = True  # another such finder (MLflow has one) may ask sys.meta_path from the start
         try:
-            with contextlib.suppress(Exception):  # the import system asks the others again and gets the error
+            with harmless():  # the import system asks the others again and gets the error
                 finders = list(sys.meta_path)
                 for finder in finders[finders.index(self) + 1 :]:
                     find = getattr(finder, "find_spec", None)
                     spec: ModuleSpec | None = None if find is None else find(name, path, target)
                     if spec is not None:
-                        with contextlib.suppress(Exception):
+                        with harmless():
                             _watch_loader(spec, name)
                         return spec
             return None
@@ -292,7 +292,7 @@ def _watch_loader(spec: ModuleSpec, name: str) -> None:
         if _Watch.log is not None:
             watch_generators(_Watch.log)
         for library_loaded in _Watch.library_loaded.values():
-            with contextlib.suppress(Exception):
+            with harmless():
                 library_loaded(name)
 
     vars(loader)["exec_module"] = exec_module
