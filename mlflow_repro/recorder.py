@@ -17,8 +17,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.background import Background
-from mlflow_repro.redact import redact_text
-from mlflow_repro.redirection import redirect_runs
 from mlflow_repro.seeding import RandomControl, SeedLog, watch_imports
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow_repro.options import AutologOptions
     from mlflow_repro.recording import Recording
 
+DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"  # `variables` has it too, and more than this module may load
 TRACK_VARIABLE = "MLFLOW_REPRO_TRACK_FILES"
 _MARK = "_mlflow_repro_hook"
 _WARNING_LIMIT = 1_000  # characters
@@ -90,6 +89,8 @@ class Recorder:
                 return
             self._has_warned = True
             text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+            from mlflow_repro.redact import redact_text
+
             # What a library says of an address has the password in it.
             line = " ".join(redact_text(text[:_WARNING_LIMIT]).split())
             _logger.warning("mlflow-repro could not record everything; the run is not affected: %s", line)
@@ -105,7 +106,10 @@ def install_recorder() -> Recorder:
     if _recorder is None:
         _recorder = Recorder()
         _hook_active_run(_recorder)
-        _guarded(_recorder, redirect_runs)
+        if os.environ.get(DESTINATION_VARIABLE):  # in a relaunch only
+            from mlflow_repro.redirection import redirect_runs
+
+            _guarded(_recorder, redirect_runs)
     return _recorder
 
 
