@@ -13,7 +13,7 @@ import click
 
 from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
-from mlflow_repro.commands.options import EXIT_CODES, FORMATS, judge_options, option, take_no_artifacts
+from mlflow_repro.commands.options import EXIT_CODES, FORMATS, format_options, judge_options, option, take_no_artifacts
 from mlflow_repro.commands.output import OutputClosedError, print_text
 from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
@@ -150,15 +150,7 @@ def cli() -> None:
     help="Relaunch the run N times, one after another, and judge final metrics by their spread.",
 )
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="json: one object, nothing else on stdout.",
-)
-@click.option("--json", "format_", flag_value="json", hidden=True)
+@format_options
 @click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mlflow_repro.commands.options import EXIT_CODES, FORMATS, judge_options, option, take_no_artifacts
+from mlflow_repro.commands.options import EXIT_CODES, format_options, judge_options, option, take_no_artifacts
 from mlflow_repro.commands.output import print_text
 
 COMPARE_HELP = f"""Compare two runs, and put side by side what explains a difference.
@@ -30,15 +30,7 @@ Example:
 @judge_options
 @option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
 @click.option("--all", "show_all", is_flag=True, help="Show what is the same, too, and both runs whole.")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="json: one object, nothing else on stdout.",
-)
-@click.option("--json", "format_", flag_value="json", hidden=True)
+@format_options
 @click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
 def compare(*, show_all: bool, format_: str, verbose: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads verbose
     """Compare REFERENCE and REPRODUCTION, print the report, and give the exit code."""

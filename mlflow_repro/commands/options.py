@@ -29,6 +29,19 @@ def option(name: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(*spellings, name.replace("-", "_"), **settings)
 
 
+def format_options(command: Any) -> Any:
+    """The option that chooses the form of a report, and its short form."""
+    command = click.option("--json", "format_", flag_value="json", hidden=True)(command)
+    return click.option(
+        "--format",
+        "format_",
+        type=click.Choice(FORMATS),
+        default="table",
+        show_default=True,
+        help="json: one object, nothing else on stdout.",
+    )(command)
+
+
 def judge_options(command: Any) -> Any:
     """The options that say how two runs are judged: the fields of `JudgeOptions`, in their order."""
     for add in reversed(_JUDGE_OPTIONS):
