@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.causes import Cause
 from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import ExitCode
 from mlflow_repro.rules import Rules, Tolerances
@@ -334,13 +335,14 @@ class Report:
     """The whole answer: the plan, both runs and their comparison.
 
     A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then. Where two runs were
-    compared and none launched, ``plan`` is None.
+    compared and none launched, ``plan`` is None. ``causes`` say why the runs differ, the most likely first.
     """
 
     plan: LaunchPlan | None
     reference: RunRecord
     reproduction: RunRecord | None = None
     comparison: Comparison | None = None
+    causes: tuple[Cause, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -355,6 +357,7 @@ class Report:
             "reference": self.reference.to_dict(),
             "reproduction": self.reproduction.to_dict() if self.reproduction else None,
             "comparison": self.comparison.to_dict() if self.comparison else None,
+            "causes": [cause.to_dict() for cause in self.causes],
         }
 
     @classmethod
@@ -368,6 +371,7 @@ class Report:
             reference=RunRecord.from_dict(plain["reference"]),
             reproduction=RunRecord.from_dict(reproduction) if reproduction else None,
             comparison=Comparison.from_dict(comparison) if comparison else None,
+            causes=tuple(Cause.from_dict(row) for row in plain.get("causes", ())),
         )
 
 

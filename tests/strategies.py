@@ -7,6 +7,7 @@ import sys
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from mlflow_repro.causes import Cause
 from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord, Source, Status
 from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
@@ -135,10 +136,20 @@ comparisons = st.builds(
     findings=st.lists(metric_findings | history_findings | param_findings | artifact_findings, max_size=4).map(tuple),
     rules=rule_sets,
 )
+causes = st.builds(
+    Cause,
+    kind=texts,
+    what=texts,
+    confidence=st.floats(0, 1),
+    evidence=st.lists(texts, max_size=3).map(tuple),
+    fix=texts,
+)
+
 reports = st.builds(
     Report,
     plan=launch_plans,
     reference=run_records,
     reproduction=st.none() | run_records,
     comparison=st.none() | comparisons,
+    causes=st.lists(causes, max_size=3).map(tuple),
 )

@@ -20,6 +20,7 @@ PACKAGE = ROOT.name
 FLOORS = {
     0: {
         "cachedir",
+        "causes",
         "environments",
         "errors",
         "giturl",

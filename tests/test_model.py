@@ -11,6 +11,7 @@ import pytest
 import strategies
 from hypothesis import given
 
+from mlflow_repro.causes import Cause
 from mlflow_repro.errors import (
     CannotJudgeError,
     ExitCode,
@@ -152,6 +153,7 @@ def test_field_list_of_the_stored_form_is_pinned():
         reference=record,
         reproduction=record,
         comparison=comparison(Status.IDENTICAL),
+        causes=(Cause(kind="seed", what="x", confidence=0.5),),
     )
     shape = {"schema": SCHEMA_VERSION, "fields": field_names(report.to_dict())}
     assert GOLDEN_FIELDS.is_file(), f"{GOLDEN_FIELDS} is missing; it should hold:\n{json.dumps(shape, indent=2)}"
@@ -165,6 +167,7 @@ def test_report_of_schema_1_is_read():
     made = Report(plan=plan, reference=reference, reproduction=reference, comparison=comparison(Status.CLOSE))
     old = made.to_dict()
     old["schema"] = 1
+    del old["causes"]
     del old["comparison"]["rules"]
     old["comparison"]["tolerances"] = {"rel_tol": 0.5, "abs_tol": 0.25}
     read = Report.from_dict(old)
@@ -247,8 +250,14 @@ def test_any_other_tolerance_is_accepted(value: float):
     assert Tolerances(rel_tol=value, abs_tol=value).rel_tol == value
 
 
+@pytest.mark.parametrize("confidence", [-0.1, 1.5, float("nan")])
+def test_confidence_is_from_0_to_1(confidence: float):
+    with pytest.raises(ValueError, match="confidence"):
+        Cause(kind="seed", what="x", confidence=confidence)
+
+
 @pytest.mark.parametrize(
-    "kind", [Fact, RunRecord, LaunchPlan, Finding, Comparison, Report, Rules, ToleranceRule, Tolerances]
+    "kind", [Cause, Fact, RunRecord, LaunchPlan, Finding, Comparison, Report, Rules, ToleranceRule, Tolerances]
 )
 def test_values_are_frozen(kind: type):
     assert dataclasses.fields(kind)

@@ -329,7 +329,16 @@ class TestJson:
     def test_any_report_is_strict_json(self, value: Report):
         plain = json.loads(render_json(value), parse_constant=pytest.fail)
         assert plain["exit_code"] == int(value.exit_code)
-        assert list(plain) == ["schema", "plan", "reference", "reproduction", "comparison", "exit_code", "error"]
+        assert list(plain) == [
+            "schema",
+            "plan",
+            "reference",
+            "reproduction",
+            "comparison",
+            "causes",
+            "exit_code",
+            "error",
+        ]
         assert plain["error"] is None
 
     @pytest.mark.parametrize("error", [CannotJudgeError("what", "hint"), LaunchError("what", "hint", run_id="b" * 32)])
