@@ -12,9 +12,9 @@ import time
 
 import psutil
 import pytest
-from conftest import TINY_MLPROJECT, TINY_TRAIN, git
+from conftest import TINY_MLPROJECT, TINY_TRAIN, git, make_repository, make_workbench
 
-from mlflow_repro.launch import LOG_LIMIT, _Log
+from mlflow_repro.launch import _Log
 
 RUN = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('m', 1)\n"
 
@@ -34,11 +34,15 @@ def expect_error(answer, code: int, *words: str) -> str:
 def reference(bench, script: str, *, broken: str) -> str:
     """A run of ``script``, whose recorded commit is then replaced by one where the script is ``broken``."""
     bench.repository.commit({"train.py": script})
-    run_id = bench.train("train.py")
-    commit = bench.repository.commit({"train.py": broken})
+    run_id = bench.train_quickly("train.py")
+    set_commit(bench, run_id, bench.repository.commit({"train.py": broken}))
+    return run_id
+
+
+def set_commit(bench, run_id: str, commit: str) -> None:
+    """Make it look as if the run had been made at another commit."""
     for tag in ("repro.git.commit", "mlflow.source.git.commit"):
         bench.client().set_tag(run_id, tag, commit)
-    return run_id
 
 
 def lose_record(bench, run_id: str) -> None:
@@ -91,14 +95,15 @@ def test_last_lines_of_a_failed_child_are_shown(bench):
     assert "  | ValueError: boom 17" in answer.stderr
 
 
-def test_endless_output_is_kept_by_its_end_only():
+def test_endless_output_is_kept_by_its_end_only(monkeypatch):
     """LCH-21: gigabytes of output do not stay in memory; its last lines do."""
+    monkeypatch.setattr("mlflow_repro.launch.LOG_LIMIT", 100_000)
     log = _Log()
     for number in range(40):
-        log.add(b"x" * 500_000 + f" {number}\n".encode())
-        log.add(b"y" * 100_000)
-    assert sum(map(len, log._lines)) <= LOG_LIMIT
-    assert len(log._rest) <= LOG_LIMIT
+        log.add(b"x" * 5_000 + f" {number}\n".encode())
+        log.add(b"y" * 40_000)
+        assert sum(map(len, log._lines)) <= 100_000
+        assert len(log._rest) <= 100_000
     log.add(b"the end\n")
     assert log.tail(2).splitlines()[-1].endswith("the end")
 
@@ -217,22 +222,37 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_commit_that_is_not_in_the_repository(tiny):
-    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
-    for tag in ("repro.git.commit", "mlflow.source.git.commit"):
-        tiny.client().set_tag(run_id, tag, "d" * 40)
-    expect_error(tiny.reproduce(run_id), 3, "commit dddddddddddd is not in", "pass --uri")
-    assert statuses(tiny, run_id) == []
-
-
 def test_commit_that_was_never_pushed_nor_recorded(tiny):
     """The hint says what helps, and it does."""
     commit = tiny.repository.commit({"new.txt": "x"}, push=False)
-    run_id = tiny.train("train.py", cwd=tiny.repository.clone / "ml/tiny")
+    run_id = tiny.train_quickly("train.py", cwd=tiny.repository.clone / "ml/tiny")
     assert tiny.get(run_id).data.tags["repro.git.commit"] == commit
     lose_record(tiny, run_id)
     expect_error(tiny.reproduce(run_id), 3, "push it, or pass --uri")
     assert tiny.reproduce(run_id, "--uri", str(tiny.repository.clone)).returncode == 0
+
+
+@pytest.fixture
+def refused(trained_once):
+    """A workbench and its one run, for the tests in which no other is made: where nothing is launched."""
+    bench, run_id, commit = trained_once
+    set_commit(bench, run_id, commit)
+    return bench, run_id
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory, empty_store, preloaded):
+    root = tmp_path_factory.mktemp("refused")
+    bench = make_workbench(root, empty_store, make_repository(root), preloaded)
+    commit = bench.repository.commit({"ml/tiny/MLproject": TINY_MLPROJECT, "ml/tiny/train.py": TINY_TRAIN})
+    return bench, bench.mlflow_run(str(bench.repository.clone / "ml/tiny")), commit
+
+
+def test_commit_that_is_not_in_the_repository(refused):
+    tiny, run_id = refused
+    set_commit(tiny, run_id, "d" * 40)
+    expect_error(tiny.reproduce(run_id), 3, "commit dddddddddddd is not in", "pass --uri")
+    assert statuses(tiny, run_id) == []
 
 
 PROJECTS = {
@@ -249,35 +269,38 @@ PROJECTS = {
         2,
         "-P must=VALUE",
     ),
-    "LCH-22 docker": (TINY_MLPROJECT + "docker_env: {image: x}\n", 3, "needs docker"),
 }
 
 
 @pytest.mark.parametrize(("project", "code", "words"), PROJECTS.values(), ids=PROJECTS.keys())
-def test_project_that_cannot_be_launched_is_refused_before_a_run_is_made(tiny, project, code, words, monkeypatch):
-    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
-    commit = tiny.repository.commit({"ml/tiny/MLproject": project})
-    for tag in ("repro.git.commit", "mlflow.source.git.commit"):
-        tiny.client().set_tag(run_id, tag, commit)
-    if "docker" in project:
-        git_only = tiny.root / "path"
-        git_only.mkdir()
-        for tool in ("git", "bash", "python"):
-            (git_only / tool).symlink_to(__import__("shutil").which(tool))
-        monkeypatch.setenv("PATH", str(git_only))
+def test_project_that_cannot_be_launched_is_refused_before_a_run_is_made(refused, project, code, words):
+    tiny, run_id = refused
+    set_commit(tiny, run_id, tiny.repository.commit({"ml/tiny/MLproject": project}))
     expect_error(tiny.reproduce(run_id), code, words)
     assert statuses(tiny, run_id) == []
 
 
-def test_conda_that_is_not_installed_is_refused_before_a_run_is_made(tiny):
-    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+def test_docker_that_is_not_installed_is_refused_before_a_run_is_made(refused, tmp_path, monkeypatch):
+    """LCH-22."""
+    tiny, run_id = refused
+    project = TINY_MLPROJECT + "docker_env: {image: x}\n"
+    set_commit(tiny, run_id, tiny.repository.commit({"ml/tiny/MLproject": project}))
+    for tool in ("git", "bash", "python"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    expect_error(tiny.reproduce(run_id), 3, "needs docker")
+    assert statuses(tiny, run_id) == []
+
+
+def test_conda_that_is_not_installed_is_refused_before_a_run_is_made(refused):
+    tiny, run_id = refused
     expect_error(tiny.reproduce(run_id, "--env-manager", "conda"), 3, "needs conda, which is not installed")
     assert statuses(tiny, run_id) == []
 
 
-def test_no_mlproject_and_no_known_script(tiny):
+def test_no_mlproject_and_no_known_script(refused):
     """URI-10, and a folder that holds no project."""
-    run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
+    tiny, run_id = refused
     hub = tiny.repository.hub
     expect_error(tiny.reproduce(run_id, "--uri", f"{hub}#ml"), 3, "has no MLproject file")
     expect_error(tiny.reproduce(run_id, "--uri", f"{hub}#ml/none"), 2, "has no folder 'ml/none'")
@@ -289,7 +312,7 @@ def test_no_mlproject_and_no_known_script(tiny):
 def test_script_that_was_neither_committed_nor_recorded(bench):
     bench.repository.commit({"README": "x"})
     (bench.repository.clone / "train.py").write_text(RUN)
-    run_id = bench.train("train.py")
+    run_id = bench.train_quickly("train.py")
     lose_record(bench, run_id)
     line = expect_error(bench.reproduce(run_id), 3, "the script 'train.py' is not in")
     assert "it was not committed" in line

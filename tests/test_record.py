@@ -105,3 +105,14 @@ def test_large_data_is_hashed_while_the_run_goes_on(bench):
     (row,) = record["data"]["params"]
     assert (row["param"], row["sha256"]) == ("data", hashlib.sha256(bytes(1000)).hexdigest())
     assert {"tabulate", "mlflow"} <= set(record["environment"]["imported"])
+
+
+def test_a_process_that_has_imported_mlflow_already_records_the_same(tiny):
+    """What the other tests' quick reference runs rest on."""
+    place = tiny.repository.clone / "ml/tiny"
+    runs = [tiny.get(start("train.py", "--alpha=3", cwd=place)) for start in (tiny.train, tiny.train_quickly)]
+    one, other = ({name for name in run.data.tags if name.startswith("repro.")} for run in runs)
+    assert one == other
+    for tag in ("repro.capture", "repro.launch.argv", "repro.launch.cwd", "repro.launch.script", "repro.git.commit"):
+        assert runs[0].data.tags[tag] == runs[1].data.tags[tag]
+    assert runs[0].data.metrics == runs[1].data.metrics

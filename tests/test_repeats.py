@@ -368,7 +368,7 @@ def test_run_is_reproduced_several_times(bench):
         "    mlflow.log_metric('x', 1 + int.from_bytes(os.urandom(4), 'big') / 2**32)\n"
     )
     bench.repository.commit({"train.py": train})
-    run_id = bench.train("train.py")
+    run_id = bench.train_quickly("train.py")
     answer = bench.reproduce(run_id, "--repeats", "3", "--json")
     plain = json.loads(answer.stdout)
     assert answer.returncode in (0, 1), answer.stderr

@@ -263,10 +263,10 @@ PARAMS = {
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory, empty_store, server_root, tracking_server) -> Planted:
+def planted(tmp_path_factory, empty_store, preloaded, server_root, tracking_server) -> Planted:
     """The whole story, once: the run with and without the plugin, what is shown of it, and its reproduction."""
     root = tmp_path_factory.mktemp("secrets")
-    bench = make_workbench(root, empty_store, make_repository(root))
+    bench = make_workbench(root, empty_store, make_repository(root), preloaded)
     plant_repository(root, bench.repository)
     bench.tracking_uri = tracking_server.replace("://", f"://me:{word('tracking-password')}@")
     bench.environment = {**plant_environment(root), "MLFLOW_TRACKING_URI": bench.tracking_uri}

@@ -10,11 +10,9 @@ import json
 import os
 import sys
 import time
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import mlflow
-from mlflow.tracking.context import registry
+from preloaded import prepare_main, run_script, switch_on, warm_up
 
 import mlflow_repro
 
@@ -107,13 +105,8 @@ def become(case: dict[str, Any]) -> None:
     os.environ.update(case["variables"])
     for name in case["unset"]:
         os.environ.pop(name, None)
-    path = os.path.join(case["directory"], case["script"])
-    module = ModuleType("__main__")
-    module.__file__ = path
-    sys.modules["__main__"] = module
-    sys.argv = [path, *case["arguments"]]
-    sys.orig_argv = ["python", *sys.argv]
-    sys.path.insert(0, case["directory"])
+    script = os.path.join(case["directory"], case["script"])
+    prepare_main(script, case["arguments"])
     exec(case["setup"], {})  # noqa: S102 - a line of the test's
     if case["light"]:
         from mlflow_repro.capture import SLOW_PROBES
@@ -129,33 +122,12 @@ def become(case: dict[str, Any]) -> None:
             switch_on()
         except KeyboardInterrupt:
             print("interrupted import")  # noqa: T201 - as the user's import of mlflow would be
-    with open(path, encoding="utf-8") as file:
-        program = compile(file.read(), path, "exec")
-    exec(program, module.__dict__)  # noqa: S102 - the user's program
+    run_script(script)
     if injection is not None:
         injection.end()
 
 
-def switch_on() -> None:
-    (provider,) = [
-        provider
-        for provider in registry._run_context_provider_registry
-        if type(provider).__name__ == "ReproContextProvider"
-    ]
-    provider.__init__()
-
-
-def warm_up(store: str) -> None:
-    """What takes a second once in a process: the database's mappings, and what MLflow loads with the first run."""
-    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}")
-    run = client.create_run("0")
-    client.log_metric(run.info.run_id, "m", 1)
-    client.set_terminated(run.info.run_id)
-
-
 if __name__ == "__main__":
-    assert "mlflow_repro.recorder" not in sys.modules, "the plugin must be switched off at first"
-    assert mlflow.__version__
     warm_up(sys.argv[1])
     asked = serve()
     if asked is not None:
