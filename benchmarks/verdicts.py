@@ -2,7 +2,8 @@
 
 Each pair is a small training (stochastic gradient descent in numpy, its loss at each step) and what was done to the
 second one: the same seed, another seed, sums in another order as other threads make them, single precision as another
-library has it, and differences that were put in by hand. The runs are logged to a SQLite store and compared as
+library has it, and differences that were put in by hand, in the losses or in an array that the run logged as an
+artifact. The runs are logged to a SQLite store and compared as
 ``mlflow-repro compare`` does. The label is what a person knows from how the pair was made. The exit code is 1 when a
 verdict is wrong.
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 STEPS = 40
 IDENTICAL, WITHIN, DIFFERENT = "IDENTICAL", "WITHIN_TOLERANCE", "DIFFERENT"
 Histories = dict[str, list[float]]
+"""By metric; where ``WEIGHTS`` is among them, that is an array, and logged as an artifact."""
+WEIGHTS = "weights.npy"
 
 
 def train(seed: int, *, chunks: int = 1, dtype: type = np.float64) -> Histories:
@@ -77,18 +80,36 @@ def one_ulp(value: float) -> float:
     return math.nextafter(value, math.inf)
 
 
+def with_weights(seed: int, one: Histories, edit: Callable[[np.ndarray], None] = lambda _: None) -> Any:
+    """The same metrics beside a matrix of a thousand weights, in which something is edited."""
+    weights = np.random.default_rng(seed).normal(size=(40, 25))
+    edit(weights)
+    return {**one, WEIGHTS: weights}
+
+
+def flip(weights: np.ndarray) -> None:
+    """Change the sign of one element."""
+    weights[17, 11] *= -1
+
+
+def raise_by_one_ulp(weights: np.ndarray) -> None:
+    """Change the last bit of one element."""
+    weights[17, 11] = np.nextafter(weights[17, 11], np.inf)
+
+
+EXACT = {"exact": True}
 # By name: how the second run comes from the seed and the first run; the rules; the verdict that is right.
 KINDS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "same seed": (lambda seed, _: train(seed), {}, IDENTICAL),
     "other seed": (lambda seed, _: train(seed + 1000), {}, DIFFERENT),
     "other seed, loose": (lambda seed, _: train(seed + 1000), {"rel_tol": 1e-3}, DIFFERENT),
     "other thread count": (lambda seed, _: train(seed, chunks=7), {}, WITHIN),
-    "other thread count, exact": (lambda seed, _: train(seed, chunks=7), {"exact": True}, DIFFERENT),
+    "other thread count, exact": (lambda seed, _: train(seed, chunks=7), EXACT, DIFFERENT),
     "library changed": (lambda seed, _: train(seed, dtype=np.float32), {}, DIFFERENT),
     "library changed, loose": (lambda seed, _: train(seed, dtype=np.float32), {"rel_tol": 1e-3}, WITHIN),
     "1 ULP at one step": (lambda _, one: change(one, set_at(20, one_ulp)), {}, WITHIN),
     "1 ULP, ulp:1": (lambda _, one: change(one, set_at(20, one_ulp)), {"tolerance": ("*=ulp:1",)}, WITHIN),
-    "1 ULP, exact": (lambda _, one: change(one, set_at(20, one_ulp)), {"exact": True}, DIFFERENT),
+    "1 ULP, exact": (lambda _, one: change(one, set_at(20, one_ulp)), EXACT, DIFFERENT),
     "1e-9 from the middle on": (lambda _, one: change(one, scale_from(20, 1 + 2e-9)), {}, DIFFERENT),
     "1e-9, rel:1e-8": (lambda _, one: change(one, scale_from(20, 1 + 2e-9)), {"rel_tol": 1e-8}, WITHIN),
     "0.1 % at one step": (lambda _, one: change(one, set_at(7, lambda value: value * 1.001)), {}, DIFFERENT),
@@ -101,6 +122,11 @@ KINDS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "other time": (lambda _, one: {**one, "fit_time": [1.0]}, {}, IDENTICAL),
     "NaN at a step": (lambda _, one: change(one, set_at(11, lambda _: math.nan)), {}, DIFFERENT),
     "NaN at a step, loose": (lambda _, one: change(one, set_at(11, lambda _: math.nan)), {"rel_tol": 1.0}, DIFFERENT),
+    "same tensor": (with_weights, {}, IDENTICAL),
+    "tensor element flipped": (lambda seed, one: with_weights(seed, one, flip), {}, DIFFERENT),
+    "tensor element 1 ULP": (lambda seed, one: with_weights(seed, one, raise_by_one_ulp), {}, WITHIN),
+    "tensor element 1 ULP, exact": (lambda seed, one: with_weights(seed, one, raise_by_one_ulp), EXACT, DIFFERENT),
+    "tensor is missing": (lambda _, one: {**one, WEIGHTS: None}, {}, DIFFERENT),
 }
 
 
@@ -109,9 +135,15 @@ def log(client: MlflowClient, histories: Histories) -> str:
     from mlflow.entities import Metric
 
     run_id = client.create_run("0").info.run_id
+    weights: Any = histories.get(WEIGHTS)
+    if weights is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(f"{folder}/{WEIGHTS}", weights)
+            client.log_artifact(run_id, f"{folder}/{WEIGHTS}")
     points = [
         Metric(name, value, 1_700_000_000_000 + step, step)
         for name, values in histories.items()
+        if name != WEIGHTS
         for step, value in enumerate(values)
         if value is not None
     ]
@@ -134,12 +166,14 @@ def main() -> int:
         uri = f"sqlite:///{Path(folder, 'mlflow.db')}"
         client = MlflowClient(tracking_uri=uri)
         firsts = {seed: train(seed) for seed in seeds}
-        ids = {seed: log(client, first) for seed, first in firsts.items()}
+        ids = {(seed, False): log(client, first) for seed, first in firsts.items()}
+        ids |= {(seed, True): log(client, with_weights(seed, first)) for seed, first in firsts.items()}
         for name, (make, rules, expected) in KINDS.items():
             given: Counter[str] = Counter()
             for seed in seeds:
-                other = log(client, make(seed, firsts[seed]))
-                given[mlflow_repro.compare_runs(ids[seed], other, tracking_uri=uri, **rules).verdict.value] += 1
+                made = make(seed, firsts[seed])
+                pair = ids[seed, WEIGHTS in made], log(client, made)
+                given[mlflow_repro.compare_runs(*pair, tracking_uri=uri, **rules).verdict.value] += 1
             matrix.update({(expected, verdict): count for verdict, count in given.items()})
             shown = ", ".join(f"{count} {verdict}" for verdict, count in given.items())
             print(f"{name:<28}expected {expected:<18}{shown}", flush=True)
