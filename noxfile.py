@@ -44,7 +44,7 @@ def run_tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs, env=env)
         return
-    # Many tests start, kill and wait for processes. One that fails is tried once more and listed as a rerun: look at it.
+    # Many tests start, kill and wait for processes. One that fails is tried once more and listed as a rerun.
     session.run("pytest", "-n", "3", "-m", "not slow", "--reruns", "1", env=env)
     session.run("pytest", "-n", "2", "-m", "slow", "--reruns", "1", env=env)
 

@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as st_numpy
 
 from mlflow_repro.compare.artifacts import COMPARATORS, compare_artifact
 from mlflow_repro.model import MIRRORED, Status
-from mlflow_repro.rules import Tolerances
+from mlflow_repro.rules import EXACT, Tolerances
 
 TOLERANCES = Tolerances()
 LOOSE = Tolerances(rel_tol=1e-3)
@@ -466,6 +466,13 @@ class TestArrays:
         found = compare(tmp_path, "a.npy", *map(npy, arrays))
         assert found.status is status
         assert note in found.note
+
+    def test_exact_tells_zeros_of_two_signs_apart(self, tmp_path):
+        sides = [np.array([zero, 1.0]) for zero in (0.0, -0.0)]
+        for name, write in (("a.npy", npy), ("a.json", lambda array: json.dumps(array.tolist()).encode())):
+            contents = list(map(write, sides))
+            assert compare(tmp_path, name, *contents).status is Status.CLOSE, name
+            assert compare(tmp_path, name, *contents, EXACT).status is Status.DIFFERENT, name
 
     def test_padding_between_the_fields_of_a_structure_does_not_count(self, tmp_path):
         """scikit-learn's trees are such arrays, and what is in the gaps is whatever was in memory."""

@@ -89,7 +89,8 @@ class Tally:
                 distance = np.maximum(distance, 1)  # integers that are the same float
             scale = np.maximum(np.abs(left), np.abs(right))
             near = distance <= np.maximum(self.tolerances.rel_tol * scale, self.tolerances.abs_tol)
-            self.beyond += int(np.count_nonzero(~(near & finite)))
+            # Exact asks for the same bits: not even zeros of two signs are near then.
+            self.beyond += len(one) if self.tolerances.exact else int(np.count_nonzero(~(near & finite)))
             self.has_other_nan |= bool((np.isnan(left) | np.isnan(right)).any())
             if finite.any():
                 self.absolute = max(self.absolute, float(distance[finite].max()))

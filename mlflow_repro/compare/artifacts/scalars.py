@@ -20,9 +20,14 @@ _SHOWN = 3
 
 
 def compare_numbers(one: float, other: float, tolerances: Tolerances) -> Status:
-    """Two real numbers: the same value and sign is IDENTICAL (NaN equals NaN), near is CLOSE as of `math.isclose`."""
+    """Two real numbers: the same value and sign is IDENTICAL (NaN equals NaN), near is CLOSE as of `math.isclose`.
+
+    Where the tolerance is exact, zeros of two signs are DIFFERENT.
+    """
     if one == other:
-        return Status.IDENTICAL if one or math.copysign(1, one) == math.copysign(1, other) else Status.CLOSE
+        if one or math.copysign(1, one) == math.copysign(1, other):
+            return Status.IDENTICAL
+        return Status.DIFFERENT if tolerances.exact else Status.CLOSE
     try:
         if math.isnan(one) and math.isnan(other):
             return Status.IDENTICAL
