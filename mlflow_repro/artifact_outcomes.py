@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +13,7 @@ from mlflow_repro.compare.artifacts.blobs import show_size
 from mlflow_repro.compare.artifacts.volatile import why_volatile
 from mlflow_repro.errors import ReproError
 from mlflow_repro.model import Finding, Status
+from mlflow_repro.tempfolders import hold_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,8 +53,8 @@ def compare_run_artifacts(
     except (ReproError, OSError) as error:
         return (_not_compared(ALL, None, None, str(error)),)
     pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}
-    with tempfile.TemporaryDirectory(prefix="mlflow-repro-", dir=selection.work_directory or None) as directory:
-        findings = list(_compare_pairs(pairs, tolerances, selection.limit, Path(directory)))
+    with hold_folder(selection.work_directory) as folder:
+        findings = list(_compare_pairs(pairs, tolerances, selection.limit, Path(folder.path)))
     unused = [pattern for pattern in selection.patterns if not any(fnmatchcase(name, pattern) for name in pairs)]
     reason = "no artifact of either run has such a path"
     return (*findings, *(_not_compared(pattern, None, None, reason) for pattern in unused))

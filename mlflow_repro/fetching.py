@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
+from mlflow_repro.clones import (
+    HISTORY_SECONDS,
+    HistoryTooLongError,
+    UnusableCloneError,
+    borrow_objects,
+    limit_cache,
+    open_clone,
+)
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UnreachableError, UsageError
 from mlflow_repro.gitrepo import FETCH_TIMEOUT, GitError, find_telling_line, run_git
 from mlflow_repro.gittree import fetch_bundle, read_bundle_header
@@ -12,25 +24,66 @@ from mlflow_repro.giturl import local_path, strip_credentials
 from mlflow_repro.redact import redact_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from mlflow_repro.clones import Clone
     from mlflow_repro.model import Source
 
 
-def checkout(source: Source, directory: Path, *, bundle: bytes = b"") -> None:
+def checkout(
+    source: Source, directory: Path, *, bundle: bytes = b"", hold: Callable[[int], None] = os.close
+) -> list[str]:
     """Bring ``source.commit`` into the new folder ``directory``, which becomes a repository of our own.
 
-    ``bundle`` is a recorded git bundle with the commits that were on no remote; one that stands on nothing needs no
-    remote at all. ``origin`` is set to the true URI, so that what runs there records where it came from. Raises
-    UnreachableError when the repository cannot be reached, CannotJudgeError when it does not have the commit.
+    What was fetched of a repository before is in the cache (`mlflow_repro.clones`): a commit that is there needs no
+    remote. ``hold`` gets a descriptor that has to stay open as long as the checkout is used. ``bundle`` is a recorded
+    git bundle with the commits that were on no remote; one that stands on nothing needs no remote at all. ``origin``
+    is set to the true URI, so that what runs there records where it came from. Returns notes. Raises UnreachableError
+    when the repository cannot be reached, CannotJudgeError when it does not have the commit.
     """
+    try:
+        clone = open_clone(source.uri)
+    except UnusableCloneError as error:
+        _make_checkout(source, directory, bundle, None)
+        return [f"nothing is cached: {error}"]
+    if clone is None:
+        _make_checkout(source, directory, bundle, None)
+        return []
+    with ExitStack() as stack:
+        stack.callback(os.close, clone.use)
+        try:
+            _make_checkout(source, directory, bundle, clone)
+        except (GitError, CannotJudgeError, UnusableCloneError) as error:
+            shutil.rmtree(directory)
+            _make_checkout(source, directory, bundle, None)  # when this fails, too, it was not the clone
+            stack.pop_all()
+            return [_drop_clone(clone, error)]
+        stack.pop_all()
+        hold(clone.use)
+    return []
+
+
+def _drop_clone(clone: Clone, error: Exception) -> str:
+    """Give up a clone that something was wrong with; what to say about it."""
+    if isinstance(error, HistoryTooLongError):
+        clone.give_up_history()
+    is_gone = clone.discard()
+    why = error.message if isinstance(error, ReproError) else str(error)
+    again = "; the next reproduction makes it anew" if is_gone and not isinstance(error, UnusableCloneError) else ""
+    return f"the cached clone of the repository was not used ({why}){again}"
+
+
+def _make_checkout(source: Source, directory: Path, bundle: bytes, clone: Clone | None) -> None:
     uri = source.uri
     path = local_path(uri)
     directory.mkdir(parents=True)
     run_git(["init", "--quiet"], cwd=directory)
     run_git(["remote", "add", "origin", strip_credentials(uri) if path is None else uri], cwd=directory)
-    commit = (bundle and _unpack_commit(source, directory, bundle)) or _fetch_commit(uri, source.commit, directory)
+    if clone is not None:
+        borrow_objects(clone, directory / ".git")
+    bring = partial(_fetch_commit, uri, directory=directory, clone=clone)
+    commit = (bundle and _unpack_commit(source, directory, bundle, bring)) or bring(source.commit)
     run_git(["checkout", "--quiet", "--detach", commit, "--"], cwd=directory, timeout=FETCH_TIMEOUT)
     head = run_git(["rev-parse", "HEAD"], cwd=directory)
     if head != commit:
@@ -55,22 +108,28 @@ def check_subdirectory(directory: Path, source: Source) -> Path:
     return project
 
 
-def _unpack_commit(source: Source, directory: Path, bundle: bytes) -> str:
+def _unpack_commit(source: Source, directory: Path, bundle: bytes, bring: Callable[[str], str]) -> str:
     """The recorded commit out of its bundle; empty when what it stands on is not to be had any more."""
     try:
         for commit in read_bundle_header(bundle).prerequisites:
-            _fetch_commit(source.uri, commit, directory)
+            bring(commit)
         fetch_bundle(directory, bundle, source.commit)
     except CannotJudgeError:
         return ""  # it may have been pushed since
     return source.commit
 
 
-def _fetch_commit(uri: str, commit: str, directory: Path) -> str:
+def _fetch_commit(uri: str, commit: str, *, directory: Path, clone: Clone | None) -> str:
     """Fetch one commit, the cheap way first; returns its full object name."""
-    if len(commit) in (40, 64):
-        # The name makes it a commit that a remote has: what runs here need not record its history as unpushed.
-        refspec = f"{commit}:refs/remotes/origin/recorded-{commit}"
+    is_whole = len(commit) in (40, 64)
+    # The name makes it a commit that a remote has: what runs here need not record its history as unpushed.
+    name = f"refs/remotes/origin/recorded-{commit}"
+    if clone is not None:
+        commit = _fetch_into_clone(uri, commit, clone, is_whole=is_whole)
+        run_git(["update-ref", name, commit], cwd=directory)
+        return commit
+    if is_whole:
+        refspec = f"{commit}:{name}"
         try:
             _fetch(["--depth=1", "--no-tags"], [refspec], uri=uri, directory=directory)
         except CannotJudgeError:
@@ -79,9 +138,31 @@ def _fetch_commit(uri: str, commit: str, directory: Path) -> str:
             return commit
     everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
     _fetch([], everything, uri=uri, directory=directory)
+    return _find_commit(uri, commit, partial(run_git, cwd=directory))
+
+
+def _fetch_into_clone(uri: str, commit: str, clone: Clone, *, is_whole: bool) -> str:
+    """Have a commit in the clone; nobody is asked for one that is there. Returns its full object name."""
+    if is_whole and clone.is_made and clone.has(commit):
+        return commit
+    with clone.changing():
+        if is_whole and clone.has(commit):  # whoever was before us has brought it
+            return commit
+        _fetch_for_clone(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"], uri=uri, clone=clone)
+        if is_whole and not clone.has(commit):
+            _fetch_for_clone([f"{commit}:{clone.name_of(commit)}"], uri=uri, clone=clone)
+        if not is_whole:
+            commit = _find_commit(uri, commit, lambda arguments: clone.git(*arguments))
+        clone.keep(commit)
+    limit_cache()
+    return commit
+
+
+def _find_commit(uri: str, commit: str, ask: Callable[[Sequence[str]], str]) -> str:
+    """The one commit whose name begins with ``commit``, in the repository that ``ask`` asks."""
     # Not `rev-parse --verify`: it would take a tag or a branch of that name for the commit.
-    objects = run_git(["rev-parse", f"--disambiguate={commit}"], cwd=directory).split()
-    commits = [name for name in objects if run_git(["cat-file", "-t", name], cwd=directory) == "commit"]
+    objects = ask(["rev-parse", f"--disambiguate={commit}"]).split()
+    commits = [name for name in objects if ask(["cat-file", "-t", name]) == "commit"]
     if len(commits) > 1:
         raise UsageError(f"the short commit {commit} is ambiguous in {redact_value(uri)}", "give more digits")
     if not commits:
@@ -93,12 +174,29 @@ def _fetch_commit(uri: str, commit: str, directory: Path) -> str:
 
 
 def _fetch(options: Sequence[str], refspecs: Sequence[str], *, uri: str, directory: Path) -> None:
-    remote = local_path(uri) or uri
-    command = ["fetch", "--quiet", "--no-recurse-submodules", *options, "--end-of-options", remote, *refspecs]
     try:
-        run_git(command, cwd=directory, timeout=FETCH_TIMEOUT)
+        run_git(_fetch_command(options, refspecs, uri), cwd=directory, timeout=FETCH_TIMEOUT)
     except GitError as error:
         raise explain_fetch_error(error, uri) from error
+
+
+def _fetch_for_clone(refspecs: Sequence[str], *, uri: str, clone: Clone) -> None:
+    """Raises UnreachableError where the remote is certainly to blame, else GitError, HistoryTooLongError."""
+    try:
+        clone.git(*_fetch_command(["--prune", "--no-tags"], refspecs, uri), timeout=min(HISTORY_SECONDS, FETCH_TIMEOUT))
+    except GitError as error:
+        if error.kind == "timeout":
+            raise HistoryTooLongError from error
+        explained = explain_fetch_error(error, uri)
+        if any(meaning in explained.message for meaning in _OF_THE_REMOTE):
+            raise explained from error
+        raise
+
+
+def _fetch_command(options: Sequence[str], refspecs: Sequence[str], uri: str) -> list[str]:
+    remote = local_path(uri) or uri
+    quiet = ["--quiet", "--no-write-fetch-head", "--no-recurse-submodules"]
+    return ["fetch", *quiet, *options, "--end-of-options", remote, *refspecs]
 
 
 _UNREACHABLE = (
@@ -127,6 +225,14 @@ _UNREACHABLE = (
         r"operation too slow|early eof|hung up|rpc failed|bad line length|protocol error",
         "the connection broke",
     ),
+)
+# Words about the remote that a damaged clone cannot bring forth.
+_OF_THE_REMOTE = (
+    "needs credentials",
+    "the host name is not known",
+    "the host does not answer",
+    "the connection is not trusted",
+    "the connection broke",
 )
 _NOT_THERE = re.compile(
     r"not our ref|couldn't find remote ref|unadvertised object|no such ref|bad object", re.IGNORECASE

@@ -86,9 +86,14 @@ def git_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return clean
 
 
-def run_git(arguments: Sequence[str], *, cwd: str | Path, timeout: float = 60.0) -> str:
-    """Run git and return its standard output, without the newline at its end. Raises GitError."""
-    return finish_git(start_git(arguments, cwd=cwd), arguments, timeout=timeout)
+def run_git(
+    arguments: Sequence[str], *, cwd: str | Path, timeout: float = 60.0, variables: Mapping[str, str] | None = None
+) -> str:
+    """Run git and return its standard output, without the newline at its end. Raises GitError.
+
+    ``variables`` are added to the environment.
+    """
+    return finish_git(start_git(arguments, cwd=cwd, variables=variables), arguments, timeout=timeout)
 
 
 def start_git(

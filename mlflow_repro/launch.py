@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from mlflow_repro.tempfolders import HeldFolder
+
 SESSION_VARIABLE = "MLFLOW_REPRO_SESSION"
 LOG_LIMIT = 10 * 1024 * 1024  # bytes of the child's output that are kept
 _TAIL_LINES = 20
@@ -80,9 +82,9 @@ class Outcome:
 class Launcher:
     """A process that stands ready to launch one run. Use it as a context manager: leaving it ends the tree."""
 
-    def __init__(self, directory: Path, *, session: str, show: Callable[[str], None] | None = None) -> None:
-        """``directory`` is the work directory; ``show`` is called with each line of the child's output."""
-        self._directory = directory
+    def __init__(self, place: HeldFolder, *, session: str, show: Callable[[str], None] | None = None) -> None:
+        """``place`` is the work directory; ``show`` is called with each line of the child's output."""
+        self._directory = Path(place.path)
         self._session = session
         self._show = show
         self._log = _Log()
@@ -91,12 +93,12 @@ class Launcher:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow_repro.launch_worker", str(control_read), str(result_write)],
-                cwd=directory,
+                cwd=self._directory,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(control_read, result_write),
+                pass_fds=(control_read, result_write, place.lock),  # when we are killed it still works there
                 start_new_session=True,
             )
         finally:

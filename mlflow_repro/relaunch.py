@@ -9,6 +9,7 @@ import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_repro.capture import TAG_LIMIT
@@ -26,11 +27,11 @@ from mlflow_repro.seeding.control import RESTORE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     from mlflow_repro.gittree import TakenTree
     from mlflow_repro.mlproject import Project
     from mlflow_repro.model import LaunchPlan, RunRecord
+    from mlflow_repro.tempfolders import HeldFolder
     from mlflow_repro.tracking import TrackingStore
 
 _SIGNAL_EXIT = 128  # a shell's exit code for "ended by signal N" is this plus N
@@ -51,7 +52,7 @@ class PreparedCode:
 def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's two choices about it
     plan: LaunchPlan,
     recorded: TakenTree | None,
-    work_directory: Path,
+    place: HeldFolder,
     *,
     given: Collection[str],
     recurse_submodules: bool,
@@ -59,13 +60,15 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
 ) -> PreparedCode:
     """Fetch the code, make it the recorded tree, and check, before any run is created, that it can be launched.
 
-    ``recorded`` is what the commit does not hold, None when the run has no record of it; ``given`` names the
-    parameters that the user set. Raises the errors of `checkout`, `restore_working_tree`, `read_project`,
-    `fit_to_project` and `check_tools`.
+    ``recorded`` is what the commit does not hold, None when the run has no record of it; ``place`` is the work
+    directory; ``given`` names the parameters that the user set. Raises the errors of `checkout`,
+    `restore_working_tree`, `read_project`, `fit_to_project` and `check_tools`.
     """
+    work_directory = Path(place.path)
     directory = work_directory / "checkout"
-    checkout(plan.source, directory, bundle=(recorded and recorded.bundle) or b"")
-    caveats = restore_working_tree(
+    bundle = (recorded and recorded.bundle) or b""
+    caveats = checkout(plan.source, directory, bundle=bundle, hold=place.held.append)
+    caveats += restore_working_tree(
         plan.source, directory, recorded, recurse_submodules=recurse_submodules, ignore_diff=ignore_diff
     )
     plan = replace(plan, caveats=(*plan.caveats, *caveats))

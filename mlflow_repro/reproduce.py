@@ -9,10 +9,8 @@ if __name__ == "__main__":  # before anything else is imported
 
     leave_working_directory_out()
 
-import shutil
-import tempfile
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +26,7 @@ from mlflow_repro.plan import (
     check_run_id,
     plan_launch,
 )
+from mlflow_repro.tempfolders import hold_folder, sweep_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from mlflow_repro.launch import Launcher
     from mlflow_repro.rebuild import Rebuild
     from mlflow_repro.relaunch import PreparedCode
+    from mlflow_repro.tempfolders import HeldFolder
     from mlflow_repro.tracking import TrackingStore
 
 
@@ -175,17 +175,17 @@ def reproduce_with(options: ReproduceOptions) -> Report:
     if options.resume:
         return _judge_existing(options)
     if options.dry_run:
-        with _work_directory(options) as directory:
-            return _reproduce(options, directory, launcher=None, session="")
+        with _work_directory(options) as place:
+            return _reproduce(options, place, launcher=None, session="")
     from mlflow_repro.launch import Launcher
 
     session = uuid.uuid4().hex
     # The launching process imports mlflow while this one does too, reads the reference and fetches the code.
     with (
-        _work_directory(options) as directory,
-        Launcher(directory, session=session, show=options.show) as launcher,
+        _work_directory(options) as place,
+        Launcher(place, session=session, show=options.show) as launcher,
     ):
-        return _reproduce(options, directory, launcher=launcher, session=session)
+        return _reproduce(options, place, launcher=launcher, session=session)
 
 
 def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
@@ -214,7 +214,7 @@ def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
     return replace(reports[-1], comparison=comparison)
 
 
-def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
+def _reproduce(options: ReproduceOptions, place: HeldFolder, *, launcher: Launcher | None, session: str) -> Report:
     from mlflow_repro.rebuild import prepare_environment
     from mlflow_repro.reference import find_overruled
     from mlflow_repro.relaunch import Relaunch
@@ -225,7 +225,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         options = _with_run_id(options, store)
         reference = store.read_run(options.run_id)
         check_reference(reference, options.plan_options(store.uri))
-        code, rebuild, random_state = _prepare(options, reference, store, directory)
+        code, rebuild, random_state = _prepare(options, reference, store, place)
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
         surroundings, notes = prepare_environment(
@@ -248,7 +248,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
 
 
 def _prepare(
-    options: ReproduceOptions, reference: RunRecord, store: TrackingStore, directory: Path
+    options: ReproduceOptions, reference: RunRecord, store: TrackingStore, place: HeldFolder
 ) -> tuple[PreparedCode, Rebuild | None, Path | None]:
     """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random state."""
     from mlflow_repro.rebuild import plan_environment
@@ -258,7 +258,7 @@ def _prepare(
     record = store.read_own_record(options.run_id) or {}
     plan = plan_launch(reference, options.plan_options(store.uri))
     plan, rebuild = plan_environment(plan, reference, record, store, options.environment_wish)
-    random_state = _fetch_random_state(options, plan, store, directory / "random-state")
+    random_state = _fetch_random_state(options, plan, store, Path(place.path, "random-state"))
     put_back = PutBack(
         has_random_state=random_state is not None,
         restore_rng=options.restore_rng,
@@ -268,7 +268,7 @@ def _prepare(
     code = prepare_code(
         complete_plan(plan, reference, record, put_back),
         read_tree(store, options.run_id, record),
-        directory,
+        place,
         given=options.params or {},
         recurse_submodules=options.recurse_submodules,
         ignore_diff=options.ignore_diff,
@@ -310,18 +310,21 @@ def _judge(
 
 
 @contextmanager
-def _work_directory(options: ReproduceOptions) -> Iterator[Path]:
-    """A folder of our own, removed in the end. Raises CannotJudgeError when none can be made."""
-    try:
-        directory = Path(tempfile.mkdtemp(prefix="mlflow-repro-", dir=options.work_dir or None)).resolve()
-    except OSError as error:
-        raise CannotJudgeError(
-            f"no work directory can be made: {error}", "give a folder with space: --work-dir DIRECTORY"
-        ) from error
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+def _work_directory(options: ReproduceOptions) -> Iterator[HeldFolder]:
+    """A folder of our own, removed in the end; what others have left when they were killed is removed first.
+
+    Raises CannotJudgeError when none can be made.
+    """
+    for parent in dict.fromkeys((options.work_dir, "")):
+        sweep_folders(parent)
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(hold_folder(options.work_dir))
+        except OSError as error:
+            raise CannotJudgeError(
+                f"no work directory can be made: {error}", "give a folder with space: --work-dir DIRECTORY"
+            ) from error
+        yield place
 
 
 if __name__ == "__main__":

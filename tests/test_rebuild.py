@@ -23,6 +23,7 @@ from mlflow_repro.loopback import ServerError, is_database, serve_database
 from mlflow_repro.pins import parse_lock
 from mlflow_repro.rebuild import Rebuild, describe_current, find_import_path
 from mlflow_repro.recorded import RecordedEnvironment
+from mlflow_repro.tempfolders import hold_folder
 
 RECORD = "repro/record.json"
 LOCK = "repro/environment/requirements.lock"
@@ -209,8 +210,7 @@ def test_child_in_a_rebuilt_environment(bench, tmp_path, monkeypatch):
         served_artifact_root=str(tmp_path / "artifacts"),
         storage_directory=str(tmp_path / "storage"),
     )
-    (tmp_path / "work").mkdir()
-    with Launcher(tmp_path / "work", session="s") as launcher:
+    with hold_folder(str(tmp_path)) as place, Launcher(place, session="s") as launcher:
         outcomes: list[Outcome] = []
         thread = threading.Thread(target=lambda: outcomes.append(launcher.run(job)), daemon=True)
         thread.start()
@@ -226,7 +226,7 @@ def test_child_in_a_rebuilt_environment(bench, tmp_path, monkeypatch):
         thread.join(30)
     assert facts["prefix"] == str(built.directory) == facts["VIRTUAL_ENV"]
     assert facts["PATH"].split(os.pathsep)[0] == f"{built.directory}/bin"
-    assert facts["PYTHONPATH"].split(os.pathsep) == ["/of/the/checkout", str(tmp_path / "work" / "plugin")]
+    assert facts["PYTHONPATH"].split(os.pathsep) == ["/of/the/checkout", f"{place.path}/plugin"]
     assert facts["PYTHONHOME"] is None
     assert facts["plugin"] == ["mlflow_repro.plugin:ReproContextProvider"]
     with pytest.raises(ConnectionRefusedError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from mlflow_repro.gittree.calls import TEXT_OPTIONS, GitCalls, Question, TooLarg
 from mlflow_repro.gittree.patchtext import name_in_header
 from mlflow_repro.gittree.screen import holds_secret
 from mlflow_repro.secretfiles import is_secret_file
+from mlflow_repro.tempfolders import hold_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,8 +114,8 @@ def fetch_bundle(checkout: Path, bundle: bytes, commit: str) -> None:
             "pass --uri with a repository that has it",
         )
     local = calls.given({"GIT_ALLOW_PROTOCOL": "file"})
-    with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
-        path = os.path.join(folder, "commits.bundle")
+    with hold_folder() as folder:
+        path = os.path.join(folder.path, "commits.bundle")
         with open(path, "wb") as file:
             file.write(bundle)
         try:

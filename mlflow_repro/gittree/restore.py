@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from mlflow_repro.gittree.untracked import (
     unpack_entries,
     write_entries,
 )
+from mlflow_repro.tempfolders import hold_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,16 +65,16 @@ def restore_tree(checkout: Path, *, patch: bytes, untracked: bytes, expected_tre
     try:
         place = locate(calls)
         calls = calls.inside(place.top)
-        with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
-            snapshot = Snapshot(place, calls, folder)
+        with hold_folder() as folder:
+            snapshot = Snapshot(place, calls, folder.path)
             before = _check_clean(snapshot)
             rows = _rehearse(snapshot, patch, entries, expected_tree)
         if patch:
             _apply(calls, patch)
             _check_out(calls, rows)
         write_entries(place.top, entries)
-        with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
-            _verify(Snapshot(place, calls, folder), before, entries, expected_tree)
+        with hold_folder() as folder:
+            _verify(Snapshot(place, calls, folder.path), before, entries, expected_tree)
     except GitError as error:
         raise CannotJudgeError(f"the recorded changes cannot be put back: {error.message}") from error
     except OSError as error:

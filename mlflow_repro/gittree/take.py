@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from mlflow_repro.gittree.values import PARTS, TakenSubmodule, TakenTree, TreeLi
 from mlflow_repro.giturl import strip_credentials
 from mlflow_repro.leftovers import is_leftover
 from mlflow_repro.redact import redact_value
+from mlflow_repro.tempfolders import hold_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -190,8 +190,8 @@ class _Taker:
             }
             if not is_changed:
                 return replace(taken, tree=self._graft(self._calls, added)[0][0])
-            with tempfile.TemporaryDirectory(prefix="mlflow-repro-", ignore_cleanup_errors=True) as folder:
-                snapshot = Snapshot(place, self._calls, folder)
+            with hold_folder() as folder:
+                snapshot = Snapshot(place, self._calls, folder.path)
                 rows = self._record_changes(snapshot, None if is_hidden else worktree, uncovered)
                 changed: Changes = {
                     encode_path(row.path): None if row.new_mode == NO_MODE else make_leaf(row.new_mode, row.new_object)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
 from mlflow_repro.model import RECORD_SCHEMA, RunRecord
 from mlflow_repro.outcomes import list_model_ids, list_model_metrics
 from mlflow_repro.redact import redact_value
+from mlflow_repro.tempfolders import hold_folder
 from mlflow_repro.tracking.explaining import explained
 from mlflow_repro.tracking.writing import RECORD_FILE, write_tags
 
@@ -103,8 +103,8 @@ class TrackingStore:
 
     def read_file(self, run_id: str, path: str) -> bytes | None:
         """The content of one artifact, or None when the run does not have it. Raises UnreachableError."""
-        with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
-            found = self.download_file(run_id, path, Path(folder))
+        with hold_folder() as folder:
+            found = self.download_file(run_id, path, Path(folder.path))
             return None if found is None else found.read_bytes()
 
     def read_own_record(self, run_id: str) -> dict[str, Any] | None:

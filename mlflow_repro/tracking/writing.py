@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mlflow_repro.tempfolders import hold_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,12 +53,10 @@ def write_files(uri: str, run_id: str, files: Mapping[str, bytes]) -> None:
 
     client = MlflowClient(tracking_uri=uri)
     # Not a TemporaryDirectory: it is removed when the interpreter begins to end, and we may still be writing then.
-    folder = tempfile.mkdtemp(prefix="mlflow-repro-")
-    try:
+    # Not a TemporaryDirectory: it is removed when the interpreter begins to end, and we may still be writing then.
+    with hold_folder() as folder:
         for path, content in files.items():
             directory, _, name = path.rpartition("/")
-            source = Path(folder, name)
+            source = Path(folder.path, name)
             source.write_bytes(content)
             client.log_artifact(run_id, str(source), directory)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
