@@ -16,6 +16,8 @@ ENVIRONMENTS = ("recorded", "current", "project")
 class EnvironmentPlan:
     """The environment that a relaunch runs in: its kind, why it is that one, and what is needed to make it.
 
+    ``kind`` is one of `ENVIRONMENTS`, or empty when it is not known.
+
     ``python`` (a version), ``packages`` (their number) and ``locks`` (index by artifact path) are those of a recorded
     environment.
     """

@@ -92,6 +92,14 @@ def _make_checkout(source: Source, directory: Path, bundle: bytes, clone: Clone 
         )
 
 
+def make_independent(directory: Path) -> None:
+    """Give a checkout copies of the objects that it has borrowed from the cache."""
+    alternates = directory / ".git" / "objects" / "info" / "alternates"
+    if alternates.exists():
+        run_git(["repack", "-a", "-d", "--quiet"], cwd=directory, timeout=FETCH_TIMEOUT)
+        alternates.unlink()
+
+
 def check_subdirectory(directory: Path, source: Source) -> Path:
     """The project's folder in the checkout. Raises UsageError when it is missing, RefusedError when it leads out."""
     project = directory / source.subdirectory

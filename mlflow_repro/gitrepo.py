@@ -169,7 +169,10 @@ def find_telling_line(words: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Worktree:
-    """What a working tree says of itself. ``commit`` and ``branch`` are empty when there is none."""
+    """What a working tree says of itself. ``commit`` and ``branch`` are empty when there is none.
+
+    ``is_tracked`` says whether git tracks the file that was asked about, None when there was none.
+    """
 
     top: str
     commit: str
@@ -177,6 +180,7 @@ class Worktree:
     upstream_remote: str
     is_dirty: bool
     remotes: Mapping[str, str]
+    is_tracked: bool | None = None
 
     @property
     def uri(self) -> str:
@@ -194,27 +198,29 @@ class Worktree:
         return os.path.normpath(os.path.join(self.top, os.path.expanduser(url)))
 
 
-def describe_worktree(directory: str | Path, *, timeout: float = 2.0) -> Worktree:
+def describe_worktree(directory: str | Path, *, file: str = "", timeout: float = 2.0) -> Worktree:
     """Read commit, branch, remotes and cleanliness of the working tree that holds ``directory``.
 
-    Three git processes at once, each bounded by ``timeout`` seconds. Raises GitError.
+    ``file`` is the absolute path of a file in it. Three or four git processes at once, each bounded by ``timeout``
+    seconds. Raises GitError.
     """
-    questions = (
+    questions = [
         ("rev-parse", "--show-toplevel"),
         ("status", "--porcelain=v2", "--branch", "--untracked-files=normal"),
         ("config", "--get-regexp", r"^(remote\..*\.url|branch\..*\.remote)$"),
-    )
+        *([("ls-files", "--", f":(literal){file}")] if file else ()),
+    ]
     processes: list[subprocess.Popen[bytes]] = []
-    answers: list[str] = []
+    answers: list[str | None] = []
     try:
         processes.extend(start_git(question, cwd=directory) for question in questions)
         for process, question in zip(processes, questions, strict=True):
             try:
                 answers.append(finish_git(process, question, timeout=timeout))
             except GitError:
-                if question[0] != "config":  # exit status 1: nothing is configured
+                if question[0] not in ("config", "ls-files"):
                     raise
-                answers.append("")
+                answers.append(None)  # of config: nothing is configured
     finally:
         for process in processes:
             if process.poll() is None:
@@ -222,7 +228,8 @@ def describe_worktree(directory: str | Path, *, timeout: float = 2.0) -> Worktre
     return _read_worktree(*answers)
 
 
-def _read_worktree(top: str, status: str, config: str) -> Worktree:
+def _read_worktree(top: str | None, status: str | None, config: str | None, listed: str | None = None) -> Worktree:
+    top, status, config = top or "", status or "", config or ""
     headers = dict(line[2:].split(" ", 1) for line in status.splitlines() if line.startswith("# ") and " " in line[2:])
     commit = headers.get("branch.oid", "")
     branch = headers.get("branch.head", "")
@@ -242,6 +249,7 @@ def _read_worktree(top: str, status: str, config: str) -> Worktree:
         upstream_remote=upstream,
         is_dirty=any(map(_is_change, status.splitlines())),
         remotes=remotes,
+        is_tracked=None if listed is None else bool(listed),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 import psutil
 
 from mlflow_repro.cachedir import cache_directory
-from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.errors import UsageError
 from mlflow_repro.launch_worker import GRACE_SECONDS
 from mlflow_repro.redact import redact_text
 
@@ -203,16 +202,6 @@ class Launcher:
         environment["PYTHONUNBUFFERED"] = "1"
         environment.setdefault("MLFLOW_ENV_ROOT", str(cache_directory() / "envs"))
         return environment
-
-
-def check_tools(env_manager: str, environment: str) -> None:
-    """Raise CannotJudgeError when what the environment is built with is not installed: MLflow would find out late."""
-    needed = {"docker_env": "docker"}.get(environment) or {"conda": "conda", "uv": "uv"}.get(env_manager)
-    if needed and shutil.which(needed) is None:
-        what = "a docker project" if needed == "docker" else f"environment manager {env_manager!r}"
-        raise CannotJudgeError(
-            f"{what} needs {needed}, which is not installed", "install it, or pass another --env-manager"
-        )
 
 
 def read_backend_config(text: str) -> dict[str, object]:

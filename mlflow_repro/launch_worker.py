@@ -99,6 +99,9 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 
     exit_codes = _watch_exit_codes()
     answer: dict[str, Any] = {"run_id": job["run_id"], "error": "", "exit_code": None}
+    if job["backend"] != "local":
+        with suppress(ImportError, AttributeError):  # another MLflow: a run that fails has no name then
+            _watch_backend(answer)
     served = job["served_artifact_root"]
     # Before the environment is the child's: the server is of this one.
     store = serve_database(job["tracking_uri"], Path.cwd(), served) if served else nullcontext(job["tracking_uri"])
@@ -122,6 +125,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
                 run_id=job["run_id"] or None,
             )
             answer["run_id"] = submitted.run_id
+    except BackendError as error:
+        answer["error"] = str(error)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the tool is told, and says it to the user
         answer["error"] = f"{type(error).__name__}: {error}"
     mlflow.set_tracking_uri(job["tracking_uri"])
@@ -157,6 +162,43 @@ def _mark_abandoned(run_id: str) -> None:
     client = MlflowClient()
     client.set_terminated(run_id, "KILLED")
     client.set_tag(run_id, "repro.error", "the reproducing process ended before its run did")
+
+
+class BackendError(Exception):
+    """A backend did not do what MLflow expects of it."""
+
+
+def _watch_backend(answer: dict[str, Any]) -> None:
+    """Learn the id of the run that a backend makes as soon as it is made: it may fail afterwards."""
+    from mlflow import projects
+    from mlflow.projects.backend import loader
+
+    mlflow_loader: Any = loader  # MLflow leaves both untyped
+    mlflow_projects: Any = projects
+    load, make = mlflow_loader.load_backend, mlflow_projects.get_or_create_run
+
+    def load_watched(name: str) -> Any:
+        backend = load(name)
+        if backend is not None:
+            submit = backend.run
+
+            def run(*arguments: Any, **named: Any) -> Any:
+                submitted = submit(*arguments, **named)
+                if not getattr(submitted, "run_id", None):
+                    raise BackendError(f"the backend {name!r} returned no run")
+                answer["run_id"] = str(submitted.run_id)
+                return submitted
+
+            backend.run = run
+        return backend
+
+    def make_watched(*arguments: Any, **named: Any) -> Any:
+        made = make(*arguments, **named)
+        answer["run_id"] = made.info.run_id
+        return made
+
+    mlflow_loader.load_backend = load_watched
+    mlflow_projects.get_or_create_run = make_watched  # how MLflow's own remote backends make theirs
 
 
 def _watch_exit_codes() -> list[int]:

@@ -169,9 +169,9 @@ def _chosen_parameters(plan: LaunchPlan, names: Collection[str]) -> Mapping[str,
 def _plan_source(reference: RunRecord, options: PlanOptions) -> Source:
     commit = reference.fact("git.commit").value or reference.tags.get("mlflow.source.git.commit", "")
     if not commit:
-        reason = reference.fact("git.error").value or "it was not made from a git repository with a commit"
         raise CannotJudgeError(
-            f"run {reference.run_id} has no git commit: {reason}", "without it the code that ran is not known"
+            f"run {reference.run_id} has no git commit: {_why_no_commit(reference)}",
+            "without it the code that ran is not known",
         )
     recorded = _recorded_uri(reference)
     if not (options.uri or recorded):
@@ -183,6 +183,12 @@ def _plan_source(reference: RunRecord, options: PlanOptions) -> Source:
     if subdirectory is None:
         subdirectory = (parse_git_uri(recorded).subdirectory if recorded else None) or ""
     return Source(uri=wanted.absolute, commit=check_commit(commit), subdirectory=subdirectory)
+
+
+def _why_no_commit(reference: RunRecord) -> str:
+    if not (reference.is_captured or "mlflow.source.name" in reference.tags):
+        return "it was made by MlflowClient.create_run or over REST, of which MLflow tells no plugin"
+    return reference.fact("git.error").value or "it was not made from a git repository with a commit"
 
 
 def _recorded_uri(reference: RunRecord) -> str:

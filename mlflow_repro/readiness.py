@@ -67,6 +67,14 @@ def _check_code(record: Mapping[str, Any]) -> Iterable[Check]:
     if "tree" not in code:
         yield Check(name="code", grade=Grade.WARNING, text="the working tree was not recorded", advice="log_code=True")
         return
+    script = record["launch"].get("script")
+    if code.get("script") == "untracked" and script not in code["untracked"].get("paths", ()):
+        yield Check(
+            name="script",
+            grade=Grade.OBSTACLE,
+            text=f"git does not track {script!r}, and it was not recorded",
+            advice="commit it, or do not let git ignore it",
+        )
     bundle = code["bundle"]
     is_pushed = code["is_pushed"]
     if is_pushed is True or "file" in bundle:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.errors import CannotJudgeError, UsageError
 from mlflow_repro.tracking import RANDOM_STATE_FILE
 from mlflow_repro.variables import choose_variables
 
@@ -44,7 +44,15 @@ class PutBack:
 
 
 def complete_plan(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> LaunchPlan:
-    """The plan with what is put back of the record (empty for a run that made none), and what is not, and why."""
+    """The plan with what is put back of the record (empty for a run that made none), and what is not, and why.
+
+    Raises UsageError when a seed is wanted where it cannot be set.
+    """
+    if put_back.seed is not None and plan.backend != "local":
+        raise UsageError(
+            f"a seed is set for processes of this machine, and the backend is {plan.backend!r}",
+            "leave --seed out, or pass --backend local",
+        )
     variables = choose_variables(record["launch"]["variables"], os.environ) if record else {}
     if put_back.seed is not None:
         variables["MLFLOW_REPRO_SEED"] = str(put_back.seed)
@@ -52,7 +60,7 @@ def complete_plan(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, A
         plan,
         variables=variables,
         restores=_list_restores(record, put_back),
-        caveats=(*plan.caveats, *_find_gaps(reference, record, put_back)),
+        caveats=(*plan.caveats, *_find_gaps(plan, reference, record, put_back)),
     )
 
 
@@ -63,16 +71,21 @@ def _list_restores(record: Mapping[str, Any], put_back: PutBack) -> tuple[str, .
     return (*files, *([RANDOM_STATE_FILE] if put_back.has_random_state else ()))
 
 
-def _find_gaps(reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> list[str]:
+def _find_gaps(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> list[str]:
     gaps = []
     if reference.fact("git.dirty").value == "true" and "tree" not in record.get("code", {}):
         gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
+    if plan.backend != "local":
+        gaps.append(
+            f"the backend {plan.backend!r} gets the recorded tree as a folder; environment variables, the random state"
+            " and the recorded environment are put back on this machine only"
+        )
     if put_back.seed is not None:
         gaps.append(
             f"everything is seeded with {put_back.seed}, but where the code sets a seed of its own: this asks whether"
             " the result replicates, not whether it is reproduced"
         )
-    elif reference.is_captured and not put_back.has_random_state:
+    elif plan.backend == "local" and reference.is_captured and not put_back.has_random_state:
         reason = "was not recorded and is not put back" if put_back.restore_rng else "is not put back"
         gaps.append(f"the reference's random state {reason}: what sets no seed will differ")
     return gaps

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from mlflow_repro.backends import LOCAL, check_backend
 from mlflow_repro.capture import TAG_LIMIT
 from mlflow_repro.environments import Surroundings
 from mlflow_repro.errors import CannotJudgeError, LaunchError, ReproError, UnreachableError
-from mlflow_repro.fetching import check_subdirectory, checkout
+from mlflow_repro.fetching import check_subdirectory, checkout, make_independent
 from mlflow_repro.giturl import strip_credentials
 from mlflow_repro.importing import find_import_roots
-from mlflow_repro.launch import Job, Launcher, Outcome, check_tools, read_backend_config
+from mlflow_repro.launch import Job, Launcher, Outcome, read_backend_config
 from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
@@ -62,7 +63,7 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
 
     ``recorded`` is what the commit does not hold, None when the run has no record of it; ``place`` is the work
     directory; ``given`` names the parameters that the user set. Raises the errors of `checkout`,
-    `restore_working_tree`, `read_project`, `fit_to_project` and `check_tools`.
+    `restore_working_tree`, `read_project`, `fit_to_project` and `check_backend`.
     """
     work_directory = Path(place.path)
     directory = work_directory / "checkout"
@@ -77,7 +78,15 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     project = read_project(project_directory, plan.entry_point)
     plan = fit_to_project(plan, project, given=given)
     _check_start(plan, project, project_directory, directory)
-    check_tools(plan.env_manager, project.environment)
+    check_backend(
+        plan.backend,
+        read_backend_config(plan.backend_config),
+        env_manager=plan.env_manager,
+        environment=project.environment,
+        tracking_uri=plan.tracking_uri,
+    )
+    if plan.backend != LOCAL or project.environment == "docker_env":
+        make_independent(directory)  # it is taken to where the cache is not
     return PreparedCode(
         plan=plan,
         work_directory=work_directory,
@@ -134,7 +143,7 @@ class Relaunch:
         experiment_id = self.store.ensure_experiment(plan.experiment_name)
         tags = self._tags()
         run_id = ""
-        if plan.backend == "local":  # other backends create their run themselves
+        if plan.backend == LOCAL:  # other backends create their run themselves
             name = f"reproduction of {self.reference.run_name or self.reference.run_id}"
             run_id = self.store.create_run(experiment_id, name=name, tags=tags, params=plan.parameters)
         try:
@@ -162,10 +171,10 @@ class Relaunch:
             self.launcher.end()
             self._close(run_id, "KILLED", f"the reproduction was ended: {type(error).__name__}")
             raise
+        if outcome.run_id and not run_id:
+            self.store.set_tags(outcome.run_id, tags)
         if outcome.error:
             self._fail(outcome)
-        if not run_id:
-            self.store.set_tags(outcome.run_id, tags)
         return self._read_reproduction(outcome)
 
     def _variables(self) -> dict[str, str | None]:
@@ -286,7 +295,7 @@ def _failure_hint(outcome: Outcome, reference: RunRecord) -> str:
         return "the script sets a tracking URI of its own, where this run is not"
     if "ModuleNotFoundError" in text:
         return "the environment lacks a package: install it, or pass --env recorded, or --env project"
-    return "its last lines are above; the failed run is kept"
+    return "its last lines are above" + ("; the failed run is kept" if outcome.run_id else "")
 
 
 def _user() -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.env_choice import EnvironmentWish
+from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
 from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
 from mlflow_repro.model import LaunchPlan, Report, RunRecord
@@ -299,6 +300,8 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         if reproduction.fact("reference_run_id").value != reference.run_id:
             raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
         plan = plan_launch(reference, options.plan_options(store.uri))
+        # What it was launched in is known to its own record alone.
+        plan = replace(plan, environment=EnvironmentPlan(kind="", reason="it had been launched before"))
         return _judge(options, plan, reference, reproduction, store)
 
 

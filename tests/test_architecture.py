@@ -46,6 +46,7 @@ FLOORS = {
     2: {
         "artifacts",
         "background",
+        "backends",
         "capture",
         "clones",
         "config",
@@ -264,6 +265,15 @@ def test_entry_point_module_imports_the_standard_library_only_at_its_top():
     names = [alias.name for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names]
     assert names
     assert all(name in sys.stdlib_module_names for name in names)
+
+
+def test_mlflow_is_imported_where_it_is_used():
+    """CAP-37: a name that another version of MLflow lacks is one step that fails, not a module that is missing."""
+    for name, source in SOURCES.items():
+        for node in ast.parse(source).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert not [module for module in names if module.partition(".")[0] == "mlflow"], name
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))

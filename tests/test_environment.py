@@ -426,6 +426,19 @@ class TestBuild:
             provide_environment(want("six==1.16.0"))
         assert "hunter2" not in str(caught.value)
 
+    def test_disk_that_is_full(self, cache, tmp_path, monkeypatch):
+        """ENV-15: one line, what helps, and no half of an environment. A uv that fails as a full disk makes it fail."""
+        real = shutil.which("uv")
+        (tmp_path / "bin").mkdir()
+        said = "echo 'error: No space left on device (os error 28)' >&2; exit 2"
+        (tmp_path / "bin/uv").write_text(f'#!/bin/sh\n[ "$1" = pip ] || exec {real} "$@"\n{said}\n')
+        (tmp_path / "bin/uv").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
+        with pytest.raises(CannotJudgeError, match="No space left on device") as caught:
+            provide_environment(want("six==1.16.0"))
+        assert "MLFLOW_REPRO_CACHE" in caught.value.hint
+        assert [path for path in cache.iterdir() if path.is_dir() and path.name.startswith("recorded-")] == []
+
     def test_folder_that_cannot_be_written(self, tmp_path, monkeypatch):
         (tmp_path / "file").touch()
         monkeypatch.setenv("MLFLOW_REPRO_CACHE", str(tmp_path / "file"))

@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
@@ -427,6 +427,17 @@ class TestUsersConfiguration:
         assert describe_worktree(repo.clone) == expected
 
 
+class TestPointers:
+    """URI-18: files whose content is elsewhere."""
+
+    def test_files_that_came_without_their_content_are_said(self, repo: Repository, tmp_path: Path):
+        """Without git-lfs git has nothing else to give."""
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 9\n"
+        commit = repo.commit({".gitattributes": "*.bin filter=lfs\n", "model.bin": pointer, "other.bin": "content"})
+        (caveat,) = fetch(str(repo.hub), commit, tmp_path / "place")
+        assert caveat == "1 files are Git-LFS pointers without their content (model.bin, ...): install git-lfs"
+
+
 class TestSubmodules:
     """Off by default: their addresses are data of the repository (URI-15)."""
 
@@ -470,6 +481,23 @@ class TestSubmodules:
         commit = with_submodule(f"ext::sh -c 'touch {tmp_path}/pwned'")
         with pytest.raises(RefusedError, match="submodule"):
             fetch(str(repo.hub), commit, tmp_path / "place", submodules=True)
+        assert not (tmp_path / "pwned").exists()
+
+    def test_hook_smuggled_into_gits_own_folder_is_not_run(self, repo: Repository, tmp_path: Path, with_submodule):
+        """URI-16: a path that ends in a carriage return, and a link where it would lie without (CVE-2025-48384)."""
+        hook = tmp_path / "inner" / "post-checkout"
+        hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/pwned\n", encoding="utf-8")
+        hook.chmod(0o755)
+        git("add", "--all", cwd=tmp_path / "inner")
+        git("commit", "--quiet", "--message=hook", cwd=tmp_path / "inner")
+        with_submodule(str(tmp_path / "inner"))
+        git("mv", "sub", "sub\r", cwd=repo.clone)
+        git("config", "--file", ".gitmodules", "submodule.sub.path", "sub\r", cwd=repo.clone)
+        (repo.clone / "sub").symlink_to(".git/modules/sub/hooks")
+        commit = repo.commit({"more": "y"})
+        with suppress(ReproError):
+            fetch(str(repo.hub), commit, tmp_path / "place", submodules=True)
+        fetch(str(repo.hub), commit, tmp_path / "other")
         assert not (tmp_path / "pwned").exists()
 
 

@@ -356,7 +356,7 @@ class TestRoundTrip:
     def test_line_ends_and_attributes(
         self, repo: Repository, tmp_path: Path, user_config: Path, attributes: str, settings_: str
     ):
-        """The tree is the one that git itself would make of it, and comes back."""
+        """CAP-21: the tree is the one that git itself would make of it, and comes back."""
         user_config.write_text(settings_.replace("safecrlf = true", ""), encoding="utf-8")
         repo.commit({".gitattributes": attributes, "crlf.txt": "a\r\nb\r\n", "utf.txt": "x\n"})
         shutil.rmtree(repo.clone)

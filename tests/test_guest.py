@@ -204,7 +204,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "CAP-16 corrupt objects": {"prepare": corrupt("objects"), "error": "git status failed"},
     "CAP-16 corrupt index": {"prepare": corrupt("index"), "error": "git status failed"},
     "CAP-16 corrupt configuration": {"prepare": corrupt("config"), "error": "git"},
-    "CAP-15 script that git ignores": {"prepare": ignore_script, "tag": ("repro.git.commit", "")},
+    "CAP-15 script that git ignores": {"prepare": ignore_script, "tag": ("repro.git.script", "untracked")},
     "CAP-02 plugin that cannot start": {
         "setup": "import mlflow_repro.recorder as r\ndef leave():\n    raise SystemExit(9)\nr.install_recorder = leave",
     },

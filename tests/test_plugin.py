@@ -139,6 +139,7 @@ def test_the_users_random_numbers_are_the_same_with_and_without_the_plugin(bench
 
 @pytest.mark.parametrize("word", ["1", "true"])
 def test_disable_variable_turns_it_off_completely(bench, word):
+    """CAP-36."""
     script = (
         "import sys, mlflow\n"
         "with mlflow.start_run(): pass\n"
@@ -153,7 +154,7 @@ def test_disable_variable_turns_it_off_completely(bench, word):
 
 
 def test_import_of_mlflow_loads_only_the_hooks(bench):
-    """What only a run needs is loaded with the first one: compiling the rules of redaction alone takes 40 ms."""
+    """CAP-29: what only a run needs is loaded with the first one; compiling the rules of redaction takes 40 ms."""
     answer = bench.run_python(
         "-c", "import sys, mlflow; print(*(name for name in sys.modules if 'mlflow_repro' in name))"
     )

@@ -38,7 +38,7 @@ RECORD = {
         "bundle": {"absent": "every commit is on a remote"},
         "left_out": [],
     },
-    "launch": {"variables": {"PYTHONHASHSEED": "0"}},
+    "launch": {"script": "train.py", "variables": {"PYTHONHASHSEED": "0"}},
     "seeds": {"mode": "auto", "not_repeatable": []},
     "environment": {
         "locks": [{"file": "repro/environment/requirements.lock", "index": "default", "packages": 3}],
@@ -75,6 +75,7 @@ def test_run_that_recorded_everything_is_ready():
 WITHHELD = {"absent": "the changes of 'train.py' hold a secret", "withheld": True}
 CASES = {
     "patch withheld": ("code.patch", WITHHELD, "changes", Grade.OBSTACLE, "hold a secret"),
+    "script ignored": ("code.script", "untracked", "script", Grade.OBSTACLE, "git does not track 'train.py'"),
     "tree unknown": ("code.tree", {"absent": "timeout"}, "changes", Grade.OBSTACLE, "timeout"),
     "left out": (
         "code.left_out",

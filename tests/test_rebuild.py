@@ -281,6 +281,7 @@ def test_run_of_an_older_environment_comes_back(bench, tmp_path, monkeypatch):
     assert "mlflow db upgrade" in answer.stderr
     assert bench.run("mlflow", "db", "upgrade", bench.tracking_uri).returncode == 0
     (run_id,) = bench.run_ids()
+    shutil.rmtree(bench.repository.clone)
 
     here = metadata.version("scikit-learn")
     for options in ((), ("--env", "recorded")):

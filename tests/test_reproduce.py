@@ -347,6 +347,7 @@ def test_registered_model_is_brought_back_from_the_run_that_made_it(tiny):
     client.create_model_version("champion", f"runs:/{run_id}/model", run_id=run_id)
     client.create_model_version("champion", str(tiny.root))
     client.set_registered_model_alias("champion", "best", "1")
+    shutil.rmtree(tiny.repository.clone)
     answer = tiny.reproduce_model("models:/champion@best")
     assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
     assert tiny.reproduction_of(run_id)

@@ -18,9 +18,15 @@ _found: list[str] = []
 
 
 def probe_code() -> Iterable[Fact]:
-    """The facts ``git.*``: uri (with ``#subdirectory``), commit, branch, dirty; or ``git.error`` with the reason."""
+    """The facts ``git.*``: uri (with ``#subdirectory``), commit, branch, dirty; or ``git.error`` with the reason.
+
+    ``git.script`` is ``untracked`` when the script that runs is not one of git's files.
+    """
+    script = main_script()
     try:
-        worktree = describe_worktree(program_directory())
+        worktree = describe_worktree(
+            program_directory(), file=script if script is not None and not is_installed(script) else ""
+        )
     except GitError as error:
         reason = error.kind if error.kind != "failed" else error.message
         return [Fact(name="git.error", value=reason), absent("git.commit", reason)]
@@ -35,6 +41,7 @@ def probe_code() -> Iterable[Fact]:
         Fact(name="git.commit", value=worktree.commit),
         Fact(name="git.branch", value=worktree.branch) if worktree.branch else absent("git.branch", "HEAD is detached"),
         Fact(name="git.dirty", value="true" if worktree.is_dirty else "false"),
+        *([Fact(name="git.script", value="untracked")] if worktree.is_tracked is False else ()),
     ]
 
 

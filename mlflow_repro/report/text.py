@@ -140,6 +140,7 @@ def _fetch_commands(plan: LaunchPlan) -> Iterator[str]:
 def _environment(plan: LaunchPlan) -> str:
     environment = plan.environment
     kind = f"{environment.kind}, by {plan.env_manager}" if environment.kind == "project" else environment.kind
+    kind = kind or "not known"
     if environment.kind == "recorded":
         kind += f", Python {environment.python} and {environment.packages} packages by uv"
     return f"{kind} ({environment.reason})" if environment.reason else kind
