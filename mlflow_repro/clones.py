@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,10 @@ class Clone:
     @contextmanager
     def changing(self) -> Iterator[None]:
         """While it lasts nobody else fetches into the clone, and it is one. Raises UnusableCloneError."""
-        descriptor = _open(self.path.with_name(f"{self.path.name}.lock"))
+        try:
+            descriptor = _open(self.path.with_name(f"{self.path.name}.lock"))
+        except OSError as error:
+            raise UnusableCloneError(f"it cannot be locked: {error}") from error
         try:
             _wait_for(descriptor)
             if not self.is_made:
@@ -127,7 +130,8 @@ class Clone:
 
     def give_up_history(self) -> None:
         """Note that the history takes too long to fetch: for a month nobody tries again."""
-        self.path.with_name(f"{self.path.name}.large").touch()
+        with suppress(OSError):
+            self.path.with_name(f"{self.path.name}.large").touch()
 
     def discard(self) -> bool:
         """Remove the clone, which is damaged, and give up its use; False when somebody else is using it."""
@@ -164,9 +168,8 @@ def open_clone(uri: str) -> Clone | None:
         return None
     address = (strip_credentials(uri) if path is None else path).rstrip("/")
     folder = cache_directory() / "clones"
-    place = (
-        folder / f"{_show_name(address)}-{hashlib.sha256(address.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
-    )
+    digest = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()
+    place = folder / f"{_show_name(address)}-{digest[:16]}"
     with suppress(OSError):
         if time.time() - place.with_name(f"{place.name}.large").stat().st_mtime < _RETRY_SECONDS:
             return None
@@ -211,15 +214,15 @@ def limit_cache(limit: int = LARGEST_CACHE) -> list[str]:
 
 def _remove(path: Path) -> bool:
     """Remove a clone that nobody uses."""
-    descriptor = _open(path.with_name(f"{path.name}.use"))
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (path / _MARKER).unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            descriptor = _open(path.with_name(f"{path.name}.use"))
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (path / _MARKER).unlink(missing_ok=True)
+        except OSError:
+            return False
         shutil.rmtree(path, ignore_errors=True)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
     return True
 
 

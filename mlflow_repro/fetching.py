@@ -156,9 +156,9 @@ def _fetch_into_clone(uri: str, commit: str, clone: Clone, *, is_whole: bool) ->
     with clone.changing():
         if is_whole and clone.has(commit):  # whoever was before us has brought it
             return commit
-        _fetch_for_clone(["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"], uri=uri, clone=clone)
+        _fetch_for_clone("--prune", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", uri=uri, clone=clone)
         if is_whole and not clone.has(commit):
-            _fetch_for_clone([f"{commit}:{clone.name_of(commit)}"], uri=uri, clone=clone)
+            _fetch_for_clone("--no-prune", f"{commit}:{clone.name_of(commit)}", uri=uri, clone=clone)
         if not is_whole:
             commit = _find_commit(uri, commit, lambda arguments: clone.git(*arguments))
         clone.keep(commit)
@@ -188,10 +188,10 @@ def _fetch(options: Sequence[str], refspecs: Sequence[str], *, uri: str, directo
         raise explain_fetch_error(error, uri) from error
 
 
-def _fetch_for_clone(refspecs: Sequence[str], *, uri: str, clone: Clone) -> None:
+def _fetch_for_clone(option: str, *refspecs: str, uri: str, clone: Clone) -> None:
     """Raises UnreachableError where the remote is certainly to blame, else GitError, HistoryTooLongError."""
     try:
-        clone.git(*_fetch_command(["--prune", "--no-tags"], refspecs, uri), timeout=min(HISTORY_SECONDS, FETCH_TIMEOUT))
+        clone.git(*_fetch_command([option, "--no-tags"], refspecs, uri), timeout=min(HISTORY_SECONDS, FETCH_TIMEOUT))
     except GitError as error:
         if error.kind == "timeout":
             raise HistoryTooLongError from error

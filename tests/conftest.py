@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import os
 import shutil
@@ -80,6 +81,23 @@ def _clean_environment(tmp_path_factory):
 def git(*arguments: str, cwd: Path) -> str:
     answer = subprocess.run(["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True)
     return answer.stdout.strip()
+
+
+def tree_state(directory: Path) -> dict[str, str]:
+    """A digest of every file below ``directory``, git's own included."""
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def put_before_git(folder: Path, script: str) -> str:
+    """A PATH where ``git`` is ``script`` first, with ``$real`` for the true one."""
+    folder.mkdir()
+    (folder / "git").write_text(f'#!/bin/sh\nreal={shutil.which("git")}\n{script}\nexec $real "$@"\n')
+    (folder / "git").chmod(0o755)
+    return os.pathsep.join([str(folder), os.environ["PATH"]])
 
 
 @dataclass

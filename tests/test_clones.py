@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import git
+from conftest import git, put_before_git
 from git_http import serve_git
 
 from mlflow_repro import clones, fetching
@@ -62,14 +62,6 @@ def start(uri: str, commit: str, place: Path, **variables: str) -> subprocess.Po
     command = [sys.executable, "-c", CHECKOUT, uri, commit, str(place)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env={**os.environ, **variables}, text=True, **pipes)
-
-
-def put_before_git(folder: Path, script: str) -> str:
-    """A PATH where ``git`` is ``script`` first, with ``$real`` for the true one."""
-    folder.mkdir()
-    (folder / "git").write_text(f'#!/bin/sh\nreal={shutil.which("git")}\n{script}\nexec $real "$@"\n')
-    (folder / "git").chmod(0o755)
-    return os.pathsep.join([str(folder), os.environ["PATH"]])
 
 
 @pytest.mark.parametrize("kind", ["http", "bare path", "bare file uri"])

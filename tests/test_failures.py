@@ -12,7 +12,7 @@ import time
 
 import psutil
 import pytest
-from conftest import TINY_MLPROJECT, TINY_TRAIN, git, make_repository, make_workbench
+from conftest import TINY_MLPROJECT, TINY_TRAIN, git, make_repository, make_workbench, put_before_git, tree_state
 
 from mlflow_repro.launch import _Log
 
@@ -207,9 +207,33 @@ def test_signal_ends_the_whole_tree_and_marks_the_run(bench, tmp_path, number, c
     assert reproduction.data.tags["repro.error"]
     if number == signal.SIGKILL:  # what is left the next one removes, which works
         assert list(work.iterdir()) != []
-        answer = bench.reproduce(run_id, "--work-dir", str(work), "--dry-run")
-        assert answer.returncode == 0, answer.stderr
+        deadline = time.monotonic() + 60
+        while list(work.iterdir()) and time.monotonic() < deadline:  # the launching process may still be in there
+            answer = bench.reproduce(run_id, "--work-dir", str(work), "--dry-run")
+            assert answer.returncode == 0, answer.stderr
     assert list(work.iterdir()) == []
+
+
+def test_killed_before_the_launch_it_leaves_nothing_that_matters(bench):
+    """While the code is fetched, checked out and put back: no run, nothing locked; the next one works and clears up."""
+    clone, work = bench.repository.clone, bench.root / "work"
+    bench.repository.commit({"train.py": RUN})
+    (clone / "train.py").write_text(RUN.replace("'m', 1", "'m', 2"))
+    run_id = bench.train("train.py")
+    work.mkdir()
+    before = tree_state(clone)
+    for number, command in enumerate(("fetch", "checkout", "apply")):
+        killer = f'case " $* " in *" {command} "*) kill -9 $PPID; exit 1;; esac'
+        path = put_before_git(bench.root / f"bin{number}", killer)
+        answer = bench.reproduce_outside(run_id, "--work-dir", str(work), PATH=path)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (-signal.SIGKILL, "", "")
+        assert len(list(work.iterdir())) >= 1
+    assert statuses(bench, run_id) == []
+    answer = bench.reproduce(run_id, "--work-dir", str(work))
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
+    assert "Note" not in answer.stdout
+    assert list(work.iterdir()) == []
+    assert tree_state(clone) == before
 
 
 def runs(pid: int) -> bool:

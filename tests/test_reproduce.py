@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import json
 import os
 import shutil
 import sysconfig
 import venv
-from typing import TYPE_CHECKING
 
 import pytest
-from conftest import TINY_TRAIN, git
+from conftest import TINY_TRAIN, git, tree_state
 
 import mlflow_repro
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TABLE = """\
 +----------+----------+----------+
@@ -46,15 +41,6 @@ HOSTILE = {
     "quoted already": "'a b'",
     "json": '{"a": [1, "b c"]}',
 }
-
-
-def tree_state(directory: Path) -> dict[str, str]:
-    """A digest of every file below ``directory``, git's own included."""
-    return {
-        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    }
 
 
 def test_run_of_a_remote_project_in_a_subdirectory_comes_back(tiny, git_server):
