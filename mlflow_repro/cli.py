@@ -15,6 +15,7 @@ from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
 from mlflow_repro.commands.options import EXIT_CODES, FORMATS, format_options, judge_options, option, take_no_artifacts
 from mlflow_repro.commands.output import OutputClosedError, print_text
+from mlflow_repro.commands.reports import check_outputs, hand_out
 from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
@@ -153,19 +154,25 @@ def cli() -> None:
 @format_options
 @click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
+def reproduce(
+    *,
+    format_: str,
+    output: tuple[str, ...],
+    verbose: bool,
+    debug: bool,  # noqa: ARG001 - main reads it
+    **settings: Any,
+) -> int:
     """Reproduce a run, print the report in the wanted form, and give the exit code."""
-    from mlflow_repro.report import RENDERERS
     from mlflow_repro.reproduce import ReproduceOptions, reproduce_with
 
     known = {field.name for field in fields(ReproduceOptions)}
     show = _show_line if verbose else None
     take_no_artifacts(settings)
+    check_outputs(output)
     report = reproduce_with(
         ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
     )
-    print_text(RENDERERS[format_](report, verbose))
-    return int(report.exit_code)
+    return hand_out(report, format_, output, verbose=verbose)
 
 
 @cli.command(name="show", short_help="Print what a run recorded.")
@@ -175,7 +182,7 @@ def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> i
     "--format",
     "format_",
     type=click.Choice(FORMATS),
-    default="table",
+    default="text",
     show_default=True,
     help="json: the record as it is stored.",
 )
@@ -194,7 +201,7 @@ def show_record(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) 
 @cli.command(name="check", short_help="Say whether a run will reproduce.")
 @click.argument("run_id", metavar="RUN_ID")
 @option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
 def check(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) -> int:  # noqa: ARG001 - main reads it
     """Say at once, from what RUN_ID recorded, whether it will reproduce, and what to do next time.

@@ -13,10 +13,11 @@ from mlflow_repro.plan import check_run_id
 from mlflow_repro.rules import RuleSettings, make_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlflow_repro.artifact_outcomes import Selection
-    from mlflow_repro.histories import HistoryReader
+    from mlflow_repro.compare.curves import CurveSampler
+    from mlflow_repro.histories import HistoryReader, Points
     from mlflow_repro.model import Comparison, RunRecord
     from mlflow_repro.rules import Rules
     from mlflow_repro.tracking import TrackingStore
@@ -117,8 +118,16 @@ class Side:
     store: TrackingStore
 
 
-def judge_runs(reference: Side, reproduction: Side, options: JudgeOptions, facts: Iterable[Finding] = ()) -> Comparison:
+def judge_runs(
+    reference: Side,
+    reproduction: Side,
+    options: JudgeOptions,
+    facts: Iterable[Finding] = (),
+    sampler: CurveSampler | None = None,
+) -> Comparison:
     """Compare two runs with everything that belongs to them; ``facts`` are findings that explain.
+
+    ``sampler`` sees the histories go by, to draw them.
 
     Raises UnreachableError when a store fails.
     """
@@ -127,7 +136,7 @@ def judge_runs(reference: Side, reproduction: Side, options: JudgeOptions, facts
 
     rules = options.read_rules()
     fetched = [
-        *_judge_histories(reference, reproduction, rules, options.histories),
+        *_judge_histories(reference, reproduction, rules, options.histories, sampler),
         *compare_model_metrics(
             reference.store.read_model_metrics(reference.record.run_id),
             reproduction.store.read_model_metrics(reproduction.record.run_id),
@@ -147,9 +156,11 @@ def compare_with_facts(
     With several reproductions, or with ``options.against``, as repeats: by their final metrics and their spread.
     Raises what `compare_runs` raises.
     """
+    from mlflow_repro.compare.curves import CurveSampler
     from mlflow_repro.tracking import short_retries
 
     options.check()
+    sampler = CurveSampler()
     names = [_split_name(text, tracking_uri) for text in (reference, *options.more_references, *reproductions)]
     if len(set(names)) < len(names) and len(names) > 2:  # noqa: PLR2004 - one run and itself is a question of its own
         raise UsageError("a run is named twice", "a repeat that counts twice would narrow the spread")
@@ -157,12 +168,13 @@ def compare_with_facts(
         sides = _read_sides(names)
         one, other, facts = sides[0], sides[-1], _compare_facts(sides[0], sides[-1])
         if len(sides) == 2:  # noqa: PLR2004 - a pair
-            comparison = judge_runs(one, other, options, facts)
+            comparison = judge_runs(one, other, options, facts, sampler)
         else:
             count = len(sides) - len(reproductions)
             records = [side.record for side in sides]
             comparison = judge_repeats(records[:count], records[count:], options, facts)
-    return Report(plan=None, reference=one.record, reproduction=other.record, comparison=comparison)
+    curves = sampler.curves(comparison.findings)
+    return Report(plan=None, reference=one.record, reproduction=other.record, comparison=comparison, curves=curves)
 
 
 def judge_repeats(
@@ -257,7 +269,7 @@ def _judge_artifacts(one: Side, other: Side, rules: Rules, selection: Selection 
     return compare_run_artifacts(here, there, rules.default, selection)
 
 
-def _judge_histories(one: Side, other: Side, rules: Rules, mode: str) -> list[Finding]:
+def _judge_histories(one: Side, other: Side, rules: Rules, mode: str, sampler: CurveSampler | None) -> list[Finding]:
     """The findings about the metrics that both runs have and that judge."""
     from mlflow_repro.compare.histories import compare_histories
 
@@ -273,10 +285,16 @@ def _judge_histories(one: Side, other: Side, rules: Rules, mode: str) -> list[Fi
         single, single_there = here.read_single_steps(ids[0]), there.read_single_steps(ids[1])
         return compare_histories(
             [name for name in names if name not in single or single[name] != single_there.get(name)],
-            lambda name: (here.stream(ids[0], name), there.stream(ids[1], name)),
+            lambda name: _watched(sampler, name, here.stream(ids[0], name), there.stream(ids[1], name)),
             rules,
             stop_at_difference=mode == "first",
         )
+
+
+def _watched(
+    sampler: CurveSampler | None, name: str, one: Iterator[Points], other: Iterator[Points]
+) -> tuple[Iterator[Points], Iterator[Points]]:
+    return (sampler.watch(name, 0, one), sampler.watch(name, 1, other)) if sampler else (one, other)
 
 
 def _open_histories(store: TrackingStore) -> HistoryReader:

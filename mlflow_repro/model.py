@@ -20,12 +20,17 @@ from mlflow_repro.rules import Rules, Tolerances
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlflow_repro.curves import Curve
+
 SCHEMA_VERSION = 2
 """Of the stored form of a report. A run's own record has `RECORD_SCHEMA`."""
 RECORD_SCHEMA = 1
 
 TAG_PREFIX = "repro."
 """A fact's dotted name is its tag: the fact ``git.commit`` is the tag ``repro.git.commit``."""
+
+OWN_METRICS = ("repro.max_rel_error", "repro.compared", "repro.different")
+"""What a reproduction is annotated with after it was judged: no outcome of the run, so they are never read as one."""
 
 REDACTED = "[redacted]"
 """What stands where a secret was."""
@@ -343,6 +348,8 @@ class Report:
     reproduction: RunRecord | None = None
     comparison: Comparison | None = None
     causes: tuple[Cause, ...] = ()
+    curves: tuple[Curve, ...] = field(default=(), compare=False)
+    """What is drawn of the histories; no part of the stored form."""
 
     @property
     def exit_code(self) -> ExitCode:

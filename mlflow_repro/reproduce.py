@@ -308,8 +308,17 @@ def _judge_existing(options: ReproduceOptions) -> Report:
 def _judge(
     options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord, store: TrackingStore
 ) -> Report:
-    sides = Side(record=reference, store=store), Side(record=reproduction, store=store)
-    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=judge_runs(*sides, options))
+    from mlflow_repro.compare.curves import CurveSampler
+
+    sides, sampler = (Side(record=reference, store=store), Side(record=reproduction, store=store)), CurveSampler()
+    comparison = judge_runs(*sides, options, sampler=sampler)
+    return Report(
+        plan=plan,
+        reference=reference,
+        reproduction=reproduction,
+        comparison=comparison,
+        curves=sampler.curves(comparison.findings),
+    )
 
 
 @contextmanager

@@ -21,6 +21,7 @@ FLOORS = {
     0: {
         "cachedir",
         "causes",
+        "curves",
         "environments",
         "errors",
         "giturl",

@@ -366,5 +366,5 @@ class TestJson:
 
     def test_each_format_is_a_renderer(self):
         value = report(record({"x": 1.0}), record({"x": 1.0}))
-        assert set(RENDERERS) == {"table", "json"}
+        assert set(RENDERERS) == {"text", "json", "markdown", "html", "junit"}
         assert all(isinstance(render(value, False), str) for render in RENDERERS.values())  # noqa: FBT003

@@ -278,13 +278,16 @@ def planted(tmp_path_factory, empty_store, preloaded, server_root, tracking_serv
     run_id = bench.mlflow_run(str(clone), "--experiment-name", "secrets with", *params)
     assert bench.get(run_id).data.tags["repro.capture"] == "complete"
     planted = Planted(canaries())
-    for form in ("table", "json"):
+    for form in ("text", "json"):
         planted.outputs[f"show {form}"] = run_in_process(bench, "show", run_id, "--format", form)
     options = ("--uri", str(clone), "--ignore-diff", *params)  # the patch is withheld
-    for name, more in {"plan": ("--dry-run",), "reproduction": ("--format", "json", "--verbose")}.items():
+    written = [str(root / f"written{suffix}") for suffix in (".html", ".md", ".xml")]
+    files = [argument for path in written for argument in ("--output", path)]
+    for name, more in {"plan": ("--dry-run",), "reproduction": ("--format", "json", "--verbose", *files)}.items():
         answer = bench.reproduce(run_id, *options, *more)
         assert answer.returncode == 0, answer.stderr
         planted.outputs[name] = answer.stdout + answer.stderr
+    planted.outputs |= {path: Path(path).read_text(encoding="utf-8") for path in written}
     search_database(planted, server_root / "server.db", without)
     search_artifacts(planted, server_root / "artifacts", root)
     return planted

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlflow_repro.commands.options import EXIT_CODES, format_options, judge_options, option, take_no_artifacts
-from mlflow_repro.commands.output import print_text
+from mlflow_repro.commands.reports import check_outputs, hand_out
 
 COMPARE_HELP = f"""Compare two runs, and put side by side what explains a difference.
 
@@ -32,13 +32,19 @@ Example:
 @click.option("--all", "show_all", is_flag=True, help="Show what is the same, too, and both runs whole.")
 @format_options
 @click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
-def compare(*, show_all: bool, format_: str, verbose: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads verbose
+def compare(
+    *,
+    show_all: bool,
+    format_: str,
+    output: tuple[str, ...],
+    verbose: bool,  # noqa: ARG001 - main reads it
+    **settings: Any,
+) -> int:
     """Compare REFERENCE and REPRODUCTION, print the report, and give the exit code."""
     from mlflow_repro.judging import JudgeOptions, compare_with_facts
-    from mlflow_repro.report import RENDERERS
 
     take_no_artifacts(settings)
+    check_outputs(output)
     judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
     report = compare_with_facts(**settings, options=JudgeOptions(**judge))
-    print_text(RENDERERS[format_](report, show_all))
-    return int(report.exit_code)
+    return hand_out(report, format_, output, verbose=show_all)

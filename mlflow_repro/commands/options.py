@@ -9,7 +9,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORMATS = ("table", "json")
+FORMATS = ("text", "json")
+REPORT_FORMATS = (*FORMATS, "markdown", "html", "junit")
 EXIT_CODES = """\b
 Exit codes:
   0  the runs are equal
@@ -30,15 +31,22 @@ def option(name: str, **settings: Any) -> Callable[[Any], Any]:
 
 
 def format_options(command: Any) -> Any:
-    """The option that chooses the form of a report, and its short form."""
+    """The options that choose the form of a report and where it is written, too."""
+    command = option(
+        "output",
+        multiple=True,
+        metavar="FILE",
+        help="Write the report to FILE, too, in the form of its suffix: .html, .md, .xml (JUnit), .json, .txt."
+        " May be repeated.",
+    )(command)
     command = click.option("--json", "format_", flag_value="json", hidden=True)(command)
     return click.option(
         "--format",
         "format_",
-        type=click.Choice(FORMATS),
-        default="table",
+        type=click.Choice(REPORT_FORMATS),
+        default="text",
         show_default=True,
-        help="json: one object, nothing else on stdout.",
+        help="What is printed. json: one object, nothing else on stdout.",
     )(command)
 
 

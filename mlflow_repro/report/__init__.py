@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_repro.report.html import render_html
 from mlflow_repro.report.json_format import render_json
+from mlflow_repro.report.junit import render_junit
+from mlflow_repro.report.markdown import render_markdown
+from mlflow_repro.report.sections import make_document
 from mlflow_repro.report.text import render_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_repro.model import Report
+    from mlflow_repro.report.document import Document
 
-RENDERERS: dict[str, Callable[[Report, bool], str]] = {"table": render_text, "json": render_json}
+
+def _of_document(render: Callable[[Document], str]) -> Callable[[Report, bool], str]:
+    return lambda report, _verbose: render(make_document(report))
+
+
+RENDERERS: dict[str, Callable[[Report, bool], str]] = {
+    "text": render_text,
+    "json": render_json,
+    "markdown": _of_document(render_markdown),
+    "html": _of_document(render_html),
+    "junit": _of_document(render_junit),
+}
 """By the name that ``--format`` takes: a function of the report and of ``verbose``."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 300  # characters of a fact that are shown; the JSON form has all
-_FACTS = {
+FACTS = {
     "param": "Parameter",
     "tag": "Tag",
     "dataset": "Data set",
@@ -67,7 +67,7 @@ def render_comparison(comparison: Comparison, *, show_all: bool = False) -> str:
         rows_to_tell = [row for row in comparison.of_kind(kind) if row.status is not Status.IDENTICAL or row.note]
         lines += [f"{word}{show(row.name)}: {show(_remark(row))}" for row in rows_to_tell]
     lines += _artifact_lines(comparison)
-    for kind, word in _FACTS.items():
+    for kind, word in FACTS.items():
         facts = [row for row in comparison.of_kind(kind) if show_all or row.status not in EQUAL_STATUSES]
         lines += [_fact_line(word, row) for row in facts]
     lines += [f"Warning: the rule {show(row.name)} is not used: {show(row.note)}" for row in comparison.of_kind("rule")]
@@ -229,8 +229,8 @@ def _render_run(title: str, record: RunRecord) -> str:
         "name": record.run_name,
         "experiment": record.experiment_name,
         "status": record.status,
-        "started": _time(record.start_time),
-        "ended": _time(record.end_time),
+        "started": format_time(record.start_time),
+        "ended": format_time(record.end_time),
         "artifacts": record.artifact_uri,
     }
     metrics = {name: repr(value) for name, value in record.metrics.items()}
@@ -243,7 +243,8 @@ def _section(title: str, values: Mapping[str, str]) -> list[str]:
     return [f"  {title}:", *(rows or ["    none"])]
 
 
-def _time(milliseconds: int) -> str:
+def format_time(milliseconds: int) -> str:
+    """A time in milliseconds since 1970 as ISO 8601 in UTC; a dash for 0, which is not known."""
     if not milliseconds:
         return "-"
     return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc).isoformat(timespec="seconds")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
-from mlflow_repro.model import RECORD_SCHEMA, RunRecord
+from mlflow_repro.model import OWN_METRICS, RECORD_SCHEMA, RunRecord
 from mlflow_repro.outcomes import list_model_ids, list_model_metrics
 from mlflow_repro.redact import redact_value
 from mlflow_repro.tempfolders import hold_folder
@@ -233,6 +233,6 @@ def _read_record(run: Run, experiment_name: str) -> RunRecord:
         end_time=info.end_time or 0,
         artifact_uri=redact_value(info.artifact_uri or ""),
         params=dict(run.data.params),
-        metrics={name: float(value) for name, value in run.data.metrics.items()},
+        metrics={name: float(value) for name, value in run.data.metrics.items() if name not in OWN_METRICS},
         tags=dict(run.data.tags),
     )

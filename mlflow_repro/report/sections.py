@@ -1,0 +1,256 @@
+"""What stands in a `Document`: the verdict first, then what differs, then why, then everything that was compared."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from mlflow_repro.model import DIFFERENT_STATUSES, EQUAL_STATUSES, OUTCOMES, Status
+from mlflow_repro.redact import redact_named, redact_value
+from mlflow_repro.report.document import (
+    TONES,
+    VERDICT_TONES,
+    Commands,
+    Document,
+    Headline,
+    Listing,
+    Outcome,
+    Plot,
+    Row,
+    Section,
+    Table,
+    shown,
+)
+from mlflow_repro.report.text import FACTS, format_time, shell_commands, show
+from mlflow_repro.report.verdict_text import render_rules, render_runs_equal, render_verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlflow_repro.model import Comparison, Finding, Report, RunRecord
+
+_KINDS = {
+    "metric": "metric",
+    "history": "history",
+    "model_metric": "metric of a model",
+    "artifact": "artifact",
+    "status": "status of the run",
+}
+_HEADERS = ("What", "Name", "Reference", "Reproduction", "Result", "Note")
+_MARKS = ("first_different_step", "first_unpaired_step", "first_inexact_step")
+
+
+def make_document(report: Report) -> Document:
+    """The document of a report; of a dry run the plan."""
+    comparison = report.comparison
+    if comparison is None:
+        headline = Headline(word="PLAN", line="PLAN: nothing was launched", runs_equal="", tone="unknown")
+        sections = [_caveats(report), _runs(report), _commands(report)]
+        return Document(title=_title(report), verdict=headline, sections=_drop_empty(sections))
+    sections = [
+        _differences(comparison),
+        _causes(report),
+        _caveats(report),
+        _curves(report, comparison),
+        _outcomes(comparison),
+        _facts(comparison),
+        _runs(report),
+        _commands(report),
+        _rules(comparison),
+    ]
+    return Document(
+        title=_title(report),
+        verdict=make_headline(comparison),
+        sections=_drop_empty(sections),
+        outcomes=tuple(_outcome(row) for row in comparison.findings if row.kind in OUTCOMES),
+    )
+
+
+def make_headline(comparison: Comparison) -> Headline:
+    """The verdict of a comparison, as every format shows it."""
+    return Headline(
+        word=comparison.verdict.value,
+        line=shown(render_verdict(comparison)),
+        runs_equal=render_runs_equal(comparison),
+        tone=VERDICT_TONES.get(comparison.verdict, "same"),
+    )
+
+
+def run_label(record: RunRecord | None) -> str:
+    """A run by its name, or by its id where it has none."""
+    return shown((record.run_name or record.run_id) if record else "")
+
+
+def _title(report: Report) -> str:
+    if report.plan is None:
+        return f"Comparison of {run_label(report.reference)} and {run_label(report.reproduction)}"
+    return f"Reproduction of {run_label(report.reference)}"
+
+
+def _drop_empty(sections: Iterable[Section]) -> tuple[Section, ...]:
+    return tuple(section for section in sections if section.blocks)
+
+
+def _row(finding: Finding) -> Row:
+    note = "" if finding.status is Status.IDENTICAL and not finding.note else shown(finding.note)
+    cells = (
+        _KINDS.get(finding.kind, finding.kind),
+        shown(finding.name),
+        _value(finding, finding.reference),
+        _value(finding, finding.reproduction),
+        finding.status.value,
+        note,
+    )
+    return Row(cells=cells, tone=TONES[finding.status])
+
+
+def _value(finding: Finding, value: float | str | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return shown(redact_named(finding.name, value))
+    return f"{value:.0f} points" if finding.kind == "history" else repr(value)
+
+
+def _outcome(finding: Finding) -> Outcome:
+    reference, reproduction = (_value(finding, side) for side in (finding.reference, finding.reproduction))
+    return Outcome(
+        kind=_KINDS[finding.kind],
+        name=shown(finding.name),
+        tone=TONES[finding.status],
+        status=finding.status.value,
+        values=f"reference {reference}, reproduction {reproduction}",
+        note=shown(finding.note),
+    )
+
+
+def _differences(comparison: Comparison) -> Section:
+    rows = [row for row in comparison.findings if row.is_judged and row.status not in EQUAL_STATUSES]
+    if not rows:
+        close = sum(row.is_judged and row.status is not Status.IDENTICAL for row in comparison.findings)
+        judged = any(row.is_judged and row.kind != "status" for row in comparison.findings)
+        line = f"Nothing that judges differs{f'; {close} are equal, not to the bit' if close else ''}."
+        blocks: tuple[Table | Listing, ...] = (Listing(lines=(line if judged else "There is nothing to judge.",)),)
+    else:
+        blocks = (Table(caption="Judged, and not equal", headers=_HEADERS, rows=tuple(map(_row, rows))),)
+    return Section(key="differences", title="What differs", blocks=blocks)
+
+
+def _causes(report: Report) -> Section:
+    rows = [
+        Row(
+            cells=(
+                shown(cause.what),
+                "proven" if cause.confidence == 1 else f"{cause.confidence:.0%}",
+                "; ".join(map(shown, cause.evidence)),
+                shown(cause.fix),
+            )
+        )
+        for cause in report.causes
+    ]
+    headers = ("Cause", "How sure", "What speaks for it", "What to do")
+    blocks = (Table(caption="The most likely first", headers=headers, rows=tuple(rows)),) if rows else ()
+    return Section(key="causes", title="Why", blocks=blocks)
+
+
+def _caveats(report: Report) -> Section:
+    lines = tuple(map(shown, report.plan.caveats if report.plan else ()))
+    return Section(key="caveats", title="Not as it was", blocks=(Listing(lines=lines),) if lines else ())
+
+
+def _curves(report: Report, comparison: Comparison) -> Section:
+    rows = {row.name: row for row in comparison.of_kind("history")}
+    plots = [
+        Plot(
+            label=shown(curve.name),
+            curve=curve,
+            mark=next((int(row.details[key]) for key in _MARKS if key in row.details), None),
+            note=shown(row.note) or "the same in both runs",
+            tone=TONES[row.status],
+        )
+        for curve in report.curves
+        if (row := rows.get(curve.name)) is not None
+    ]
+    left = sum(row.name != "*" for row in rows.values()) - len(plots)
+    more = (Listing(lines=(f"{left} more histories were compared and are not drawn.",)),) if plots and left else ()
+    return Section(key="curves", title="Histories", blocks=(*plots, *more))
+
+
+def _outcomes(comparison: Comparison) -> Section:
+    rows = tuple(_row(row) for row in comparison.findings if row.kind in OUTCOMES)
+    blocks = (Table(caption="Metrics, histories and artifacts", headers=_HEADERS, rows=rows),) if rows else ()
+    return Section(key="outcomes", title="Everything that was compared", blocks=blocks)
+
+
+def _facts(comparison: Comparison) -> Section:
+    facts = [row for kind in FACTS for row in comparison.of_kind(kind)]
+    headers = ("What", "Name", "Reference", "Reproduction", "Note")
+    blocks = []
+    for caption, is_folded, wanted in (
+        ("They explain and do not judge; these differ", False, [row for row in facts if not row.is_equal]),
+        ("The same in both runs", True, [row for row in facts if row.is_equal]),
+    ):
+        rows = tuple(
+            Row(
+                cells=(
+                    FACTS[row.kind].lower(),
+                    shown(row.name),
+                    _value(row, row.reference),
+                    _value(row, row.reproduction),
+                    shown(row.note),
+                ),
+                tone="different" if row.status in DIFFERENT_STATUSES else "",
+            )
+            for row in wanted
+        )
+        if rows:
+            blocks.append(Table(caption=caption, headers=headers, rows=rows, is_folded=is_folded))
+    return Section(key="facts", title="Facts side by side", blocks=tuple(blocks))
+
+
+def _runs(report: Report) -> Section:
+    sides = (report.reference, report.reproduction)
+    described = [_describe_run(side) if side else {} for side in sides]
+    rows = [Row(cells=(label, *(shown(side.get(label) or "-") for side in described))) for label in described[0]]
+    rows += [
+        Row(cells=(row.name, *(shown(str(value)) if value else "-" for value in (row.reference, row.reproduction))))
+        for row in (report.comparison.of_kind("run") if report.comparison else ())
+    ]
+    headers = ("", "Reference", "Reproduction")
+    table = Table(caption="Which runs these are", headers=headers, rows=tuple(rows))
+    return Section(key="runs", title="The runs", blocks=(table,))
+
+
+def _describe_run(run: RunRecord) -> dict[str, str | None]:
+    return {
+        "run id": run.run_id,
+        "name": run.run_name,
+        "experiment": run.experiment_name,
+        "status": run.status,
+        "started": format_time(run.start_time),
+        "ended": format_time(run.end_time),
+        "code": run.fact("git.uri").value,
+        "commit": run.fact("git.commit").value,
+    }
+
+
+def _commands(report: Report) -> Section:
+    reference, reproduction = report.reference, report.reproduction
+    blocks = []
+    if report.plan is not None:
+        words = ["mlflow-repro", "reproduce", "--run_id", reference.run_id]
+        words += ["--tracking_uri", redact_value(report.plan.tracking_uri)] if report.plan.tracking_uri else []
+        line = show(shlex.join(words))
+        blocks.append(Commands(caption="By mlflow-repro", lines=(line,)))
+    if reproduction is not None:
+        line = show(shlex.join(["mlflow-repro", "compare", reference.run_id, reproduction.run_id]))
+        blocks.append(Commands(caption="Compare these two once more", lines=(line,)))
+    if report.plan is not None:
+        blocks.append(Commands(caption="By hand", lines=tuple(map(show, shell_commands(report.plan)))))
+    return Section(key="commands", title="Do it again", blocks=tuple(blocks))
+
+
+def _rules(comparison: Comparison) -> Section:
+    unused = [f"The rule {shown(row.name)} is not used: {shown(row.note)}." for row in comparison.of_kind("rule")]
+    lines = (f"Judged by {shown(render_rules(comparison.rules))}.", *unused)
+    return Section(key="rules", title="Rules", blocks=(Listing(lines=lines),))
