@@ -150,6 +150,12 @@ def cli() -> None:
     metavar="N",
     help="Relaunch the run N times, one after another, and judge final metrics by their spread.",
 )
+@click.option(
+    "--annotate/--no-annotate",
+    default=True,
+    show_default=True,
+    help="Write the answer to the pages of both runs in MLflow: description, report, metrics, tags.",
+)
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @format_options
 @click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks.")

@@ -55,7 +55,8 @@ class ReproduceOptions(JudgeOptions):
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
     seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched.
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
-    recorded environment is replaced or left out. ``show`` gets each line that the child prints.
+    recorded environment is replaced or left out. ``annotate`` writes the answer to both
+    runs' pages in MLflow, see `mlflow_repro.annotating`. ``show`` gets each line that the child prints.
     """
 
     run_id: str = ""
@@ -80,6 +81,7 @@ class ReproduceOptions(JudgeOptions):
     restore_rng: bool = True
     seed: int | None = None
     repeats: int = 1
+    annotate: bool = True
     show: Callable[[str], None] | None = None
 
     @property
@@ -199,7 +201,7 @@ def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
 
     with short_retries():
         more = read_more_references(options, open_store(options.tracking_uri).uri) if options.against else []
-    single = replace(options, repeats=1, against=(), histories="off")
+    single = replace(options, repeats=1, against=(), histories="off", annotate=False)
     reports: list[Report] = []
     for number in range(options.repeats):
         try:
@@ -212,7 +214,13 @@ def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
             raise
     reproductions = [report.reproduction for report in reports if report.reproduction]
     comparison = judge_repeats([reports[0].reference, *more], reproductions, options)
-    return replace(reports[-1], comparison=comparison)
+    report = replace(reports[-1], comparison=comparison, curves=())
+    if not options.annotate:
+        return report
+    from mlflow_repro.annotating import annotate_repeats
+
+    with short_retries():
+        return _with_caveats(report, annotate_repeats(report, reproductions, open_store(options.tracking_uri)))
 
 
 def _reproduce(options: ReproduceOptions, place: HeldFolder, *, launcher: Launcher | None, session: str) -> Report:
@@ -312,13 +320,24 @@ def _judge(
 
     sides, sampler = (Side(record=reference, store=store), Side(record=reproduction, store=store)), CurveSampler()
     comparison = judge_runs(*sides, options, sampler=sampler)
-    return Report(
+    report = Report(
         plan=plan,
         reference=reference,
         reproduction=reproduction,
         comparison=comparison,
         curves=sampler.curves(comparison.findings),
     )
+    if not options.annotate:
+        return report
+    from mlflow_repro.annotating import annotate
+
+    return _with_caveats(report, annotate(report, store))
+
+
+def _with_caveats(report: Report, notes: tuple[str, ...]) -> Report:
+    if report.plan is None:
+        return report
+    return replace(report, plan=replace(report.plan, caveats=(*report.plan.caveats, *notes)))
 
 
 @contextmanager

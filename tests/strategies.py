@@ -109,7 +109,15 @@ history_findings = st.builds(
     reproduction=st.none() | numbers,
     status=statuses,
     note=texts,
-    details=st.dictionaries(st.sampled_from(("points", "max_relative", "growth")), st.integers(0, 9) | texts),
+    details=st.fixed_dictionaries(
+        {},
+        optional={
+            "points": st.integers(0, 9),
+            "max_relative": st.floats(0, 2),
+            "growth": texts,
+            "first_different_step": st.integers(-(2**63), 2**63 - 1),
+        },
+    ),
 )
 param_findings = st.builds(
     Finding,

@@ -71,6 +71,7 @@ FLOORS = {
     },
     3: {
         "",
+        "annotating",
         "artifact_outcomes",
         "autologging",
         "cli",
@@ -120,6 +121,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("recorder", "redirection"),
     ("recording", "redirection"),
     ("relaunch", "redirection"),
+    ("reproduce", "annotating"),
     ("reproduce", "artifact_outcomes"),
     ("reproduce", "judging"),
     ("judging", "artifact_outcomes"),

@@ -28,7 +28,8 @@ a { color: var(--link); }
 .verdict { border: 2px solid; border-radius: .5rem; padding: .75rem 1rem; margin: 1rem 0; }
 .verdict strong { font-size: 1.35rem; margin-right: .75rem; }
 .verdict p { margin: .25rem 0 0; color: var(--ink); }
-.same { color: var(--same); } .different { color: var(--different); } .unknown { color: var(--unknown); }
+.verdict.same { color: var(--same); } .verdict.different { color: var(--different); }
+.verdict.unknown { color: var(--unknown); }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; padding: 0; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .375rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 480, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 16, 20
-_TEXT_WIDTH = 90  # of the label of the mark, about
+_TEXT_WIDTH = 150  # of the label of the mark, about
 
 
 class _Scale:
@@ -51,7 +51,7 @@ def draw_plot(plot: Plot) -> ET.Element:
         x = round(scale.x(plot.mark), 1)
         _add(svg, "line", "mark", x1=x, x2=x, y1=_TOP, y2=_HEIGHT - _BOTTOM)
         is_right = x > _WIDTH - _TEXT_WIDTH
-        _label(svg, x, _TOP - 4, f"step {plot.mark}", "mark-label", anchor="end" if is_right else "start")
+        _label(svg, x, _TOP - 4, f"differs from step {plot.mark}", "mark-label", anchor="end" if is_right else "start")
     for value, y in ((scale.high, _TOP + 9), (scale.low, _HEIGHT - _BOTTOM)):
         _label(svg, _LEFT - 4, y, f"{value:.4g}", anchor="end")
     for step, anchor in ((scale.first, "start"), (scale.last, "end")):

@@ -213,7 +213,12 @@ def _runs(report: Report) -> Section:
     described = [_describe_run(side) if side else {} for side in sides]
     rows = [Row(cells=(label, *(shown(side.get(label) or "-") for side in described))) for label in described[0]]
     rows += [
-        Row(cells=(row.name, *(shown(str(value)) if value else "-" for value in (row.reference, row.reproduction))))
+        Row(
+            cells=(
+                shown(row.name),
+                *(shown(str(value)) if value else "-" for value in (row.reference, row.reproduction)),
+            )
+        )
         for row in (report.comparison.of_kind("run") if report.comparison else ())
     ]
     headers = ("", "Reference", "Reproduction")

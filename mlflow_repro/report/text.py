@@ -134,7 +134,7 @@ def _fetch_commands(plan: LaunchPlan) -> Iterator[str]:
     for ending, form in forms.items():
         path = next((path for path in plan.restores if path.endswith(ending)), "")
         if path or not ending:
-            yield form.format(f"record/{path}")
+            yield form.replace("{}", f"record/{path}")
 
 
 def _environment(plan: LaunchPlan) -> str:
@@ -247,4 +247,7 @@ def format_time(milliseconds: int) -> str:
     """A time in milliseconds since 1970 as ISO 8601 in UTC; a dash for 0, which is not known."""
     if not milliseconds:
         return "-"
-    return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc).isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, tz=timezone.utc).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # a store keeps whatever a client says
+        return f"{milliseconds} ms after 1970"

@@ -16,7 +16,7 @@ from mlflow_repro.outcomes import list_model_ids, list_model_metrics
 from mlflow_repro.redact import redact_value
 from mlflow_repro.tempfolders import hold_folder
 from mlflow_repro.tracking.explaining import explained
-from mlflow_repro.tracking.writing import RECORD_FILE, write_tags
+from mlflow_repro.tracking.writing import RECORD_FILE, write_files, write_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,6 +158,19 @@ class TrackingStore:
         """Write up to 100 tags in one request."""
         with explained(self.uri):
             write_tags(self.uri, run_id, tags)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Write final values of up to 1,000 metrics in one request."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        with explained(self.uri):
+            self._client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+
+    def write_text(self, run_id: str, path: str, text: str) -> None:
+        """Write an artifact in UTF-8."""
+        with explained(self.uri):
+            write_files(self.uri, run_id, {path: text.encode("utf-8", "backslashreplace")})
 
     def finish_run(self, run_id: str, status: str) -> None:
         """Set the final status: FINISHED, FAILED or KILLED."""
