@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.causes import Cause
 from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import ExitCode
-from mlflow_repro.rules import Rules, Tolerances
+from mlflow_repro.plain import plain_number
+from mlflow_repro.rules import Rules
+from mlflow_repro.runtree import JudgedPair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mlflow_repro.curves import Curve
 
@@ -283,6 +284,19 @@ class Verdict(str, Enum):
         return {ExitCode.EQUAL: "True", ExitCode.DIFFERENT: "False"}.get(self.exit_code, "Unknown")
 
 
+def _find_verdict(findings: Iterable[Finding], statuses: Iterable[Status] = ()) -> Verdict:
+    """The verdict of findings, and of ``statuses`` that count as well."""
+    judged = [finding for finding in findings if finding.is_judged]
+    found = {*statuses, *(finding.status for finding in judged)}
+    if not found.isdisjoint(DIFFERENT_STATUSES):
+        return Verdict.DIFFERENT
+    if Status.UNKNOWN in found or all(finding.kind == "status" for finding in judged):
+        return Verdict.INCONCLUSIVE
+    if Status.CONSISTENT in found:
+        return Verdict.CONSISTENT
+    return Verdict.WITHIN_TOLERANCE if Status.CLOSE in found else Verdict.IDENTICAL
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Both runs side by side. The verdict is derived from the findings, never stored by hand."""
@@ -299,15 +313,7 @@ class Comparison:
         INCONCLUSIVE when one cannot be said, or when none but the runs' status is judged: how a run ended can set it
         apart from another and does not make the two equal.
         """
-        judged = [finding for finding in self.findings if finding.is_judged]
-        statuses = {finding.status for finding in judged}
-        if not statuses.isdisjoint(DIFFERENT_STATUSES):
-            return Verdict.DIFFERENT
-        if Status.UNKNOWN in statuses or all(finding.kind == "status" for finding in judged):
-            return Verdict.INCONCLUSIVE
-        if Status.CONSISTENT in statuses:
-            return Verdict.CONSISTENT
-        return Verdict.WITHIN_TOLERANCE if Status.CLOSE in statuses else Verdict.IDENTICAL
+        return _find_verdict(self.findings)
 
     def of_kind(self, kind: str) -> tuple[Finding, ...]:
         """The findings of one kind, in their order."""
@@ -331,7 +337,8 @@ class Comparison:
             reference_run_id=plain["reference_run_id"],
             reproduction_run_id=plain["reproduction_run_id"],
             findings=tuple(Finding.from_dict(row) for row in plain["findings"]),
-            rules=_read_rules(plain),
+            # Schema 1 had the two default tolerances and nothing else.
+            rules=Rules.from_dict(plain.get("rules") or {"default": plain["tolerances"]}),
         )
 
 
@@ -339,8 +346,9 @@ class Comparison:
 class Report:
     """The whole answer: the plan, both runs and their comparison.
 
-    A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then. Where two runs were
-    compared and none launched, ``plan`` is None. ``causes`` say why the runs differ, the most likely first.
+    A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then. Where none was
+    launched, ``plan`` is None. ``causes`` say why the runs differ, the most likely first; ``children`` are the pairs
+    of the other runs of both trees.
     """
 
     plan: LaunchPlan | None
@@ -348,13 +356,23 @@ class Report:
     reproduction: RunRecord | None = None
     comparison: Comparison | None = None
     causes: tuple[Cause, ...] = ()
+    children: tuple[JudgedPair, ...] = ()
     curves: tuple[Curve, ...] = field(default=(), compare=False)
     """What is drawn of the histories; no part of the stored form."""
 
     @property
+    def verdict(self) -> Verdict | None:
+        """The answer: of a run with children the worst of all pairs that have something to judge; None of a dry run."""
+        if self.comparison is None:
+            return None
+        comparisons = [self.comparison, *(pair.comparison for pair in self.children if pair.comparison)]
+        rows = (row for comparison in comparisons for row in comparison.findings)
+        return _find_verdict(rows, {pair.status for pair in self.children if not pair.comparison})
+
+    @property
     def exit_code(self) -> ExitCode:
         """The verdict's exit code; EQUAL for a dry run, which has no verdict."""
-        return self.comparison.verdict.exit_code if self.comparison else ExitCode.EQUAL
+        return self.verdict.exit_code if self.verdict else ExitCode.EQUAL
 
     def to_dict(self) -> dict[str, Any]:
         """Give the stored form."""
@@ -365,6 +383,9 @@ class Report:
             "reproduction": self.reproduction.to_dict() if self.reproduction else None,
             "comparison": self.comparison.to_dict() if self.comparison else None,
             "causes": [cause.to_dict() for cause in self.causes],
+            "children": [pair.to_dict() for pair in self.children],
+            "verdict": self.verdict and self.verdict.value,
+            "runs_equal": self.verdict and self.verdict.runs_equal,
         }
 
     @classmethod
@@ -379,16 +400,5 @@ class Report:
             reproduction=RunRecord.from_dict(reproduction) if reproduction else None,
             comparison=Comparison.from_dict(comparison) if comparison else None,
             causes=tuple(Cause.from_dict(row) for row in plain.get("causes", ())),
+            children=tuple(JudgedPair.from_dict(row) for row in plain.get("children", ())),
         )
-
-
-def _read_rules(plain: Mapping[str, Any]) -> Rules:
-    """The rules of a stored comparison; schema 1 had the two default tolerances and nothing else."""
-    return Rules.from_dict(plain["rules"]) if "rules" in plain else Rules(default=Tolerances(**plain["tolerances"]))
-
-
-def plain_number(value: float | str | None) -> float | str | None:
-    """``value`` in a form that JSON has: numbers that are not finite as text that `float` reads back."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-    return value

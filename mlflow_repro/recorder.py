@@ -17,6 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.background import Background
+from mlflow_repro.lineage import process_path
 from mlflow_repro.seeding import RandomControl, SeedLog, watch_imports
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Recorder:
     def __init__(self) -> None:
         self._has_warned = False
         self._recording: Recording | None = None
+        process_path()  # now, so that every process that this one starts is known as its child
         # Made now, so that its exit handler is older than MLflow's, which ends an open run, and runs after it.
         self._background = Background(on_error=self.warn)
         self._seeds = SeedLog()

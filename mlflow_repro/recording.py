@@ -17,6 +17,7 @@ from mlflow_repro.capture.opened import opened_files, own_openings
 from mlflow_repro.capture.packages import find_imported
 from mlflow_repro.capture.record import SECTIONS, build_record, collect_sections, dump_record
 from mlflow_repro.digests import Deadline
+from mlflow_repro.lineage import process_path
 from mlflow_repro.model import Section, missing
 from mlflow_repro.options import AutologOptions
 from mlflow_repro.quoting import unquote_param
@@ -96,7 +97,7 @@ class Recording:
                 self._tags = self._collect()
                 self._tags_time = time.monotonic()
                 self._sections = {}
-            return dict(self._tags)
+            return {**self._tags, "repro.launch.process": process_path()}
 
     def run_started(self, run: Any) -> None:
         """A run is now active in this process, new or resumed. ``run`` is MLflow's ActiveRun."""

@@ -151,9 +151,9 @@ class Rules:
         """Read what `to_dict` gave."""
         return cls(
             default=Tolerances(**plain["default"]),
-            tolerances=tuple(_read_rule(**row) for row in plain["tolerances"]),
-            **{name: tuple(plain[name]) for name in ("only", "ignore", "judge")},
-            origin=plain["origin"],
+            tolerances=tuple(_read_rule(**row) for row in plain.get("tolerances", ())),
+            **{name: tuple(plain.get(name, ())) for name in ("only", "ignore", "judge")},
+            origin=plain.get("origin", ""),
         )
 
 

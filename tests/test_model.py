@@ -33,8 +33,8 @@ from mlflow_repro.model import (
     Status,
     Verdict,
     absent,
-    plain_number,
 )
+from mlflow_repro.plain import plain_number
 from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
 
 GOLDEN_FIELDS = Path(__file__).parent / "golden" / "report_fields.json"

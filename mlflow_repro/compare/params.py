@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 def compare_params(reference: RunRecord, reproduction: RunRecord) -> list[Finding]:
     """One finding for each parameter that either run has; shell quotes that MLflow added are taken off first."""
-    one, other = _plain_params(reference), _plain_params(reproduction)
+    one, other = plain_params(reference), plain_params(reproduction)
     return [_compare_param(name, one.get(name), other.get(name)) for name in sorted(set(one) | set(other))]
 
 
-def _plain_params(record: RunRecord) -> dict[str, str]:
+def plain_params(record: RunRecord) -> dict[str, str]:
+    """The run's parameters, its launch parameters with the values that were typed."""
     return {**record.params, **launch_parameters(record)}
 
 

@@ -25,7 +25,8 @@ def render_plain(plain: dict[str, Any]) -> str:
 
 def render_json_error(error: ReproError) -> str:
     """An obstacle in the same form: everything null but the schema, the exit code and the error."""
-    parts: dict[str, Any] = {"plan": None, "reference": None, "reproduction": None, "comparison": None, "causes": []}
+    parts: dict[str, Any] = {"plan": None, "reference": None, "reproduction": None, "comparison": None}
+    parts.update({"causes": [], "children": [], "verdict": None, "runs_equal": None})
     details = {"message": error.message, "hint": error.hint, "run_id": getattr(error, "run_id", "")}
     return _dump({"schema": SCHEMA_VERSION, **parts, "exit_code": int(error.exit_code), "error": details})
 

@@ -19,7 +19,7 @@ from mlflow_repro.tracking.explaining import explained
 from mlflow_repro.tracking.writing import RECORD_FILE, write_files, write_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
@@ -124,12 +124,20 @@ class TrackingStore:
             )
         return record
 
-    def find_session_runs(self, session: str, run_index: str) -> list[str]:
-        """The ids of the runs that were the ``run_index``-th of their process in a relaunch's process tree."""
-        wanted = f"tags.`repro.session` = '{session}' and tags.`repro.launch.run_index` = '{run_index}'"
+    def search_runs(self, wanted: str, experiment_ids: Collection[str] = ()) -> list[RunRecord]:
+        """The records of the runs, deleted ones too, that fulfil MLflow's filter ``wanted``, in all experiments."""
+        from mlflow.entities import ViewType
+
         with explained(self.uri):
-            experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
-            return [run.info.run_id for run in self._client.search_runs(experiments, filter_string=wanted)]
+            pages = _all_pages(lambda token: self._client.search_experiments(page_token=token))
+            names = {str(experiment.experiment_id): experiment.name for experiment in pages}
+            searched = [name for name in names if not experiment_ids or name in experiment_ids]
+            runs = _all_pages(
+                lambda token: self._client.search_runs(
+                    searched, filter_string=wanted, run_view_type=ViewType.ALL, page_token=token
+                )
+            )
+            return [_read_record(run, names[str(run.info.experiment_id)]) for run in runs]
 
     def ensure_experiment(self, name: str) -> str:
         """The id of the experiment called ``name``, created when missing. Raises CannotJudgeError when deleted."""
@@ -231,6 +239,16 @@ class TrackingStore:
     def explained(self) -> AbstractContextManager[None]:
         """While it lasts, whatever is raised about this store becomes an error of ours."""
         return explained(self.uri)
+
+
+def _all_pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _read_record(run: Run, experiment_name: str) -> RunRecord:
