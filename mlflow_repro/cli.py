@@ -328,7 +328,7 @@ def _show_line(line: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    from mlflow_repro.report.text import show
+    from mlflow_repro.report.line import show
 
     return show(" ".join(text.split()))
 

@@ -35,7 +35,7 @@ class JudgeOptions(RuleSettings):
     repeats may lie apart, in the metric's unit; where none matches, two standard deviations of the references.
     ``as_good_as`` (``PATTERN=higher`` or ``PATTERN=lower``, what is better) asks no more of repeats than to be as good.
     ``artifacts`` are patterns of the artifacts that are compared, empty for all and None for none; ``artifact_limit``
-    is how many GiB of them are read.
+    is how many GiB of them are read. ``children``: the runs below, and the others of the launch, are judged as well.
     """
 
     config: str = ""
@@ -45,6 +45,7 @@ class JudgeOptions(RuleSettings):
     as_good_as: tuple[str, ...] = ()
     artifacts: Sequence[str] | None = ()
     artifact_limit: float = 8.0
+    children: bool = True
 
     def __post_init__(self) -> None:
         if self.histories not in HISTORIES:
@@ -55,7 +56,7 @@ class JudgeOptions(RuleSettings):
         """The names in ``against``. Raises UsageError when one is none."""
         names = [name.strip() for text in self.against for name in text.split(",")]
         for name in names:
-            _split_name(name, "")
+            split_name(name, "")
         return names
 
     @property
@@ -161,11 +162,11 @@ def compare_with_facts(
 
     options.check()
     sampler = CurveSampler()
-    names = [_split_name(text, tracking_uri) for text in (reference, *options.more_references, *reproductions)]
+    names = [split_name(text, tracking_uri) for text in (reference, *options.more_references, *reproductions)]
     if len(set(names)) < len(names) and len(names) > 2:  # noqa: PLR2004 - one run and itself is a question of its own
         raise UsageError("a run is named twice", "a repeat that counts twice would narrow the spread")
     with short_retries():
-        sides = _read_sides(names)
+        sides = read_sides(names)
         one, other, facts = sides[0], sides[-1], _compare_facts(sides[0], sides[-1])
         if len(sides) == 2:  # noqa: PLR2004 - a pair
             comparison = judge_runs(one, other, options, facts, sampler)
@@ -192,7 +193,7 @@ def judge_repeats(
 
 def read_more_references(options: JudgeOptions, tracking_uri: str) -> list[RunRecord]:
     """The runs that ``options.against`` names."""
-    return [side.record for side in _read_sides([_split_name(name, tracking_uri) for name in options.more_references])]
+    return [side.record for side in read_sides([split_name(name, tracking_uri) for name in options.more_references])]
 
 
 def learn_tolerances(
@@ -210,14 +211,14 @@ def learn_tolerances(
     if len(set(names)) < max(FEWEST, len(names)):
         raise UsageError(f"{len(set(names))} different runs are given", f"give {FEWEST} or more, each once")
     base = read_rules(config)
-    split = [_split_name(name, tracking_uri) for name in names]
+    split = [split_name(name, tracking_uri) for name in names]
     with short_retries():
-        rules, left_out = learn_rules([side.record for side in _read_sides(split)], base)
+        rules, left_out = learn_rules([side.record for side in read_sides(split)], base)
     write_rules(output, rules, overwrite=overwrite)
     return rules, left_out
 
 
-def _split_name(text: str, tracking_uri: str) -> tuple[str, str]:
+def split_name(text: str, tracking_uri: str) -> tuple[str, str]:
     """The store and the run that ``[TRACKING_URI#]RUN_ID`` names. Raises UsageError."""
     uri, hash_sign, run_id = text.rpartition("#")
     if hash_sign and not uri:
@@ -225,7 +226,7 @@ def _split_name(text: str, tracking_uri: str) -> tuple[str, str]:
     return uri or tracking_uri, check_run_id(run_id)
 
 
-def _read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
+def read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
     """Each run with its store; a store that several are in is opened once."""
     from mlflow_repro.tracking import open_store
 
@@ -317,7 +318,7 @@ def compare_runs(reference_id: str, reproduction_id: str, *, tracking_uri: str =
 
     judge_options = JudgeOptions(**options)
     judge_options.check()
-    names = [_split_name(text, tracking_uri) for text in (reference_id, reproduction_id)]
+    names = [split_name(text, tracking_uri) for text in (reference_id, reproduction_id)]
     with short_retries():
-        one, other = _read_sides(names)
+        one, other = read_sides(names)
         return judge_runs(one, other, judge_options)

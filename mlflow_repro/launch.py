@@ -54,6 +54,8 @@ class Job:
     run_id: str
     experiment_id: str
     tracking_uri: str
+    is_command: bool = False
+    """True for a program that was not started by MLflow, so that no run was made for it."""
     backend: str = "local"
     backend_config: Mapping[str, object] = field(default_factory=dict)
     env_manager: str = "local"

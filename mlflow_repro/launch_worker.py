@@ -111,6 +111,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
             _enter_environment(job)
             if job["backend"] == "local":  # on another machine the store may have another address
                 destination = {"tracking_uri": uri, "experiment_id": job["experiment_id"]}
+                if job["is_command"]:  # in a project's run, whichever process starts a run first resumes it
+                    destination["first_run_id"] = job["run_id"]
                 os.environ[DESTINATION_VARIABLE] = json.dumps(destination)
             run_project: Any = projects.run  # MLflow leaves it untyped
             submitted = run_project(

@@ -19,13 +19,14 @@ from mlflow_repro.rules import Rules
 from mlflow_repro.runtree import JudgedPair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mlflow_repro.curves import Curve
 
 SCHEMA_VERSION = 2
-"""Of the stored form of a report. A run's own record has `RECORD_SCHEMA`."""
+"""Of the stored form of a report."""
 RECORD_SCHEMA = 1
+"""Of a run's own record."""
 
 TAG_PREFIX = "repro."
 """A fact's dotted name is its tag: the fact ``git.commit`` is the tag ``repro.git.commit``."""
@@ -58,23 +59,6 @@ class Fact:
 def absent(name: str, reason: str) -> Fact:
     """The fact ``name`` that could not be had, and why."""
     return Fact(name=name, reason=reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """One section of a run's ``repro/record.json``, and the bulk files that belong to it.
-
-    ``facts`` is plain JSON (`dict`, `list`, `str`, `int`, `float`, `bool`); a fact that could not be had is
-    ``{"absent": reason}`` (`missing`). ``files`` are bytes by their path below the artifact folder ``repro/``.
-    """
-
-    facts: Mapping[str, Any]
-    files: Mapping[str, bytes] = field(default_factory=dict)
-
-
-def missing(reason: str) -> dict[str, str]:
-    """What stands in a `Section` in place of a fact that could not be had."""
-    return {"absent": reason}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +326,13 @@ class Comparison:
         )
 
 
+def judge_tree(comparison: Comparison, children: Sequence[JudgedPair]) -> Verdict:
+    """The verdict of a pair of runs with its ``children``: the worst of all that have something to judge."""
+    comparisons = [comparison, *(pair.comparison for pair in children if pair.comparison)]
+    rows = [row for one in comparisons for row in one.findings]
+    return _find_verdict(rows, {pair.status for pair in children if not pair.comparison})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """The whole answer: the plan, both runs and their comparison.
@@ -363,11 +354,7 @@ class Report:
     @property
     def verdict(self) -> Verdict | None:
         """The answer: of a run with children the worst of all pairs that have something to judge; None of a dry run."""
-        if self.comparison is None:
-            return None
-        comparisons = [self.comparison, *(pair.comparison for pair in self.children if pair.comparison)]
-        rows = (row for comparison in comparisons for row in comparison.findings)
-        return _find_verdict(rows, {pair.status for pair in self.children if not pair.comparison})
+        return judge_tree(self.comparison, self.children) if self.comparison else None
 
     @property
     def exit_code(self) -> ExitCode:

@@ -18,11 +18,11 @@ from mlflow_repro.capture.packages import find_imported
 from mlflow_repro.capture.record import SECTIONS, build_record, collect_sections, dump_record
 from mlflow_repro.digests import Deadline
 from mlflow_repro.lineage import process_path
-from mlflow_repro.model import Section, missing
 from mlflow_repro.options import AutologOptions
 from mlflow_repro.quoting import unquote_param
 from mlflow_repro.redact import redact_named
 from mlflow_repro.redirection import overruled_calls
+from mlflow_repro.section import Section, missing
 from mlflow_repro.seeding import (
     RandomControl,
     SeedLog,

@@ -19,6 +19,7 @@ import types
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.lineage import process_path
 from mlflow_repro.redact import redact_value
 from mlflow_repro.variables import DESTINATION_VARIABLE
 
@@ -36,11 +37,21 @@ def redirect_runs() -> None:
     if text and type(module) is types.ModuleType:
         _Importing.destination = json.loads(text)
         module.__class__ = _Importing
+        if set(process_path()) & {"/", "."}:
+            _leave_first_run()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_leave_first_run)
 
 
 def overruled_calls() -> list[str]:
     """The calls that were overruled so far, as they stand in the script's language."""
     return list(_overruled)
+
+
+def _leave_first_run() -> None:
+    """Only the process that a script begins with resumes the run that was made for it; others make their own."""
+    if os.environ.get("MLFLOW_RUN_ID") == _Importing.destination.get("first_run_id", ""):
+        os.environ.pop("MLFLOW_RUN_ID", None)
 
 
 class _Importing(types.ModuleType):
@@ -60,7 +71,9 @@ class _Importing(types.ModuleType):
 def _replace(mlflow: Any, destination: dict[str, str]) -> None:
     originals = {name: getattr(mlflow, name) for name in ("set_tracking_uri", "set_experiment")}
     originals["set_tracking_uri"](destination["tracking_uri"])  # the script may have set MLFLOW_TRACKING_URI
-    stay = functools.partial(originals["set_experiment"], experiment_id=destination["experiment_id"])
+    # A step of a workflow was given a run, in an experiment that the workflow may have chosen for it.
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID") if os.environ.get("MLFLOW_RUN_ID") else ""
+    stay = functools.partial(originals["set_experiment"], experiment_id=given or destination["experiment_id"])
     replacements: dict[str, Callable[[], Any]] = {"set_tracking_uri": lambda: None, "set_experiment": stay}
     for name, original in originals.items():
         replacement = _overrule(original, replacements[name])

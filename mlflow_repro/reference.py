@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.runtree import PROCESS_TAG, is_worker
 from mlflow_repro.tracking import RANDOM_STATE_FILE
 from mlflow_repro.variables import choose_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from mlflow_repro.gittree import TakenTree
     from mlflow_repro.model import LaunchPlan, RunRecord
+    from mlflow_repro.runtree import RunPair
     from mlflow_repro.tracking import TrackingStore
+    from mlflow_repro.tree_judging import Target
 
 
 def read_tree(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
@@ -91,10 +96,37 @@ def _find_gaps(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any]
     return gaps
 
 
-def find_overruled(reproduction: RunRecord) -> list[str]:
-    """What the script wanted of MLflow, and did not get."""
-    stored = reproduction.fact("launch.overruled").value
-    if stored is None:
-        return []
-    calls = ", ".join(json.loads(stored)) if stored.startswith("[") else stored
-    return [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
+def find_overruled(pairs: Iterable[RunPair]) -> list[str]:
+    """What the scripts wanted of MLflow, and did not get."""
+    runs = [pair.reproduction for pair in pairs if pair.reproduction is not None]
+    # The next run of a process has the calls of the runs before it as well.
+    stored = [run.fact("launch.overruled").value or "[]" for run in runs]
+    lists = [json.loads(text) if text.startswith("[") else [text] for text in stored]
+    calls = ", ".join(dict.fromkeys(call for row in lists for call in row))
+    return (
+        [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
+        if calls
+        else []
+    )
+
+
+def fetch_random_states(store: TrackingStore, target: Target, directory: Path) -> Path | None:
+    """The random states of the processes of a launch, as files in ``directory``, in the order in which these began.
+
+    None when the process that is launched again recorded none. Workers' are left out: they follow from their program's.
+    Of each process the state of its first run is taken, and where the run that was asked for is in it, of that one.
+    """
+    head = target.root.tags.get(PROCESS_TAG, "")
+    is_in_head = target.asked.tags.get(PROCESS_TAG, "") == head and target.asked.fact("launch.run_index").value
+    chosen = {head: target.asked if is_in_head else target.root}
+    for run in target.tree.in_order:
+        if run.fact("launch.run_index").value and not is_worker(run):
+            chosen.setdefault(run.tags.get(PROCESS_TAG, ""), run)
+    for number, run in enumerate(chosen.values()):
+        found = store.download_file(run.run_id, RANDOM_STATE_FILE, directory / run.run_id)
+        if found is not None:
+            found.rename(directory / f"{number:06}.json")
+            shutil.rmtree(directory / run.run_id)
+        elif number == 0:
+            return None
+    return directory

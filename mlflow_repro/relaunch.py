@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_repro.backends import LOCAL, check_backend
 from mlflow_repro.capture import TAG_LIMIT
+from mlflow_repro.compare.trees import REPRODUCTION_NAME
 from mlflow_repro.environments import Surroundings
 from mlflow_repro.errors import CannotJudgeError, LaunchError, ReproError, UnreachableError
 from mlflow_repro.fetching import check_subdirectory, checkout, make_independent
@@ -24,7 +25,8 @@ from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
 from mlflow_repro.restoring import restore_working_tree
-from mlflow_repro.seeding.control import RESTORE_VARIABLE
+from mlflow_repro.seeding.restoring import RESTORE_VARIABLE
+from mlflow_repro.tree_judging import pair_relaunch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
     from mlflow_repro.gittree import TakenTree
     from mlflow_repro.mlproject import Project
     from mlflow_repro.model import LaunchPlan, RunRecord
+    from mlflow_repro.runtree import RunPair
     from mlflow_repro.tempfolders import HeldFolder
     from mlflow_repro.tracking import TrackingStore
+    from mlflow_repro.tree_judging import Target
 
 _SIGNAL_EXIT = 128  # a shell's exit code for "ended by signal N" is this plus N
 _KEPT_TAGS = ("mlflow.project.entryPoint", "mlflow.project.env", "mlflow.source.type", "mlflow.source.git.branch")
@@ -122,18 +126,20 @@ def _check_start(plan: LaunchPlan, project: Project, project_directory: Path, ch
 class Relaunch:
     """One launch of prepared code. ``timeout`` is in seconds, None for no limit."""
 
-    reference: RunRecord
+    target: Target
     code: PreparedCode
     store: TrackingStore
     launcher: Launcher
     session: str
     timeout: float | None = None
     random_state: Path | None = None
-    """The file with the random state to put back, None for a run that goes its own way."""
+    """The folder with the random states to put back, None for a run that goes its own way."""
     surroundings: Surroundings = field(default_factory=Surroundings)
 
-    def run(self) -> RunRecord:
-        """Create the reproduction's run, launch it, wait, and return its record. Whatever fails, that run is closed.
+    def run(self) -> tuple[RunPair, ...]:
+        """Create the reproduction's run, launch it, wait, and pair its runs with those of the reference.
+
+        The first pair is that of the run that was asked for. Whatever fails, the run is closed.
 
         Raises LaunchError when the run failed, CannotJudgeError when it is not one that can be judged,
         UnreachableError when the store does not answer.
@@ -144,7 +150,7 @@ class Relaunch:
         tags = self._tags()
         run_id = ""
         if plan.backend == LOCAL:  # other backends create their run themselves
-            name = f"reproduction of {self.reference.run_name or self.reference.run_id}"
+            name = f"{REPRODUCTION_NAME}{self.reference.run_name or self.reference.run_id}"
             run_id = self.store.create_run(experiment_id, name=name, tags=tags, params=plan.parameters)
         try:
             entry_point = plan.entry_point
@@ -157,6 +163,7 @@ class Relaunch:
                 run_id=run_id,
                 experiment_id=experiment_id,
                 tracking_uri=self.store.uri,
+                is_command=bool(plan.command),
                 backend=plan.backend,
                 backend_config=backend_config,
                 env_manager=plan.env_manager,
@@ -175,7 +182,12 @@ class Relaunch:
             self.store.set_tags(outcome.run_id, tags)
         if outcome.error:
             self._fail(outcome)
-        return self._read_reproduction(outcome)
+        return self._pair_runs(outcome)
+
+    @property
+    def reference(self) -> RunRecord:
+        """The run whose launch is done again."""
+        return self.target.root
 
     def _variables(self) -> dict[str, str | None]:
         """What the child's environment has beside ours."""
@@ -235,48 +247,33 @@ class Relaunch:
             log_tail=outcome.log_tail,
         )
 
-    def _read_reproduction(self, outcome: Outcome) -> RunRecord:
-        """The finished reproduction. Raises LaunchError or CannotJudgeError when it is not one that can be judged."""
-        run_id = outcome.run_id
+    def _pair_runs(self, outcome: Outcome) -> tuple[RunPair, ...]:
+        """The finished runs. Raises LaunchError or CannotJudgeError when the one asked for cannot be judged."""
+        run_id, asked = outcome.run_id, self.target.asked
         try:
-            reproduction = self.store.read_run_patiently(run_id)
-            index = self.reference.fact("launch.run_index").value or "0"
-            if index != "0":
-                reproduction = self._read_later_run(index)
-                run_id = reproduction.run_id
-            # MLflow makes every run whose process exits with 0 FINISHED, whatever the script said.
-            if reproduction.fact("status").value in ("FAILED", "KILLED") and self.reference.status == "FINISHED":
-                self._close(run_id, "FAILED", "the script ended its run as failed")
-                raise LaunchError(
-                    f"the relaunched run {run_id} ended itself {reproduction.fact('status').value},"
-                    " though its process exited with 0",
-                    "its last lines are above; the failed run is kept",
-                    run_id=run_id,
-                    log_tail=outcome.log_tail,
-                )
+            pairs, reproduction = pair_relaunch(self.target, self.store, self.store.read_run_patiently(run_id))
         except UnreachableError as error:
             raise UnreachableError(
                 f"the relaunch is done, as run {run_id}, but cannot be read: {error.message}",
-                f"compare it later: mlflow-repro reproduce --run_id {self.reference.run_id} --resume {run_id}",
+                f"compare it later: mlflow-repro reproduce --run_id {asked.run_id} --resume {run_id}",
             ) from error
-        if self.reference.metrics and not reproduction.metrics:
+        run_id = reproduction.run_id
+        # MLflow makes every run whose process exits with 0 FINISHED, whatever the script said.
+        if reproduction.fact("status").value in ("FAILED", "KILLED") and asked.status == "FINISHED":
+            self._close(run_id, "FAILED", "the script ended its run as failed")
+            raise LaunchError(
+                f"the relaunched run {run_id} ended itself {reproduction.fact('status').value},"
+                " though its process exited with 0",
+                "its last lines are above; the failed run is kept",
+                run_id=run_id,
+                log_tail=outcome.log_tail,
+            )
+        if asked.metrics and not reproduction.metrics:
             raise CannotJudgeError(
-                f"the relaunched run {run_id} logged no metric, where the reference has {len(self.reference.metrics)}",
+                f"the relaunched run {run_id} logged no metric, where the reference has {len(asked.metrics)}",
                 "the script logged into another run or store, or did nothing; --verbose shows its output",
             )
-        return reproduction
-
-    def _read_later_run(self, index: str) -> RunRecord:
-        """The counterpart of a reference that was not the first run of its process. Raises CannotJudgeError."""
-        found = self.store.find_session_runs(self.session, index)
-        if len(found) != 1:
-            raise CannotJudgeError(
-                f"the reference was run number {int(index) + 1} of its process, and the relaunch made"
-                f" {len(found)} such runs",
-                "which of them is its counterpart cannot be told",
-            )
-        self.store.set_tags(found[0], {"repro.reference_run_id": self.reference.run_id})
-        return self.store.read_run(found[0])
+        return pairs
 
     def _close(self, run_id: str, status: str, reason: str) -> None:
         """Give a run that did not end well its status and the reason. A store that is gone is not a second error."""
@@ -285,6 +282,9 @@ class Relaunch:
         with suppress(ReproError):
             self.store.finish_run(run_id, status)
             self.store.set_tags(run_id, {"repro.error": reason[:500]})
+            for run in self.store.search_runs(f"tags.`repro.session` = '{self.session}'"):
+                if run.status == "RUNNING":  # of the same launch, and nobody's now
+                    self.store.finish_run(run.run_id, "KILLED")
 
 
 def _failure_hint(outcome: Outcome, reference: RunRecord) -> str:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.backends import LOCAL
 from mlflow_repro.env_choice import EnvironmentWish
 from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
 from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
-from mlflow_repro.model import LaunchPlan, Report, RunRecord
+from mlflow_repro.model import LaunchPlan, Report
 from mlflow_repro.plan import (
     PlanOptions,
     check_options,
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     from mlflow_repro.launch import Launcher
     from mlflow_repro.rebuild import Rebuild
     from mlflow_repro.relaunch import PreparedCode
+    from mlflow_repro.runtree import RunPair
     from mlflow_repro.tempfolders import HeldFolder
     from mlflow_repro.tracking import TrackingStore
+    from mlflow_repro.tree_judging import Target
 
 
 _LARGEST_SEED = (1 << 63) - 1
@@ -109,7 +112,7 @@ def reproduce_run(run_id: str, uri: str = "", **options: Any) -> Report:
     created when missing), ``tracking_uri``, ``env_manager``, ``timeout`` (seconds), ``dry_run`` (plan only) and those
     of `JudgeOptions`, ``rel_tol`` for one.
 
-    Returns the `Report`; ``report.comparison.verdict`` is the answer. Raises `ReproError` (see
+    Returns the `Report`; ``report.verdict`` is the answer. Raises `ReproError` (see
     `mlflow_repro.errors`) when there is no answer: bad input, a reference that does not say enough, a relaunch that
     failed, a store or a repository that cannot be reached.
     """
@@ -201,7 +204,7 @@ def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
 
     with short_retries():
         more = read_more_references(options, open_store(options.tracking_uri).uri) if options.against else []
-    single = replace(options, repeats=1, against=(), histories="off", annotate=False)
+    single = replace(options, repeats=1, against=(), histories="off", annotate=False, children=False)
     reports: list[Report] = []
     for number in range(options.repeats):
         try:
@@ -232,17 +235,16 @@ def _reproduce(options: ReproduceOptions, place: HeldFolder, *, launcher: Launch
     with short_retries():
         store = open_store(options.tracking_uri)
         options = _with_run_id(options, store)
-        reference = store.read_run(options.run_id)
-        check_reference(reference, options.plan_options(store.uri))
-        code, rebuild, random_state = _prepare(options, reference, store, place)
+        target = _find_target(options, store)
+        code, rebuild, random_state = _prepare(options, target, store, place)
         if launcher is None:
-            return Report(plan=code.plan, reference=reference)
+            return Report(plan=code.plan, reference=target.asked)
         surroundings, notes = prepare_environment(
-            code.plan, reference, rebuild, code.checkout, allow_substitutions=options.allow_substitutions
+            code.plan, target.root, rebuild, code.checkout, allow_substitutions=options.allow_substitutions
         )
         code = replace(code, plan=replace(code.plan, caveats=(*code.plan.caveats, *notes)))
         relaunch = Relaunch(
-            reference=reference,
+            target=target,
             code=code,
             store=store,
             launcher=launcher,
@@ -251,23 +253,43 @@ def _reproduce(options: ReproduceOptions, place: HeldFolder, *, launcher: Launch
             random_state=random_state,
             surroundings=surroundings,
         )
-        reproduction = relaunch.run()
-        plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(reproduction)))
-        return _judge(options, plan, reference, reproduction, store)
+        pairs = relaunch.run()
+        plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(pairs)))
+        return _judge(options, plan, pairs, store)
+
+
+def _find_target(options: ReproduceOptions, store: TrackingStore) -> Target:
+    """The run that is asked for, and the one to launch again. Raises CannotJudgeError when either is no reference."""
+    from mlflow_repro.tree_judging import find_target
+
+    asked = store.read_run(options.run_id)
+    plan_options = options.plan_options(store.uri)
+    check_reference(asked, plan_options)
+    target = find_target(store, asked)
+    try:
+        check_reference(target.root, plan_options)
+    except CannotJudgeError as error:
+        error.message = f"run {asked.run_id} comes back with the run that it belongs to, and {error.message}"
+        raise
+    return target
 
 
 def _prepare(
-    options: ReproduceOptions, reference: RunRecord, store: TrackingStore, place: HeldFolder
+    options: ReproduceOptions, target: Target, store: TrackingStore, place: HeldFolder
 ) -> tuple[PreparedCode, Rebuild | None, Path | None]:
-    """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random state."""
+    """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random states."""
     from mlflow_repro.rebuild import plan_environment
-    from mlflow_repro.reference import PutBack, complete_plan, read_tree
+    from mlflow_repro.reference import PutBack, complete_plan, fetch_random_states, read_tree
     from mlflow_repro.relaunch import prepare_code
 
-    record = store.read_own_record(options.run_id) or {}
+    reference = target.root
+    record = store.read_own_record(reference.run_id) or {}
     plan = plan_launch(reference, options.plan_options(store.uri))
+    plan = replace(plan, caveats=(*target.notes, *plan.caveats))
     plan, rebuild = plan_environment(plan, reference, record, store, options.environment_wish)
-    random_state = _fetch_random_state(options, plan, store, Path(place.path, "random-state"))
+    random_state = None
+    if options.restore_rng and options.seed is None and plan.backend == LOCAL:  # which runs on this machine
+        random_state = fetch_random_states(store, target, Path(place.path, "random-state"))
     put_back = PutBack(
         has_random_state=random_state is not None,
         restore_rng=options.restore_rng,
@@ -276,7 +298,7 @@ def _prepare(
     )
     code = prepare_code(
         complete_plan(plan, reference, record, put_back),
-        read_tree(store, options.run_id, record),
+        read_tree(store, reference.run_id, record),
         place,
         given=options.params or {},
         recurse_submodules=options.recurse_submodules,
@@ -285,39 +307,34 @@ def _prepare(
     return code, rebuild, random_state
 
 
-def _fetch_random_state(
-    options: ReproduceOptions, plan: LaunchPlan, store: TrackingStore, directory: Path
-) -> Path | None:
-    """The reference's random state, when it is wanted and recorded and the backend runs on this machine."""
-    from mlflow_repro.tracking import RANDOM_STATE_FILE
-
-    if not options.restore_rng or options.seed is not None or plan.backend != "local":
-        return None
-    return store.download_file(options.run_id, RANDOM_STATE_FILE, directory)
-
-
 def _judge_existing(options: ReproduceOptions) -> Report:
     """Compare a reproduction that has run already (``resume``)."""
     from mlflow_repro.tracking import open_store, short_retries
+    from mlflow_repro.tree_judging import find_target, pair_relaunch
 
     check_run_id(options.resume)
     with short_retries():
         store = open_store(options.tracking_uri)
         options = _with_run_id(options, store)
-        reference, reproduction = store.read_run(options.run_id), store.read_run(options.resume)
-        if reproduction.fact("reference_run_id").value != reference.run_id:
-            raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
-        plan = plan_launch(reference, options.plan_options(store.uri))
+        target = find_target(store, store.read_run(options.run_id))
+        reproduction = store.read_run(options.resume)
+        if reproduction.fact("reference_run_id").value not in (target.asked.run_id, target.tree.root_id):
+            raise UsageError(f"run {options.resume} is not a reproduction of {target.asked.run_id}", "check both ids")
+        plan = plan_launch(target.root, options.plan_options(store.uri))
         # What it was launched in is known to its own record alone.
-        plan = replace(plan, environment=EnvironmentPlan(kind="", reason="it had been launched before"))
-        return _judge(options, plan, reference, reproduction, store)
+        environment = EnvironmentPlan(kind="", reason="it had been launched before")
+        plan = replace(plan, environment=environment, caveats=(*target.notes, *plan.caveats))
+        pairs, _ = pair_relaunch(target, store, find_target(store, reproduction).root)
+        return _judge(options, plan, pairs, store)
 
 
-def _judge(
-    options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord, store: TrackingStore
-) -> Report:
+def _judge(options: ReproduceOptions, plan: LaunchPlan, pairs: tuple[RunPair, ...], store: TrackingStore) -> Report:
     from mlflow_repro.compare.curves import CurveSampler
+    from mlflow_repro.tree_judging import judge_children
 
+    reference, reproduction = pairs[0].reference, pairs[0].reproduction
+    if reference is None or reproduction is None:
+        raise CannotJudgeError("one of the two runs is not there")
     sides, sampler = (Side(record=reference, store=store), Side(record=reproduction, store=store)), CurveSampler()
     comparison = judge_runs(*sides, options, sampler=sampler)
     report = Report(
@@ -327,6 +344,9 @@ def _judge(
         comparison=comparison,
         curves=sampler.curves(comparison.findings),
     )
+    if options.children:
+        comparison, children = judge_children(comparison, pairs, (store, store), options)
+        report = replace(report, comparison=comparison, children=children)
     if not options.annotate:
         return report
     from mlflow_repro.annotating import annotate

@@ -16,14 +16,21 @@ PARENT_TAG = "mlflow.parentRunId"
 PROCESS_TAG = "repro.launch.process"
 
 
-def is_below(path: str, ancestor: str) -> bool:
-    """True when ``path`` is the path of the process ``ancestor`` (``repro.launch.process``) or of a descendant."""
-    return bool(ancestor) and f"{path}/".startswith(f"{ancestor}/")
+def program_of(process: str) -> str:
+    """The process that ``process``, a value of ``repro.launch.process``, is a worker of; itself when it is none."""
+    head, slash, last = process.rpartition("/")
+    return head + slash + last.partition(".")[0]
 
 
-@dataclass(frozen=True)
+def is_worker(run: RunRecord) -> bool:
+    """True when a worker of a program made the run, not the process that the program began with."""
+    process = run.tags.get(PROCESS_TAG, "")
+    return program_of(process) != process
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunTree:
-    """The runs that one launch made, in the order in which they started. ``root_id`` is the run that stands for it.
+    """The runs that one launch made. ``root_id`` is the run that stands for it.
 
     A run is a child of its parent where that is in the tree; all others are on the top level, beside the root.
     """
@@ -41,6 +48,16 @@ class RunTree:
         """The run that stands for the launch."""
         return self.by_id[self.root_id]
 
+    @property
+    def in_order(self) -> list[RunRecord]:
+        """The runs in the order of their start."""
+        return sorted(self.runs, key=_order)
+
+    @property
+    def top(self) -> list[RunRecord]:
+        """The runs on the top level."""
+        return self.children[""]
+
     @cached_property
     def children(self) -> Mapping[str, list[RunRecord]]:
         """The children of each run by its id, and under the empty id the top level, in the order of their start.
@@ -48,7 +65,7 @@ class RunTree:
         Tags can name each other as parents in a circle; such runs are on the top level.
         """
         children: dict[str, list[RunRecord]] = defaultdict(list)
-        for run in sorted(self.runs, key=_order):
+        for run in self.in_order:
             children[self._parent_of(run)].append(run)
         return children
 
@@ -63,7 +80,7 @@ class RunTree:
         return found
 
     def _parent_of(self, run: RunRecord) -> str:
-        parent = run.tags.get(PARENT_TAG, "")
+        parent = "" if run.run_id == self.root_id else run.tags.get(PARENT_TAG, "")
         seen = {run.run_id}
         current = parent
         while current in self.by_id:

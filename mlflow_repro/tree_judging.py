@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from mlflow_repro.compare.trees import match_trees, select_subtree
 from mlflow_repro.compare.unused import find_unused_rules
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.judging import Side, judge_runs
+from mlflow_repro.judging import Side, compare_with_facts, judge_runs, read_sides, split_name
 from mlflow_repro.model import Status, Verdict
-from mlflow_repro.runtree import JudgedPair, RunPair, RunTree
-from mlflow_repro.tracking import find_root, find_starter, read_tree
+from mlflow_repro.runtree import PROCESS_TAG, JudgedPair, RunPair, RunTree, is_worker, program_of
+from mlflow_repro.tracking import find_root, find_starter, read_tree, short_retries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
     from mlflow_repro.judging import JudgeOptions
-    from mlflow_repro.model import Comparison, Finding, RunRecord
+    from mlflow_repro.model import Comparison, Report, RunRecord
     from mlflow_repro.tracking import TrackingStore
 
 _INDEX = "launch.run_index"
@@ -48,9 +48,10 @@ class Target:
     def stands_for_all(self) -> bool:
         """True for the first run of its launch: when it is asked for, all of them are judged, else it and those below.
 
-        A later run on the top level is brought back by the same relaunch, and is judged by itself.
+        A later run on the top level, or one of a worker, is brought back by the same relaunch and judged by itself.
         """
-        return self.asked.run_id == self.tree.root_id and (self.root.fact(_INDEX).value or "0") == "0"
+        is_first = (self.root.fact(_INDEX).value or "0") == "0" and not is_worker(self.root)
+        return is_first and self.asked.run_id == self.tree.root_id
 
     def choose(self, pairs: Sequence[RunPair], reproduction: RunTree) -> tuple[RunPair, ...]:
         """The pairs that are judged, that of the run that was asked for first."""
@@ -63,24 +64,29 @@ class Target:
 def find_target(store: TrackingStore, asked: RunRecord) -> Target:
     """The tree that has to come back for ``asked``. Raises UnreachableError."""
     root, note = find_root(store, asked)
+    tree = read_tree(store, root)
+    if is_worker(root):  # the program begins in another process; that one's first run says how
+        program = program_of(root.tags[PROCESS_TAG])
+        firsts = [run.run_id for run in tree.top if run.tags.get(PROCESS_TAG) == program]
+        tree = replace(tree, root_id=[*firsts, root.run_id][0])
     notes = [note] if note else []
-    if root.run_id != asked.run_id:
-        notes.append(f"run {asked.run_id} is a descendant of run {root.run_id}, which is launched again for it")
+    if tree.root_id != asked.run_id:
+        notes.append(f"run {asked.run_id} belongs to run {tree.root_id}, which is launched again for it")
     elif not note:
         notes += [
-            f"run {run_id} was made by the program that started this one: to bring back the whole launch, reproduce that"
+            f"the program that started this run made run {run_id}: reproduce that to bring back the whole launch"
             for run_id in find_starter(store, asked)
         ]
-    return Target(asked=asked, tree=read_tree(store, root), notes=tuple(notes))
+    return Target(asked=asked, tree=tree, notes=tuple(notes))
 
 
-def pair_relaunch(target: Target, store: TrackingStore, primary: RunRecord) -> tuple[RunPair, ...]:
+def pair_relaunch(target: Target, store: TrackingStore, primary: RunRecord) -> tuple[tuple[RunPair, ...], RunRecord]:
     """The pairs that are judged once ``primary``, the first run of the relaunch, and all others have ended.
 
-    Tags the runs of the relaunch with their references. Raises CannotJudgeError when the run that was asked for has no
-    counterpart.
+    The first pair is that of the run that was asked for, whose counterpart is given as well. Tags the runs of the
+    relaunch with their references. Raises CannotJudgeError when the run that was asked for has no counterpart.
     """
-    tree = read_tree(store, primary)
+    tree = _without_unused(read_tree(store, primary))
     pairs = match_trees(target.tree, tree)
     chosen = target.choose(pairs, tree)
     if chosen[0].reproduction is None:
@@ -96,10 +102,33 @@ def pair_relaunch(target: Target, store: TrackingStore, primary: RunRecord) -> t
             tag = {"repro.reference_run_id": pair.reference.run_id}
             if not tag.items() <= pair.reproduction.tags.items():
                 store.set_tags(pair.reproduction.run_id, tag)
-    return chosen
+    return chosen, chosen[0].reproduction
 
 
-def pair_existing(reference: Side, reproduction: Side) -> tuple[RunPair, ...]:
+def _without_unused(tree: RunTree) -> RunTree:
+    """A relaunch's tree without the run that was made for its first process, when this made no run and others did."""
+    if tree.root.is_captured or not any(run.is_captured for run in tree.runs):
+        return tree
+    left = RunTree(root_id="", runs=tuple(run for run in tree.runs if run.run_id != tree.root_id))
+    return replace(left, root_id=left.top[0].run_id)
+
+
+def compare_trees(reference: str, reproductions: Sequence[str], *, tracking_uri: str, options: JudgeOptions) -> Report:
+    """`compare_with_facts`, and of two runs also those of their launches, or those below them.
+
+    Raises what `compare_runs` raises.
+    """
+    report = compare_with_facts(reference, reproductions, tracking_uri=tracking_uri, options=options)
+    if len(reproductions) > 1 or options.against or not options.children or report.comparison is None:
+        return report
+    with short_retries():
+        one, other = read_sides([split_name(name, tracking_uri) for name in (reference, *reproductions)])
+        pairs = _pair_existing(one, other)
+        comparison, children = judge_children(report.comparison, pairs, (one.store, other.store), options)
+    return replace(report, comparison=comparison, children=children)
+
+
+def _pair_existing(reference: Side, reproduction: Side) -> tuple[RunPair, ...]:
     """The pairs of two runs that are there, that of these two first: of their launches, or of what is below them."""
     one, other = find_target(reference.store, reference.record), find_target(reproduction.store, reproduction.record)
     are_apart = not one.tree.by_id.keys() & other.tree.by_id.keys()
@@ -108,15 +137,16 @@ def pair_existing(reference: Side, reproduction: Side) -> tuple[RunPair, ...]:
     return match_trees(one.tree, other.tree, pinned=True)
 
 
-def judge_pairs(
-    pairs: Sequence[RunPair], stores: tuple[TrackingStore, TrackingStore], options: JudgeOptions, facts: Sequence[Finding]
+def judge_children(
+    comparison: Comparison,
+    pairs: Sequence[RunPair],
+    stores: tuple[TrackingStore, TrackingStore],
+    options: JudgeOptions,
 ) -> tuple[Comparison, tuple[JudgedPair, ...]]:
-    """Judge the first pair, which has both sides, and the others by the same rules; ``facts`` are about the first.
+    """Judge the pairs but the first, which ``comparison`` is about, by the same rules.
 
     A rule counts as used when it is used in any of the pairs. Raises UnreachableError when a store fails.
     """
-    sides = _to_sides(pairs[0], stores)
-    comparison = judge_runs(*sides, options, facts)
     children = tuple(_judge_pair(pair, stores, options) for pair in pairs[1:])
     if children:
         runs = [run for pair in pairs for run in (pair.reference, pair.reproduction) if run is not None]
@@ -146,14 +176,9 @@ def _judge_pair(pair: RunPair, stores: tuple[TrackingStore, TrackingStore], opti
     if one is None or other is None:
         status, side = (Status.EXTRA, "reproduction") if one is None else (Status.MISSING, "reference")
         return JudgedPair(**ids, status=status, note=f"only in the {side}")
-    comparison = _without_rules(judge_runs(*_to_sides(pair, stores), options))
+    sides = Side(record=one, store=stores[0]), Side(record=other, store=stores[1])
+    comparison = _without_rules(judge_runs(*sides, options))
     return JudgedPair(**ids, status=_STATUSES[comparison.verdict], comparison=comparison)
-
-
-def _to_sides(pair: RunPair, stores: tuple[TrackingStore, TrackingStore]) -> tuple[Side, Side]:
-    if pair.reference is None or pair.reproduction is None:
-        raise ValueError("only a whole pair can be compared")
-    return Side(record=pair.reference, store=stores[0]), Side(record=pair.reproduction, store=stores[1])
 
 
 def _without_rules(comparison: Comparison) -> Comparison:

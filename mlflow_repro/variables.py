@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"
-"""For the processes of a relaunch alone: JSON with the ``tracking_uri`` and ``experiment_id`` of the reproduction."""
+"""For the processes of a relaunch alone: JSON with the ``tracking_uri`` and ``experiment_id`` of the reproduction, and,
+for a program that was not started by MLflow, ``first_run_id``, the run that its first process resumes."""
 
 _VALUE_LIMIT = 4_096  # characters; a value that was cut could not be put back, so a longer one is left out
 

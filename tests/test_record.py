@@ -12,7 +12,8 @@ import pytest
 
 from mlflow_repro.capture.record import build_record, collect_sections, dump_record
 from mlflow_repro.cli import main
-from mlflow_repro.model import Fact, Section, absent
+from mlflow_repro.model import Fact, absent
+from mlflow_repro.section import Section
 
 GOLDEN = Path(__file__).parent / "golden" / "record_fields.json"
 SCRIPT = (

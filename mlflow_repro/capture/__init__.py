@@ -16,7 +16,8 @@ from mlflow_repro.capture.machine import record_machine
 from mlflow_repro.capture.packages import record_environment
 from mlflow_repro.capture.session import record_session
 from mlflow_repro.capture.tree import record_code
-from mlflow_repro.model import TAG_PREFIX, Fact, Section
+from mlflow_repro.model import TAG_PREFIX, Fact
+from mlflow_repro.section import Section
 from mlflow_repro.variables import record_variables
 
 if TYPE_CHECKING:

@@ -34,11 +34,12 @@ from mlflow_repro.digests import (
     recall_digest,
     stamp_of,
 )
-from mlflow_repro.model import REDACTED, Section, missing
+from mlflow_repro.model import REDACTED
 from mlflow_repro.plain import plain_number
 from mlflow_repro.quoting import unquote_param
 from mlflow_repro.redact import is_secret_name, redact_named, redact_text
 from mlflow_repro.secretfiles import is_secret_file
+from mlflow_repro.section import Section, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

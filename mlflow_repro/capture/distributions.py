@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.capture.steps import NO_TIME, read_text, to_text, try_read
 from mlflow_repro.gitrepo import describe_worktree
 from mlflow_repro.giturl import local_path, strip_credentials
-from mlflow_repro.model import missing
 from mlflow_repro.pins import normalise_name
+from mlflow_repro.section import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -20,8 +20,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture.distributions import describe_direct
-from mlflow_repro.model import missing
 from mlflow_repro.pins import COMMIT, DEFAULT_INDEX, SUBDIRECTORY, TORCH_INDEX, URL, VERSION
+from mlflow_repro.section import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

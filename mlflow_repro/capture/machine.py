@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.capture.gpus import describe_gpus
 from mlflow_repro.capture.numerics import describe_frameworks, describe_libraries
 from mlflow_repro.capture.steps import read_text, run_steps, try_read
-from mlflow_repro.model import Section, missing
+from mlflow_repro.section import Section, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

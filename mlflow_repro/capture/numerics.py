@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture.steps import read_text
-from mlflow_repro.model import missing
+from mlflow_repro.section import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -20,8 +20,8 @@ from mlflow_repro.capture.distributions import (
 from mlflow_repro.capture.lock import make_locks
 from mlflow_repro.capture.steps import NO_TIME, run_steps, to_unicode, try_read
 from mlflow_repro.capture.system import describe_container, describe_libc, describe_os, describe_python
-from mlflow_repro.model import Section, missing
 from mlflow_repro.pins import normalise_name
+from mlflow_repro.section import Section, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

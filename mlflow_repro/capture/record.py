@@ -6,8 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.model import RECORD_SCHEMA, Section, missing
 from mlflow_repro.redact import redact_text
+from mlflow_repro.section import RECORD_SCHEMA, Section, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.model import Section, missing
 from mlflow_repro.redact import redact_argv, redact_text
+from mlflow_repro.section import Section, missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

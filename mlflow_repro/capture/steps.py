@@ -6,8 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.model import missing
 from mlflow_repro.redact import redact_text, redact_value
+from mlflow_repro.section import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

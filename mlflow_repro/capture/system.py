@@ -11,7 +11,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture.steps import try_read
-from mlflow_repro.model import missing
+from mlflow_repro.section import missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

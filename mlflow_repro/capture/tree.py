@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.gittree import TakenSubmodule, TakenTree, take_tree
-from mlflow_repro.model import Section, missing
 from mlflow_repro.redact import redact_value
+from mlflow_repro.section import Section, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

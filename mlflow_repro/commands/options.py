@@ -145,4 +145,10 @@ _JUDGE_OPTIONS = (
         metavar="GIB",
         help="How much of the artifacts may be read; what is beyond it is not compared.",
     ),
+    click.option(
+        "--children/--no-children",
+        default=True,
+        show_default=True,
+        help="Judge the runs below, and the others of the launch, as well.",
+    ),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.params import plain_params
 from mlflow_repro.quoting import ENTRY_POINT_TAG
-from mlflow_repro.runtree import PROCESS_TAG, RunPair, is_below
+from mlflow_repro.runtree import PROCESS_TAG, RunPair, program_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -25,7 +25,8 @@ _VOLATILE = re.compile(r"\d{1,4}(?:[-_:.]\d{1,2}){2,}|\d{6,}|(?=[a-f]*\d)[0-9a-f
 
 # In a parameter: what a step is told of the runs before it or of a temporary folder, and the time of day.
 _PLACE = re.compile(
-    r"[^\s'\"]*(?:[0-9a-f]{32}|/tmp[a-z0-9_]{8}(?![a-z0-9_]))|\d{4}-?\d\d-?\d\d[T _-]\d\d[:._-]?\d\d[:._-]?\d\d(?:\.\d+)?"
+    r"[^\s'\"]*(?:[0-9a-f]{32}|/tmp[a-z0-9_]{8}(?![a-z0-9_]))"
+    r"|\d{4}-?\d\d-?\d\d[T _-]\d\d[:._-]?\d\d[:._-]?\d\d(?:\.\d+)?"
 )
 
 
@@ -149,6 +150,6 @@ def _with_note(pair: RunPair, *roots: RunRecord) -> RunPair:
         return RunPair(reference=pair.reference, reproduction=pair.reproduction, note="deleted")
     for run, root in zip(sides, roots, strict=True):
         process, launch = (record.tags.get(PROCESS_TAG, "") if record else "" for record in (run, root))
-        if None in sides and process and launch and not is_below(process, launch):
+        if None in sides and process and launch and not process.startswith(program_of(launch)):
             return RunPair(reference=pair.reference, reproduction=pair.reproduction, note="made by another launch")
     return pair

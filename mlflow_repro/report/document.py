@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.model import DIFFERENT_STATUSES, EQUAL_STATUSES, Status, Verdict
 from mlflow_repro.redact import redact_text
-from mlflow_repro.report.text import show
+from mlflow_repro.report.line import show
 
 if TYPE_CHECKING:
     from mlflow_repro.curves import Curve

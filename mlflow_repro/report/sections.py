@@ -21,7 +21,8 @@ from mlflow_repro.report.document import (
     Table,
     shown,
 )
-from mlflow_repro.report.text import FACTS, format_time, shell_commands, show
+from mlflow_repro.report.line import show
+from mlflow_repro.report.text import FACTS, format_time, shell_commands
 from mlflow_repro.report.verdict_text import render_rules, render_runs_equal, render_verdict
 
 if TYPE_CHECKING:

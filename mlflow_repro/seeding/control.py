@@ -9,14 +9,13 @@ Three modes, chosen by ``MLFLOW_REPRO_SEED``:
 * an integer: everything is seeded with it, as if the program had begun with that.
 * ``off``: seeds that the program sets are still seen, nothing else happens.
 
-A reproduction gives the recorded values to the child by a file, named in ``MLFLOW_REPRO_RESTORE``. The first process
-that imports mlflow takes it; its own children get streams that are derived, and not the same again.
+A reproduction gives the recorded values to its processes by files (`restoring`). Workers of a process get streams that
+are derived from its own, and not the same again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -35,7 +34,8 @@ from mlflow_repro.seeding.entropy import (
     process_entropy,
     root_from_seed,
 )
-from mlflow_repro.seeding.watch import find_namespace, on_library_loaded, seed_unwatched
+from mlflow_repro.seeding.restoring import SCHEMA, digest_arguments, script_name, take_random_state
+from mlflow_repro.seeding.watch import on_library_loaded, seed_unwatched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from mlflow_repro.seeding.log import SeedLog
 
 MODE_VARIABLE = "MLFLOW_REPRO_SEED"
-RESTORE_VARIABLE = "MLFLOW_REPRO_RESTORE"
-SCHEMA = 1
 _FRAMEWORKS = ("tensorflow", "torch")
 # As multiprocessing and joblib name the n-th child of a process; a child's child has two numbers.
 _WORKER_NAME = re.compile(r"(?:Spawn|ForkServer|Loky)(?:Process|PoolWorker)-(\d+(?::\d+)*)")
@@ -61,9 +59,10 @@ class RandomControl:
         self.is_off = self.seed == "off"
         self.restored: list[str] = []
         self._log = log
-        self._restore = {} if self.is_off else _take_restore_file()
-        self._is_worker = False
-        self.entropy = process_entropy() or Entropy(self._choose_root())
+        inherited = _inherited_root()
+        self._is_worker = inherited is not None
+        self._restore = {} if self.is_off or self._is_worker else take_random_state()
+        self.entropy = process_entropy() or Entropy(self._choose_root(inherited))
         self._root = self.entropy.root.hex()  # `seed_everything` begins another one
         self._at_import: dict[str, object] = {}
         self._at_first_run: dict[str, object] = {}
@@ -105,7 +104,9 @@ class RandomControl:
             "place": list(self.entropy.place),
             "assigned": dict(self._log.assigned),
             "run_index": index,
-            "script": _script_name(),
+            "script": script_name(),
+            "arguments": digest_arguments(),
+            "is_worker": self._is_worker or bool(self.entropy.place),
             "states": {"import": self._at_import, "first_run": self._at_first_run, "run": now},
         }
 
@@ -123,9 +124,7 @@ class RandomControl:
             "determinism": achieved_determinism(),
         }
 
-    def _choose_root(self) -> bytes:
-        inherited = _inherited_root()
-        self._is_worker = inherited is not None
+    def _choose_root(self, inherited: bytes | None) -> bytes:
         if "root" in self._restore:
             return bytes.fromhex(self._restore["root"])
         if inherited is not None:
@@ -216,25 +215,6 @@ def _read_mode(text: str) -> str | int:
     raise ValueError(f"{MODE_VARIABLE} is {text!r}: it must be off, auto or an integer from 0 to 2**63-1")
 
 
-def _take_restore_file() -> dict[str, Any]:
-    """Read the file that a reproduction prepared, and keep every later process from taking it, too."""
-    path = os.environ.pop(RESTORE_VARIABLE, "")
-    if not path:
-        return {}
-    taken = f"{path}.taken"
-    try:
-        with open(path, encoding="utf-8") as file:
-            recorded: dict[str, Any] = json.load(file)
-        script = recorded.get("script")
-        if script and script != _script_name():
-            os.environ[RESTORE_VARIABLE] = path  # another program of the same command; leave it to the right one
-            return {}
-        os.rename(path, taken)
-    except FileNotFoundError:
-        return {}
-    return recorded if recorded.get("schema") == SCHEMA else {}
-
-
 def _inherited_root() -> bytes | None:
     """For a worker of `multiprocessing`: a root derived from its parent's and its own number there.
 
@@ -252,8 +232,3 @@ def _inherited_root() -> bytes | None:
         size = len(parent.root)
         return parent.derive("worker", number[1], bits=8 * size).to_bytes(size, "big")
     return None
-
-
-def _script_name() -> str:
-    main = find_namespace("__main__") or {}
-    return os.path.basename(str(main.get("__file__") or ""))

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
-from mlflow_repro.model import OWN_METRICS, RECORD_SCHEMA, RunRecord
+from mlflow_repro.model import OWN_METRICS, RunRecord
 from mlflow_repro.outcomes import list_model_ids, list_model_metrics
 from mlflow_repro.redact import redact_value
+from mlflow_repro.section import RECORD_SCHEMA
 from mlflow_repro.tempfolders import hold_folder
 from mlflow_repro.tracking.explaining import explained
 from mlflow_repro.tracking.writing import RECORD_FILE, write_files, write_tags

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.runtree import PARENT_TAG, PROCESS_TAG, RunTree
+from mlflow_repro.runtree import PARENT_TAG, PROCESS_TAG, RunTree, program_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow_repro.model import RunRecord
     from mlflow_repro.tracking.store import TrackingStore
 
-_QUOTABLE = re.compile(r"[0-9A-Za-z/_-]+")  # what may stand between quotes in a filter; tags hold any text
+_QUOTABLE = re.compile(r"[0-9A-Za-z/._-]+")  # what may stand between quotes in a filter; tags hold any text
 
 
 def find_root(store: TrackingStore, run: RunRecord) -> tuple[RunRecord, str]:
@@ -40,10 +40,10 @@ def find_root(store: TrackingStore, run: RunRecord) -> tuple[RunRecord, str]:
 
 
 def find_starter(store: TrackingStore, run: RunRecord) -> list[str]:
-    """The first run of the nearest process above that of ``run`` that made one; nothing where none did."""
+    """The first run of the nearest program above that of ``run`` that made one; nothing where none did."""
     process = run.tags.get(PROCESS_TAG, "")
     while "/" in process and _QUOTABLE.fullmatch(process):
-        process = process.rpartition("/")[0]
+        process = program_of(process.rpartition("/")[0])
         runs = store.search_runs(f"tags.`{PROCESS_TAG}` = '{process}'")
         if runs:
             return [min(runs, key=lambda found: found.start_time).run_id]
@@ -51,13 +51,13 @@ def find_starter(store: TrackingStore, run: RunRecord) -> list[str]:
 
 
 def read_tree(store: TrackingStore, root: RunRecord) -> RunTree:
-    """``root``, its descendants, and the other runs of its launch: of its process and of those that this started.
+    """``root``, its descendants, and the other runs of its launch: of its program and of those that this started.
 
     Deleted runs are among them. Descendants that recorded no process are looked for among the runs that started while
     the others were running, in the experiments of these. Raises UnreachableError.
     """
     found = {root.run_id: root}
-    process, session = root.tags.get(PROCESS_TAG, ""), root.tags.get("repro.session", "")
+    process, session = program_of(root.tags.get(PROCESS_TAG, "")), root.tags.get("repro.session", "")
     filters = [f"tags.`{PARENT_TAG}` = '{root.run_id}'"]
     if _QUOTABLE.fullmatch(process):
         filters.append(f"tags.`{PROCESS_TAG}` LIKE '{process}%'")

@@ -1,0 +1,97 @@
+"""The pairs of a run tree as text: a table of those that there is something to say about, and the verdict of all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from mlflow_repro.model import DIFFERENT_STATUSES, Status, Verdict, judge_tree
+from mlflow_repro.redact import redact_text
+from mlflow_repro.report.line import show
+from mlflow_repro.report.verdict_text import render_rules, render_runs_equal, render_verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_repro.model import Comparison
+    from mlflow_repro.runtree import JudgedPair
+
+_MANY = 10  # pairs; of more than these, only those that differ are shown
+_NAMED = 3  # outcomes that differ and are named in the table
+
+
+def render_children(children: Sequence[JudgedPair], *, show_all: bool = False) -> list[str]:
+    """How many of the other pairs are the same, and a table of them; of many only those that are not."""
+    if not children:
+        return []
+    noted = [pair for pair in children if not _is_same(pair)]
+    shown = children if show_all or len(children) <= _MANY else noted
+    lines = [f"Other runs of the launch: {len(children) - len(noted)} of {len(children)} are the same"]
+    if shown:
+        headers = ("Run", "Run1", "Run2", "Verdict", "What differs")
+        rows = [
+            (
+                show(redact_text(pair.name)),
+                pair.reference_run_id or "-",
+                pair.reproduction_run_id or "-",
+                _word(pair),
+                show(redact_text(_describe(pair))),
+            )
+            for pair in shown
+        ]
+        lines.append(tabulate(rows, headers, tablefmt="psql", disable_numparse=True))
+    return lines
+
+
+def render_answer(comparison: Comparison, children: Sequence[JudgedPair]) -> list[str]:
+    """The last two lines of a report: the verdict with what it rests on, and ``Runs equal: ...``."""
+    if not children:
+        return [f"Verdict: {render_verdict(comparison)}", f"Runs equal: {render_runs_equal(comparison)}"]
+    comparisons = [comparison, *(pair.comparison for pair in children if pair.comparison)]
+    judged = [row for one in comparisons for row in one.findings if row.is_judged and row.kind != "status"]
+    alone = sum(pair.status in DIFFERENT_STATUSES and not pair.comparison for pair in children)
+    parts = [f"{len(comparisons)} pairs of runs with {len(judged)} outcomes"]
+    unequal = sum(not row.is_equal for row in judged)
+    if unequal:
+        parts.append(f"{unequal} not equal")
+    if alone:
+        parts.append(f"{alone} {'run' if alone == 1 else 'runs'} without a counterpart")
+    verdict = judge_tree(comparison, children)
+    text = f"{verdict.value}, from {', '.join(parts)} ({render_rules(comparison.rules)})"
+    return [f"Verdict: {text}", f"Runs equal: {verdict.runs_equal}"]
+
+
+def _is_same(pair: JudgedPair) -> bool:
+    """True when there is nothing to say about a pair: equal, or two runs that logged nothing that judges."""
+    if pair.comparison is None:
+        return False
+    return pair.comparison.verdict.runs_equal == "True" or _is_empty(pair.comparison)
+
+
+def _is_empty(comparison: Comparison) -> bool:
+    return all(row.is_equal for row in comparison.findings if row.is_judged)
+
+
+def _word(pair: JudgedPair) -> str:
+    if pair.comparison is None:
+        return pair.status.value.upper() if pair.status is not Status.IGNORED else "-"
+    verdict = pair.comparison.verdict
+    return "-" if verdict is Verdict.INCONCLUSIVE and _is_empty(pair.comparison) else verdict.value
+
+
+def _describe(pair: JudgedPair) -> str:
+    """The outcomes that are not equal, by name, and the parameters that may be why."""
+    if pair.comparison is None:
+        return pair.note
+    rows = [row for row in pair.comparison.findings if row.is_judged and not row.is_equal]
+    words = [row.name if row.kind == "metric" else f"{row.kind} {row.name}" for row in rows[:_NAMED]]
+    if len(rows) > _NAMED:
+        words.append(f"{len(rows) - _NAMED} more")
+    params = [row.name for row in pair.comparison.of_kind("param") if row.status is not Status.IDENTICAL]
+    words += [f"parameter {name}" for name in params[:_NAMED]]
+    if len(params) > _NAMED:
+        words.append(f"{len(params) - _NAMED} more parameters")
+    if not words and _is_empty(pair.comparison) and pair.comparison.verdict is Verdict.INCONCLUSIVE:
+        return "nothing to judge in either"
+    return ", ".join(words)
