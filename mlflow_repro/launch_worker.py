@@ -43,6 +43,7 @@ def main(control: int, result: int) -> None:
     # The launching process itself is nobody's training. The variable is given back before the child starts.
     disabled_before = os.environ.get("MLFLOW_REPRO_DISABLE")
     os.environ["MLFLOW_REPRO_DISABLE"] = "1"
+    from mlflow import projects  # noqa: F401 - now, while the tool is still reading and fetching
 
     pipe = os.fdopen(control, "rb", buffering=0)
     line = _read_line(pipe)

@@ -328,9 +328,8 @@ class Comparison:
 
 def judge_tree(comparison: Comparison, children: Sequence[JudgedPair]) -> Verdict:
     """The verdict of a pair of runs with its ``children``: the worst of all that have something to judge."""
-    comparisons = [comparison, *(pair.comparison for pair in children if pair.comparison)]
-    rows = [row for one in comparisons for row in one.findings]
-    return _find_verdict(rows, {pair.status for pair in children if not pair.comparison})
+    below = [row for pair in children if pair.comparison for row in pair.comparison.findings]
+    return _find_verdict([*comparison.findings, *below], {pair.status for pair in children if not pair.comparison})
 
 
 @dataclass(frozen=True, kw_only=True)

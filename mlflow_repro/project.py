@@ -67,16 +67,18 @@ def resolve_path_parameters(plan: LaunchPlan, project: Project, directory: Path)
 
 
 def write_command_project(directory: Path, command: tuple[str, ...]) -> str:
-    """Give the checkout an MLproject file whose one entry point is ``command``; returns the entry point's name.
+    """Give the checkout an MLproject file with an entry point that is ``command``; returns the entry point's name.
 
-    The file is hidden from git (it is ours, not the user's), so that the run still records a clean tree. The
-    environment that the project declares, if any, is kept.
+    The file is hidden from git (it is ours, not the user's), so that the run still records a clean tree. What the
+    project declares is kept: its environment, and the entry points, which the command may start as steps.
     """
     path = _find_file(directory)
     plain: dict[str, Any] = {"name": "reproduction"}
+    own: Mapping[str, Any] = {}
     if path is not None:
         declared = _load(path)
-        plain.update({kind: declared[kind] for kind in ("python_env", "conda_env") if kind in declared})
+        plain.update({kind: declared[kind] for kind in ("name", "python_env", "conda_env") if kind in declared})
+        own = declared.get("entry_points") or {}
         run_git(["update-index", "--skip-worktree", "--", path.name], cwd=directory)
     else:
         path = directory / "MLproject"
@@ -88,9 +90,12 @@ def write_command_project(directory: Path, command: tuple[str, ...]) -> str:
             file.write(f"/{folder}MLproject\n")
     # MLflow passes the command through str.format, so braces are doubled.
     shell = shlex.join(command).replace("{", "{{").replace("}", "}}")
-    plain["entry_points"] = {GENERATED_ENTRY_POINT: {"command": shell}}
-    path.write_text(yaml.safe_dump(plain), encoding="utf-8")
-    return GENERATED_ENTRY_POINT
+    name = GENERATED_ENTRY_POINT
+    while name in own:
+        name += "_"
+    plain["entry_points"] = {**own, name: {"command": shell}}
+    path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    return name
 
 
 def _relative_to_top(directory: Path) -> str:

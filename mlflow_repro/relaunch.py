@@ -150,7 +150,7 @@ class Relaunch:
         tags = self._tags()
         run_id = ""
         if plan.backend == LOCAL:  # other backends create their run themselves
-            name = f"{REPRODUCTION_NAME}{self.reference.run_name or self.reference.run_id}"
+            name = f"{REPRODUCTION_NAME}{self.target.first_name}"
             run_id = self.store.create_run(experiment_id, name=name, tags=tags, params=plan.parameters)
         try:
             entry_point = plan.entry_point

@@ -45,6 +45,15 @@ class Target:
         return self.tree.root
 
     @property
+    def first_name(self) -> str:
+        """The name of the run that its process began with, where that is not the root; an id where it has none."""
+        process, index = self.root.tags.get(PROCESS_TAG, ""), self.root.fact(_INDEX).value or "0"
+        others = [run for run in self.tree.in_order if process and run.tags.get(PROCESS_TAG) == process]
+        firsts = [run for run in others if run.fact(_INDEX).value == "0"] if index != "0" else []
+        first = [*firsts, self.root][0]
+        return first.run_name or first.run_id
+
+    @property
     def stands_for_all(self) -> bool:
         """True for the first run of its launch: when it is asked for, all of them are judged, else it and those below.
 

@@ -11,6 +11,7 @@ from mlflow_repro.causes import Cause
 from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord, Source, Status
 from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
+from mlflow_repro.runtree import JudgedPair
 
 # No deadline for one example: the machine that runs the tests may be busy. 60 examples a law, not 100: seconds.
 settings.register_profile("mlflow-repro", deadline=None, max_examples=60)
@@ -153,6 +154,15 @@ causes = st.builds(
     fix=texts,
 )
 
+judged_pairs = st.builds(
+    JudgedPair,
+    name=texts,
+    reference_run_id=texts,
+    reproduction_run_id=texts,
+    status=statuses,
+    note=texts,
+    comparison=st.none() | comparisons,
+)
 reports = st.builds(
     Report,
     plan=launch_plans,
@@ -160,4 +170,5 @@ reports = st.builds(
     reproduction=st.none() | run_records,
     comparison=st.none() | comparisons,
     causes=st.lists(causes, max_size=3).map(tuple),
+    children=st.lists(judged_pairs, max_size=2).map(tuple),
 )

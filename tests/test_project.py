@@ -198,13 +198,22 @@ class TestWrite:
         """The run in it records a clean tree, as the reference did."""
         entry_point = write_command_project(checkout / folder, ("python", "train.py"))
         project = read_project(checkout / folder, entry_point)
-        assert list(project.entry_points) == [entry_point]
+        assert entry_point in project.entry_points
         assert git("status", "--porcelain", cwd=checkout) == ""
 
     def test_declared_environment_is_kept(self, checkout: Path):
         write_command_project(checkout / "with", ("python", "train.py"))
         plain = yaml.safe_load((checkout / "with" / "MLproject").read_text(encoding="utf-8"))
         assert plain["python_env"] == "python_env.yaml"
+
+    def test_own_entry_points_are_kept(self, checkout: Path):
+        """A workflow that was started as a script starts its steps by them; none is taken for ours."""
+        own = {"reproduce": {"command": "python step.py"}}
+        write_project(checkout / "with", yaml.safe_dump({"entry_points": own}))
+        entry_point = write_command_project(checkout / "with", ("python", "train.py"))
+        plain = yaml.safe_load((checkout / "with" / "MLproject").read_text(encoding="utf-8"))
+        assert plain["entry_points"] == {**own, entry_point: {"command": "python train.py"}}
+        assert entry_point != "reproduce"
 
     def test_commit_is_left_alone(self, checkout: Path):
         before = git("rev-parse", "HEAD", cwd=checkout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from mlflow_repro.report.json_format import render_json, render_json_error
 from mlflow_repro.report.line import show
 from mlflow_repro.report.text import render_comparison, render_plan, render_text, shell_commands
 from mlflow_repro.rules import Rules, parse_rule
+from mlflow_repro.runtree import JudgedPair
 
 GOLDEN = Path(__file__).parent / "golden" / "report"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -126,7 +128,40 @@ def report_of_everything() -> Report:
     )
 
 
+def report_of_tree(count: int) -> Report:
+    """A root without metrics, ``count`` children that are the same, one that differs, one that is missing."""
+    root = record({}, status="FINISHED")
+    same = compare_records(record({"acc": 0.5}), record({"acc": 0.5}))
+    other = compare_records(
+        record({"acc": 0.5, "f1": 1.0}, params={"C": "1"}), record({"acc": 0.25}, params={"C": "2"})
+    )
+    children = [
+        JudgedPair(
+            name=f"fold {number}", reference_run_id=f"{number:032x}", reproduction_run_id=f"{99 - number:032x}",
+            status=Status.IDENTICAL, comparison=same,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+    children += [
+        JudgedPair(
+            name="changed\x1b[31m", reference_run_id="c" * 32, reproduction_run_id="d" * 32,
+            status=Status.DIFFERENT, comparison=other,
+        ),
+        JudgedPair(
+            name="gone", reference_run_id="e" * 32, reproduction_run_id="",
+            status=Status.MISSING, note="only in the reference",
+        ),
+        JudgedPair(
+            name="silent", reference_run_id="1" * 32, reproduction_run_id="2" * 32,
+            status=Status.UNKNOWN, comparison=compare_records(root, root),
+        ),
+    ]  # fmt: skip
+    return replace(report(root, root), children=tuple(children))
+
+
 GOLDENS = {
+    "tree": lambda: render_text(report_of_tree(2)),
+    "tree_of_many": lambda: render_text(report_of_tree(30)),
     "equal": lambda: render_text(report(record({"mae": 0.587477, "r2": 1.0}), record({"mae": 0.587477, "r2": 1.0}))),
     "different": lambda: render_text(
         report(
@@ -337,6 +372,9 @@ class TestJson:
             "reproduction",
             "comparison",
             "causes",
+            "children",
+            "verdict",
+            "runs_equal",
             "exit_code",
             "error",
         ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow_repro.runtree import RunTree
 
 REPRODUCTION_NAME = "reproduction of "
-"""How the name begins that a relaunch gives its first run."""
+"""How the name begins that a relaunch gives its first run; the name of that run's counterpart follows."""
 
 _GENERATED = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")  # by MLflow, for a run that was given no name
 # In a name that a script makes up: dates, times, hashes and ids.
@@ -111,8 +111,8 @@ def _pair_by(
 
 def _name(run: RunRecord) -> str:
     """The run's name without what is another one each time; empty when that is all of it."""
-    is_made_up = _GENERATED.fullmatch(run.run_name) or run.run_name.startswith(REPRODUCTION_NAME)
-    return "" if is_made_up else _VOLATILE.sub("#", run.run_name)
+    name = run.run_name.removeprefix(REPRODUCTION_NAME)
+    return "" if _GENERATED.fullmatch(name) else _VOLATILE.sub("#", name)
 
 
 def _parameters(run: RunRecord) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -63,7 +63,7 @@ def render_comparison(comparison: Comparison, children: Sequence[JudgedPair] = (
         # Names stay text: a metric called "1.50" is no number.
         lines.append(tabulate(rows, headers, tablefmt="psql", missingval="-", disable_numparse=[0]))
     else:
-        is_judged = any(row.is_judged and row.kind != "status" for row in comparison.findings)
+        is_judged = children or any(row.is_judged and row.kind != "status" for row in comparison.findings)
         lines.append(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")
     for kind, word in (("metric", ""), ("history", "History "), ("model_metric", "Model "), ("status", "Run ")):
         rows_to_tell = [row for row in comparison.of_kind(kind) if row.status is not Status.IDENTICAL or row.note]

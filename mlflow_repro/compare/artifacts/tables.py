@@ -12,6 +12,7 @@ from mlflow_repro.compare.artifacts.arrays import Tally
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, quote, reading, same_content
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, compare_trees
 from mlflow_repro.compare.artifacts.text import read_text
+from mlflow_repro.compare.artifacts.volatile import volatile_columns
 from mlflow_repro.model import Status
 
 if TYPE_CHECKING:
@@ -34,10 +35,13 @@ def compare_csv(one: Blob, other: Blob, context: Context, delimiter: str = ",") 
     if len(left) != len(right):
         return Outcome(status=Status.DIFFERENT, note=f"{len(left)} and {len(right)} rows{_first_row(left, right)}")
     differences = Differences()
+    differences.left_out |= volatile_columns(one.name) & set(header)
     for number, (mine, theirs) in enumerate(zip(left, right, strict=True), start=1):
         for index, (cell, their_cell) in enumerate(zip_longest(mine, theirs)):
             if cell != their_cell:
                 column = header[index] if index < len(header) else str(index + 1)
+                if column in differences.left_out:
+                    continue
                 status = _compare_cells(cell, their_cell, context)
                 where = f"row {number}, column {quote(column)}"
                 if status is not Status.IDENTICAL:
