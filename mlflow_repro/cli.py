@@ -14,7 +14,7 @@ import click
 from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
 from mlflow_repro.commands.options import EXIT_CODES, FORMATS, format_options, judge_options, option, take_no_artifacts
-from mlflow_repro.commands.output import OutputClosedError, print_text
+from mlflow_repro.commands.output import OutputClosedError, print_report, print_text
 from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
@@ -149,22 +149,41 @@ def cli() -> None:
     metavar="N",
     help="Relaunch the run N times, one after another, and judge final metrics by their spread.",
 )
+@option(
+    "fail-fast",
+    is_flag=True,
+    help="End the relaunched run as soon as a judged metric has left its tolerance at some step.",
+)
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @format_options
-@click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks.")
+@click.option("-q", "--quiet", is_flag=True, help="Show neither the child's output nor how far it is.")
+@click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, MLflow's own remarks, and tracebacks.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
+def reproduce(
+    *,
+    format_: str,
+    quiet: bool,
+    verbose: bool,
+    debug: bool,  # noqa: ARG001 - main reads it
+    **settings: Any,
+) -> int:
     """Reproduce a run, print the report in the wanted form, and give the exit code."""
-    from mlflow_repro.report import RENDERERS
+    from mlflow_repro.commands.progress import open_display
     from mlflow_repro.reproduce import ReproduceOptions, reproduce_with
 
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose contradict each other")
     known = {field.name for field in fields(ReproduceOptions)}
-    show = _show_line if verbose else None
     take_no_artifacts(settings)
-    report = reproduce_with(
-        ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
-    )
-    print_text(RENDERERS[format_](report, verbose))
+    wanted = {name: value for name, value in settings.items() if name in known}
+    try:
+        with open_display(is_quiet=quiet, is_verbose=verbose) as display:
+            report = reproduce_with(ReproduceOptions(**wanted, show=display.line, tell=display.tell))
+    except LaunchError as error:
+        if not quiet:
+            error.log_tail = ""  # it has been shown
+        raise
+    print_report(report, format_, show_all=verbose)
     return int(report.exit_code)
 
 
@@ -308,10 +327,6 @@ class _signals_raised:  # noqa: N801 - used as a context manager
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def _show_line(line: str) -> None:
-    click.echo(f"  | {line}", err=True)
 
 
 def _one_line(text: str) -> str:

@@ -267,8 +267,8 @@ def _judge_histories(one: Side, other: Side, rules: Rules, mode: str) -> list[Fi
         row = Finding(kind="history", name="*", reference=None, reproduction=None, status=Status.IGNORED, note=note)
         return [row] if names else []
     with one.store.explained(), other.store.explained(), ExitStack() as stack:
-        here = stack.enter_context(_open_histories(one.store))
-        there = here if other.store is one.store else stack.enter_context(_open_histories(other.store))
+        here = stack.enter_context(open_histories(one.store))
+        there = here if other.store is one.store else stack.enter_context(open_histories(other.store))
         ids = one.record.run_id, other.record.run_id
         single, single_there = here.read_single_steps(ids[0]), there.read_single_steps(ids[1])
         return compare_histories(
@@ -279,7 +279,8 @@ def _judge_histories(one: Side, other: Side, rules: Rules, mode: str) -> list[Fi
         )
 
 
-def _open_histories(store: TrackingStore) -> HistoryReader:
+def open_histories(store: TrackingStore) -> HistoryReader:
+    """The quickest reader of histories that a store allows."""
     from mlflow_repro.histories import ClientHistories, RestHistories, SqlHistories
 
     if store.sql_engine is not None:
@@ -287,7 +288,7 @@ def _open_histories(store: TrackingStore) -> HistoryReader:
     version = store.read_server_version()
     if version:
         return RestHistories(store.get_json, server_version=version)
-    return ClientHistories(store.read_points)
+    return ClientHistories(store.read_points, store.read_last_points)
 
 
 def compare_runs(reference_id: str, reproduction_id: str, *, tracking_uri: str = "", **options: Any) -> Comparison:

@@ -18,19 +18,23 @@ from mlflow_repro.fetching import check_subdirectory, checkout
 from mlflow_repro.giturl import strip_credentials
 from mlflow_repro.importing import find_import_roots
 from mlflow_repro.launch import Job, Launcher, Outcome, check_tools, read_backend_config
+from mlflow_repro.moments import RUNNING, Moment
 from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
 from mlflow_repro.restoring import restore_working_tree
+from mlflow_repro.rules import Rules
 from mlflow_repro.seeding.control import RESTORE_VARIABLE
+from mlflow_repro.watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from mlflow_repro.gittree import TakenTree
     from mlflow_repro.mlproject import Project
     from mlflow_repro.model import LaunchPlan, RunRecord
+    from mlflow_repro.moments import Arrival, Divergence
     from mlflow_repro.tracking import TrackingStore
 
 _SIGNAL_EXIT = 128  # a shell's exit code for "ended by signal N" is this plus N
@@ -119,12 +123,17 @@ class Relaunch:
     random_state: Path | None = None
     """The file with the random state to put back, None for a run that goes its own way."""
     surroundings: Surroundings = field(default_factory=Surroundings)
+    rules: Rules = field(default_factory=Rules)
+    tell: Callable[[Moment], None] | None = None
+    """Gets the metrics as they arrive."""
+    fail_fast: bool = False
 
-    def run(self) -> RunRecord:
+    def run(self) -> tuple[RunRecord, Divergence | None]:
         """Create the reproduction's run, launch it, wait, and return its record. Whatever fails, that run is closed.
 
-        Raises LaunchError when the run failed, CannotJudgeError when it is not one that can be judged,
-        UnreachableError when the store does not answer.
+        With ``fail_fast`` a run that diverges is ended, and where it did is returned, too. Raises LaunchError when the
+        run failed, CannotJudgeError when it is not one that can be judged, UnreachableError when the store does not
+        answer.
         """
         plan = self.code.plan
         backend_config = read_backend_config(plan.backend_config)
@@ -154,16 +163,50 @@ class Relaunch:
                 import_path=self._import_path(),
                 served_artifact_root=self.surroundings.served_artifact_root,
             )
-            outcome = self.launcher.run(job, timeout=self.timeout)
+            outcome, divergence = self._launch(job)
         except BaseException as error:
             self.launcher.end()
             self._close(run_id, "KILLED", f"the reproduction was ended: {type(error).__name__}")
             raise
+        if outcome.is_stopped and divergence is not None:
+            return self._close_stopped(outcome.run_id, divergence), divergence
         if outcome.error:
             self._fail(outcome)
         if not run_id:
             self.store.set_tags(outcome.run_id, tags)
-        return self._read_reproduction(outcome)
+        return self._read_reproduction(outcome), None
+
+    def _launch(self, job: Job) -> tuple[Outcome, Divergence | None]:
+        """Launch, and follow the run while it goes on when somebody wants to know."""
+        tell, reference = self.tell, self.reference
+        if not job.run_id or not (tell or self.fail_fast):
+            return self.launcher.run(job, timeout=self.timeout), None
+        moment = Moment(phase=RUNNING, expected=max(reference.end_time - reference.start_time, 0) / 1000)
+
+        def tell_arrivals(arrivals: tuple[Arrival, ...]) -> None:
+            if tell is not None:
+                tell(replace(moment, arrivals=arrivals))
+
+        tell_arrivals(())
+        with Watch(
+            reference, self.store, self.rules, find_run=lambda: self._find_judged(job.run_id), tell=tell_arrivals
+        ) as watch:
+            outcome = self.launcher.run(
+                job, timeout=self.timeout, is_enough=lambda: self.fail_fast and watch.has_diverged
+            )
+        return outcome, watch.divergence
+
+    def _find_judged(self, run_id: str) -> str:
+        """The run that is judged, which may be a later one of the relaunched process; empty when it is not there."""
+        index = self.reference.fact("launch.run_index").value or "0"
+        return run_id if index == "0" else next(iter(self.store.find_session_runs(self.session, index)), "")
+
+    def _close_stopped(self, run_id: str, divergence: Divergence) -> RunRecord:
+        reason = f"stopped by fail-fast: {divergence.name} differed at step {divergence.step}"
+        judged = self._find_judged(run_id)
+        for one in dict.fromkeys((run_id, judged)):
+            self._close(one, "KILLED", reason)
+        return self.store.read_run_patiently(judged)
 
     def _variables(self) -> dict[str, str | None]:
         """What the child's environment has beside ours."""

@@ -21,6 +21,7 @@ from mlflow_repro.env_choice import EnvironmentWish
 from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
 from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
 from mlflow_repro.model import LaunchPlan, Report, RunRecord
+from mlflow_repro.moments import BUILDING, COMPARING, FETCHING, Moment
 from mlflow_repro.plan import (
     PlanOptions,
     check_options,
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from mlflow_repro.artifact_outcomes import Selection
     from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
+    from mlflow_repro.moments import Divergence
     from mlflow_repro.rebuild import Rebuild
     from mlflow_repro.relaunch import PreparedCode
+    from mlflow_repro.rules import Rules
     from mlflow_repro.tracking import TrackingStore
 
 
@@ -54,7 +57,8 @@ class ReproduceOptions(JudgeOptions):
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
     seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched.
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
-    recorded environment is replaced or left out. ``show`` gets each line that the child prints.
+    recorded environment is replaced or left out. ``fail_fast`` ends the relaunched run as soon as a judged metric has
+    left its tolerance at some step. ``show`` gets each line that the child prints, ``tell`` what is being done.
     """
 
     run_id: str = ""
@@ -79,7 +83,9 @@ class ReproduceOptions(JudgeOptions):
     restore_rng: bool = True
     seed: int | None = None
     repeats: int = 1
+    fail_fast: bool = False
     show: Callable[[str], None] | None = None
+    tell: Callable[[Moment], None] | None = None
 
     @property
     def selection(self) -> Selection | None:
@@ -91,6 +97,11 @@ class ReproduceOptions(JudgeOptions):
     def environment_wish(self) -> EnvironmentWish:
         """The part that the choice of the environment depends on."""
         return EnvironmentWish(env=self.env, env_manager=self.env_manager, allow_substitutions=self.allow_substitutions)
+
+    def say(self, phase: str) -> None:
+        """Tell whoever wants to know what is being done now."""
+        if self.tell is not None:
+            self.tell(Moment(phase=phase))
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""
@@ -166,6 +177,8 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
     options.check()
     read_backend_config(options.backend_config)
+    if options.fail_fast and (options.resume or options.repeats > 1 or options.against):
+        raise UsageError("fail_fast is for one relaunch", "it goes with neither resume, nor repeats, nor against")
     if options.repeats < 1 or (options.repeats > 1 and options.resume):
         raise UsageError(
             f"repeats is {options.repeats}", "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"
@@ -225,9 +238,16 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         options = _with_run_id(options, store)
         reference = store.read_run(options.run_id)
         check_reference(reference, options.plan_options(store.uri))
+        options.say(FETCHING)
         code, rebuild, random_state = _prepare(options, reference, store, directory)
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
+        if options.fail_fast and code.plan.backend != "local":
+            raise UsageError(
+                f"fail_fast does not reach a run on the backend {code.plan.backend!r}",
+                "leave it out",
+            )
+        options.say(BUILDING)
         surroundings, notes = prepare_environment(
             code.plan, reference, rebuild, code.checkout, allow_substitutions=options.allow_substitutions
         )
@@ -241,9 +261,15 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             timeout=options.timeout,
             random_state=random_state,
             surroundings=surroundings,
+            rules=options.read_rules(),
+            tell=options.tell,
+            fail_fast=options.fail_fast,
         )
-        reproduction = relaunch.run()
+        reproduction, divergence = relaunch.run()
         plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(reproduction)))
+        if divergence is not None:
+            return _report_stopped(plan, reference, reproduction, divergence, relaunch.rules)
+        options.say(COMPARING)
         return _judge(options, plan, reference, reproduction, store)
 
 
@@ -300,6 +326,18 @@ def _judge_existing(options: ReproduceOptions) -> Report:
             raise UsageError(f"run {options.resume} is not a reproduction of {reference.run_id}", "check both ids")
         plan = plan_launch(reference, options.plan_options(store.uri))
         return _judge(options, plan, reference, reproduction, store)
+
+
+def _report_stopped(
+    plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord, divergence: Divergence, rules: Rules
+) -> Report:
+    """The report of a reproduction that was ended where it diverged."""
+    from mlflow_repro.compare.live import compare_stopped, describe_saving
+
+    expected = max(reference.end_time - reference.start_time, 0) / 1000
+    plan = replace(plan, caveats=(*plan.caveats, describe_saving(divergence, expected)))
+    comparison = compare_stopped(reference, reproduction, divergence, rules)
+    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
 
 
 def _judge(

@@ -29,9 +29,11 @@ FLOORS = {
         "leftovers",
         "mlproject",
         "model",
+        "moments",
         "options",
         "outcomes",
         "pins",
+        "progressbars",
         "pyargv",
         "quoting",
         "recorded",
@@ -80,6 +82,7 @@ FLOORS = {
         "reference",
         "relaunch",
         "reproduce",
+        "watching",
     },
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
@@ -114,6 +117,8 @@ ARROWS_WITHIN_A_FLOOR = {
     ("recorder", "redirection"),
     ("recording", "redirection"),
     ("relaunch", "redirection"),
+    ("relaunch", "watching"),
+    ("watching", "judging"),
     ("reproduce", "artifact_outcomes"),
     ("reproduce", "judging"),
     ("judging", "artifact_outcomes"),
@@ -126,7 +131,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("", "reproduce"),
 }
 USERS_OF_MLFLOW = {"artifacts", "autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}
-NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "scipy", "sqlalchemy", "yaml")
+NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "rich", "scipy", "sqlalchemy", "yaml")
 
 
 def read_package() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlflow_repro.commands.options import EXIT_CODES, format_options, judge_options, option, take_no_artifacts
-from mlflow_repro.commands.output import print_text
+from mlflow_repro.commands.output import print_report
 
 COMPARE_HELP = f"""Compare two runs, and put side by side what explains a difference.
 
@@ -35,10 +35,9 @@ Example:
 def compare(*, show_all: bool, format_: str, verbose: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads verbose
     """Compare REFERENCE and REPRODUCTION, print the report, and give the exit code."""
     from mlflow_repro.judging import JudgeOptions, compare_with_facts
-    from mlflow_repro.report import RENDERERS
 
     take_no_artifacts(settings)
     judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
     report = compare_with_facts(**settings, options=JudgeOptions(**judge))
-    print_text(RENDERERS[format_](report, show_all))
+    print_report(report, format_, show_all=show_all)
     return int(report.exit_code)

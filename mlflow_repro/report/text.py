@@ -64,8 +64,8 @@ def render_comparison(comparison: Comparison, *, show_all: bool = False) -> str:
         is_judged = any(row.is_judged and row.kind != "status" for row in comparison.findings)
         lines.append(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")
     for kind, word in (("metric", ""), ("history", "History "), ("model_metric", "Model "), ("status", "Run ")):
-        rows_to_tell = [row for row in comparison.of_kind(kind) if row.status is not Status.IDENTICAL or row.note]
-        lines += [f"{word}{show(row.name)}: {show(_remark(row))}" for row in rows_to_tell]
+        remarks = [(row.name, _remark(row)) for row in comparison.of_kind(kind)]
+        lines += [f"{word}{show(name)}: {show(remark)}" for name, remark in remarks if remark]
     lines += _artifact_lines(comparison)
     for kind, word in _FACTS.items():
         facts = [row for row in comparison.of_kind(kind) if show_all or row.status not in EQUAL_STATUSES]
