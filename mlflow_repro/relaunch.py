@@ -19,6 +19,7 @@ from mlflow_repro.giturl import strip_credentials
 from mlflow_repro.importing import find_import_roots
 from mlflow_repro.launch import Job, Launcher, Outcome, check_tools, read_backend_config
 from mlflow_repro.moments import RUNNING, Moment
+from mlflow_repro.notebook import fit_notebook, write_kernel
 from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mlflow_repro.mlproject import Project
     from mlflow_repro.model import LaunchPlan, RunRecord
     from mlflow_repro.moments import Arrival, Divergence
+    from mlflow_repro.notebook import RecordedNotebook
     from mlflow_repro.tracking import TrackingStore
 
 _SIGNAL_EXIT = 128  # a shell's exit code for "ended by signal N" is this plus N
@@ -50,6 +52,8 @@ class PreparedCode:
     checkout: Path
     project_directory: Path
     parameters: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What the child's environment has for this folder's sake, beside what the plan says."""
 
 
 def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's two choices about it
@@ -57,6 +61,7 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     recorded: TakenTree | None,
     work_directory: Path,
     *,
+    notebook: RecordedNotebook | None = None,
     given: Collection[str],
     recurse_submodules: bool,
     ignore_diff: bool,
@@ -64,8 +69,8 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     """Fetch the code, make it the recorded tree, and check, before any run is created, that it can be launched.
 
     ``recorded`` is what the commit does not hold, None when the run has no record of it; ``given`` names the
-    parameters that the user set. Raises the errors of `checkout`, `restore_working_tree`, `read_project`,
-    `fit_to_project` and `check_tools`.
+    parameters that the user set; ``notebook`` is that of a run that was made in one. Raises the errors of `checkout`,
+    `restore_working_tree`, `fit_notebook`, `read_project`, `fit_to_project` and `check_tools`.
     """
     directory = work_directory / "checkout"
     checkout(plan.source, directory, bundle=(recorded and recorded.bundle) or b"")
@@ -75,6 +80,10 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     plan = replace(plan, caveats=(*plan.caveats, *caveats))
     check_subdirectory(directory, plan.source)
     project_directory = check_subdirectory(directory, replace(plan.source, subdirectory=plan.working_directory))
+    variables: Mapping[str, str] = {}
+    if notebook is not None:
+        plan = fit_notebook(plan, notebook, directory, work_directory)
+        variables = write_kernel(work_directory)
     project = read_project(project_directory, plan.entry_point)
     plan = fit_to_project(plan, project, given=given)
     _check_start(plan, project, project_directory, directory)
@@ -85,6 +94,7 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
         checkout=directory,
         project_directory=project_directory,
         parameters=resolve_path_parameters(plan, project, project_directory),
+        variables=variables,
     )
 
 
@@ -211,7 +221,7 @@ class Relaunch:
     def _variables(self) -> dict[str, str | None]:
         """What the child's environment has beside ours."""
         restored = {} if self.random_state is None else {RESTORE_VARIABLE: str(self.random_state)}
-        return {**self.code.plan.variables, **restored}
+        return {**self.code.plan.variables, **self.code.variables, **restored}
 
     def _import_path(self) -> tuple[str, ...]:
         """The checkout's folders for what is installed from its repository, there and here."""

@@ -277,13 +277,17 @@ def _prepare(
     options: ReproduceOptions, reference: RunRecord, store: TrackingStore, directory: Path
 ) -> tuple[PreparedCode, Rebuild | None, Path | None]:
     """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random state."""
-    from mlflow_repro.rebuild import plan_environment
-    from mlflow_repro.reference import PutBack, complete_plan, read_tree
+    from mlflow_repro.notebook import check_installed
+    from mlflow_repro.rebuild import list_installed, plan_environment
+    from mlflow_repro.reference import PutBack, complete_plan, read_notebook, read_tree
     from mlflow_repro.relaunch import prepare_code
 
     record = store.read_own_record(options.run_id) or {}
     plan = plan_launch(reference, options.plan_options(store.uri))
     plan, rebuild = plan_environment(plan, reference, record, store, options.environment_wish)
+    notebook = read_notebook(store, reference, record)
+    if notebook is not None:
+        check_installed(*list_installed(plan, rebuild))
     random_state = _fetch_random_state(options, plan, store, directory / "random-state")
     put_back = PutBack(
         has_random_state=random_state is not None,
@@ -295,6 +299,7 @@ def _prepare(
         complete_plan(plan, reference, record, put_back),
         read_tree(store, options.run_id, record),
         directory,
+        notebook=notebook,
         given=options.params or {},
         recurse_submodules=options.recurse_submodules,
         ignore_diff=options.ignore_diff,

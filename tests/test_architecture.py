@@ -59,6 +59,7 @@ FLOORS = {
         "launch",
         "launch_worker",
         "loopback",
+        "notebook",
         "project",
         "pythons",
         "restoring",
