@@ -147,8 +147,9 @@ def cli() -> None:
     default=1,
     show_default=True,
     metavar="N",
-    help="Relaunch the run N times, one after another, and judge final metrics by their spread.",
+    help="Relaunch the run N times, and judge final metrics by their spread.",
 )
+@option("jobs", type=int, default=1, show_default=True, metavar="N", help="How many of the repeats run at once.")
 @option(
     "fail-fast",
     is_flag=True,

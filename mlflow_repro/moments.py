@@ -8,6 +8,7 @@ FETCHING = "fetching the code"
 BUILDING = "making the environment"
 RUNNING = "running"
 COMPARING = "comparing"
+DONE = "done"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import sys
-from contextlib import suppress
+import threading
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -137,6 +138,8 @@ class Relaunch:
     tell: Callable[[Moment], None] | None = None
     """Gets the metrics as they arrive."""
     fail_fast: bool = False
+    is_over: threading.Event = field(default_factory=threading.Event)
+    """Set by somebody else when the run is to be ended."""
 
     def run(self) -> tuple[RunRecord, Divergence | None]:
         """Create the reproduction's run, launch it, wait, and return its record. Whatever fails, that run is closed.
@@ -176,7 +179,8 @@ class Relaunch:
             outcome, divergence = self._launch(job)
         except BaseException as error:
             self.launcher.end()
-            self._close(run_id, "KILLED", f"the reproduction was ended: {type(error).__name__}")
+            reason = error.message if isinstance(error, LaunchError) else type(error).__name__
+            self._close(run_id, "KILLED", f"the reproduction was ended: {reason}")
             raise
         if outcome.is_stopped and divergence is not None:
             return self._close_stopped(outcome.run_id, divergence), divergence
@@ -187,10 +191,13 @@ class Relaunch:
         return self._read_reproduction(outcome), None
 
     def _launch(self, job: Job) -> tuple[Outcome, Divergence | None]:
-        """Launch, and follow the run while it goes on when somebody wants to know."""
+        """Launch, and follow the run while it goes on when somebody wants to know. Raises LaunchError when it is over.
+
+        Before anything is launched it may be over, too.
+        """
         tell, reference = self.tell, self.reference
-        if not job.run_id or not (tell or self.fail_fast):
-            return self.launcher.run(job, timeout=self.timeout), None
+        if self.is_over.is_set():
+            raise LaunchError("interrupted before the launch")
         moment = Moment(phase=RUNNING, expected=max(reference.end_time - reference.start_time, 0) / 1000)
 
         def tell_arrivals(arrivals: tuple[Arrival, ...]) -> None:
@@ -198,12 +205,18 @@ class Relaunch:
                 tell(replace(moment, arrivals=arrivals))
 
         tell_arrivals(())
-        with Watch(
+        is_watched = bool(job.run_id and (tell or self.fail_fast))
+        watch = Watch(
             reference, self.store, self.rules, find_run=lambda: self._find_judged(job.run_id), tell=tell_arrivals
-        ) as watch:
+        )
+        with watch if is_watched else nullcontext():
             outcome = self.launcher.run(
-                job, timeout=self.timeout, is_enough=lambda: self.fail_fast and watch.has_diverged
+                job,
+                timeout=self.timeout,
+                is_enough=lambda: self.is_over.is_set() or (self.fail_fast and watch.has_diverged),
             )
+        if outcome.is_stopped and not watch.has_diverged:
+            raise LaunchError("interrupted", run_id=outcome.run_id)
         return outcome, watch.divergence
 
     def _find_judged(self, run_id: str) -> str:

@@ -11,6 +11,7 @@ if __name__ == "__main__":  # before anything else is imported
 
 import shutil
 import tempfile
+import threading
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.env_choice import EnvironmentWish
-from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
-from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
+from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.judging import JudgeOptions, Side, judge_runs
 from mlflow_repro.model import LaunchPlan, Report, RunRecord
 from mlflow_repro.moments import BUILDING, COMPARING, FETCHING, Moment
 from mlflow_repro.plan import (
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from mlflow_repro.rules import Rules
     from mlflow_repro.tracking import TrackingStore
 
-
 _LARGEST_SEED = (1 << 63) - 1
 
 
@@ -55,7 +55,8 @@ class ReproduceOptions(JudgeOptions):
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
-    seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched.
+    seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched,
+    ``jobs`` of them at a time.
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
     recorded environment is replaced or left out. ``fail_fast`` ends the relaunched run as soon as a judged metric has
     left its tolerance at some step. ``show`` gets each line that the child prints, ``tell`` what is being done.
@@ -83,6 +84,7 @@ class ReproduceOptions(JudgeOptions):
     restore_rng: bool = True
     seed: int | None = None
     repeats: int = 1
+    jobs: int = 1
     fail_fast: bool = False
     show: Callable[[str], None] | None = None
     tell: Callable[[Moment], None] | None = None
@@ -98,10 +100,10 @@ class ReproduceOptions(JudgeOptions):
         """The part that the choice of the environment depends on."""
         return EnvironmentWish(env=self.env, env_manager=self.env_manager, allow_substitutions=self.allow_substitutions)
 
-    def say(self, phase: str) -> None:
+    def say(self, phase: str, repeat: int = 0) -> None:
         """Tell whoever wants to know what is being done now."""
         if self.tell is not None:
-            self.tell(Moment(phase=phase))
+            self.tell(Moment(phase=phase, repeat=repeat, repeats=self.repeats if repeat else 0))
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""
@@ -165,6 +167,7 @@ def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
 def reproduce_with(options: ReproduceOptions) -> Report:
     """`reproduce_run` with its options as one value."""
     from mlflow_repro.launch import read_backend_config
+    from mlflow_repro.repeating import check_repeats, reproduce_repeatedly
 
     if bool(options.run_id) == bool(options.model):
         raise UsageError("which run is meant is not said", "give either --run_id or --model")
@@ -177,19 +180,23 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
     options.check()
     read_backend_config(options.backend_config)
-    if options.fail_fast and (options.resume or options.repeats > 1 or options.against):
-        raise UsageError("fail_fast is for one relaunch", "it goes with neither resume, nor repeats, nor against")
-    if options.repeats < 1 or (options.repeats > 1 and options.resume):
-        raise UsageError(
-            f"repeats is {options.repeats}", "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"
-        )
+    check_repeats(options)
     if (options.repeats > 1 or options.against) and not options.dry_run:
-        return _reproduce_repeatedly(options)
+        return reproduce_repeatedly(options, _reproduce_once)
     if options.resume:
         return _judge_existing(options)
     if options.dry_run:
         with _work_directory(options) as directory:
-            return _reproduce(options, directory, launcher=None, session="")
+            return _reproduce(options, directory, launcher=None, session="", is_over=threading.Event())
+    return _reproduce_once(options, threading.Event())
+
+
+def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
+    return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
+
+
+def _reproduce_once(options: ReproduceOptions, is_over: threading.Event) -> Report:
+    """One relaunch, in a work directory and a session of its own. It ends when ``is_over`` is set."""
     from mlflow_repro.launch import Launcher
 
     session = uuid.uuid4().hex
@@ -198,36 +205,12 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         _work_directory(options) as directory,
         Launcher(directory, session=session, show=options.show) as launcher,
     ):
-        return _reproduce(options, directory, launcher=launcher, session=session)
+        return _reproduce(options, directory, launcher=launcher, session=session, is_over=is_over)
 
 
-def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
-    return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
-
-
-def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
-    """Relaunch the run several times, one after another, and judge all of it together."""
-    from mlflow_repro.tracking import open_store, short_retries
-
-    with short_retries():
-        more = read_more_references(options, open_store(options.tracking_uri).uri) if options.against else []
-    single = replace(options, repeats=1, against=(), histories="off")
-    reports: list[Report] = []
-    for number in range(options.repeats):
-        try:
-            reports.append(reproduce_with(single))
-        except LaunchError as error:
-            done = " ".join(report.reproduction.run_id for report in reports if report.reproduction)
-            if done:
-                error.hint += f"; {number} of {options.repeats} repeats are done, to judge them:"
-                error.hint += f" mlflow-repro compare {options.run_id} {done}"
-            raise
-    reproductions = [report.reproduction for report in reports if report.reproduction]
-    comparison = judge_repeats([reports[0].reference, *more], reproductions, options)
-    return replace(reports[-1], comparison=comparison)
-
-
-def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
+def _reproduce(
+    options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str, is_over: threading.Event
+) -> Report:
     from mlflow_repro.rebuild import prepare_environment
     from mlflow_repro.reference import find_overruled
     from mlflow_repro.relaunch import Relaunch
@@ -264,6 +247,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             rules=options.read_rules(),
             tell=options.tell,
             fail_fast=options.fail_fast,
+            is_over=is_over,
         )
         reproduction, divergence = relaunch.run()
         plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(reproduction)))

@@ -82,6 +82,7 @@ FLOORS = {
         "redirection",
         "reference",
         "relaunch",
+        "repeating",
         "reproduce",
         "watching",
     },
@@ -126,6 +127,9 @@ ARROWS_WITHIN_A_FLOOR = {
     ("reproduce", "reference"),
     ("reproduce", "rebuild"),
     ("reproduce", "relaunch"),
+    ("reproduce", "repeating"),
+    ("repeating", "judging"),
+    ("repeating", "reproduce"),  # the type of the options
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "autologging"),  # the public names, loaded on first use
     ("", "judging"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_repro.commands.output import wants_colour
-from mlflow_repro.moments import RUNNING, Moment
+from mlflow_repro.moments import DONE, RUNNING, Moment
 from mlflow_repro.report.text import show
 
 if TYPE_CHECKING:
@@ -134,20 +134,30 @@ class _Late:
 
 
 class _Moments:
-    """The moment that it is now, and when its phase began."""
+    """What is being done now, by the number of the repeat, and when that began."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._now: tuple[Moment, float] | None = None
+        self._now: dict[int, tuple[Moment, float]] = {}
+        self._done = 0
+        self._lock = threading.Lock()  # several repeats and their watches speak at once
 
     def take(self, moment: Moment) -> None:
-        before = self._now
-        is_same = before is not None and (before[0].phase, before[0].repeat) == (moment.phase, moment.repeat)
-        self._now = moment, before[1] if before is not None and is_same else self._clock()
+        with self._lock:
+            before = self._now.pop(moment.repeat, None)
+            if moment.phase == DONE:
+                self._done += 1
+                return
+            is_same = before is not None and before[0].phase == moment.phase
+            self._now[moment.repeat] = moment, before[1] if before is not None and is_same else self._clock()
 
     def describe(self) -> str:
-        now = self._now
-        return "" if now is None else describe_moment(now[0], self._clock() - now[1])
+        with self._lock:
+            now = list(self._now.values())
+        parts = [describe_moment(moment, self._clock() - since) for moment, since in now]
+        if self._done:
+            parts.insert(0, f"{self._done} done")
+        return " | ".join(parts)
 
 
 def open_display(*, is_quiet: bool, is_verbose: bool) -> Display:
