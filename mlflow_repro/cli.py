@@ -13,7 +13,15 @@ import click
 
 from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
-from mlflow_repro.commands.options import EXIT_CODES, FORMATS, format_options, judge_options, option, take_no_artifacts
+from mlflow_repro.commands.options import (
+    EXIT_CODES,
+    FORMATS,
+    format_options,
+    judge_options,
+    option,
+    take_no_artifacts,
+    warn_of_predictions,
+)
 from mlflow_repro.commands.output import OutputClosedError, print_report, print_text
 from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
@@ -176,6 +184,7 @@ def reproduce(
         raise click.UsageError("--quiet and --verbose contradict each other")
     known = {field.name for field in fields(ReproduceOptions)}
     take_no_artifacts(settings)
+    warn_of_predictions(settings)
     wanted = {name: value for name, value in settings.items() if name in known}
     try:
         with open_display(is_quiet=quiet, is_verbose=verbose) as display:

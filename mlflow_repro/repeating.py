@@ -24,6 +24,8 @@ def check_repeats(options: ReproduceOptions) -> None:
     """Find bad input about several relaunches. Raises UsageError."""
     if options.fail_fast and (options.resume or options.repeats > 1 or options.against):
         raise UsageError("fail_fast is for one relaunch", "it goes with neither resume, nor repeats, nor against")
+    if options.compare_predictions and options.repeats > 1:
+        raise UsageError("predictions of repeats are not compared", "leave out one of compare_predictions and repeats")
     if options.repeats < 1 or (options.repeats > 1 and options.resume):
         raise UsageError(
             f"repeats is {options.repeats}", "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"

@@ -60,6 +60,7 @@ FLOORS = {
         "launch_worker",
         "loopback",
         "notebook",
+        "prediction_worker",
         "project",
         "pythons",
         "restoring",
@@ -76,6 +77,7 @@ FLOORS = {
         "commands",
         "judging",
         "plugin",
+        "predictions",
         "rebuild",
         "recorder",
         "recording",
@@ -124,6 +126,8 @@ ARROWS_WITHIN_A_FLOOR = {
     ("reproduce", "artifact_outcomes"),
     ("reproduce", "judging"),
     ("judging", "artifact_outcomes"),
+    ("judging", "predictions"),
+    ("predictions", "artifact_outcomes"),
     ("reproduce", "reference"),
     ("reproduce", "rebuild"),
     ("reproduce", "relaunch"),
@@ -135,7 +139,16 @@ ARROWS_WITHIN_A_FLOOR = {
     ("", "judging"),
     ("", "reproduce"),
 }
-USERS_OF_MLFLOW = {"artifacts", "autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}
+USERS_OF_MLFLOW = {
+    "artifacts",
+    "autologging",
+    "tracking",
+    "launch_worker",
+    "plugin",
+    "prediction_worker",
+    "recorder",
+    "recording",
+}
 NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "rich", "scipy", "sqlalchemy", "yaml")
 
 

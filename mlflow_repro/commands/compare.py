@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from mlflow_repro.commands.options import EXIT_CODES, format_options, judge_options, option, take_no_artifacts
+from mlflow_repro.commands.options import (
+    EXIT_CODES,
+    format_options,
+    judge_options,
+    option,
+    take_no_artifacts,
+    warn_of_predictions,
+)
 from mlflow_repro.commands.output import print_report
 
 COMPARE_HELP = f"""Compare two runs, and put side by side what explains a difference.
@@ -37,6 +44,7 @@ def compare(*, show_all: bool, format_: str, verbose: bool, **settings: Any) -> 
     from mlflow_repro.judging import JudgeOptions, compare_with_facts
 
     take_no_artifacts(settings)
+    warn_of_predictions(settings)
     judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
     report = compare_with_facts(**settings, options=JudgeOptions(**judge))
     print_report(report, format_, show_all=show_all)

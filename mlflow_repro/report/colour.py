@@ -21,7 +21,14 @@ _OF_STATUS = {
     Status.IGNORED: _FAINT,
 }
 _OF_VERDICT = {Verdict.DIFFERENT: _RED, Verdict.INCONCLUSIVE: _YELLOW}
-_WORDS = {"metric": "", "history": "History ", "model_metric": "Model ", "status": "Run ", "artifact": "Artifact "}
+_WORDS = {
+    "metric": "",
+    "history": "History ",
+    "model_metric": "Model ",
+    "status": "Run ",
+    "artifact": "Artifact ",
+    "prediction": "Prediction of ",
+}
 _HEAD = 3  # lines of the table above its first row
 
 

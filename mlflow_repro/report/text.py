@@ -63,7 +63,13 @@ def render_comparison(comparison: Comparison, *, show_all: bool = False) -> str:
     else:
         is_judged = any(row.is_judged and row.kind != "status" for row in comparison.findings)
         lines.append(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")
-    for kind, word in (("metric", ""), ("history", "History "), ("model_metric", "Model "), ("status", "Run ")):
+    for kind, word in (
+        ("metric", ""),
+        ("history", "History "),
+        ("model_metric", "Model "),
+        ("prediction", "Prediction of "),
+        ("status", "Run "),
+    ):
         remarks = [(row.name, _remark(row)) for row in comparison.of_kind(kind)]
         lines += [f"{word}{show(name)}: {show(remark)}" for name, remark in remarks if remark]
     lines += _artifact_lines(comparison)
