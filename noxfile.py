@@ -67,7 +67,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def test(session: nox.Session) -> None:
     """Test the built distribution on this Python with the newest MLflow; arguments after -- go to pytest."""
-    install(session, ".[keras,artifacts]", "--group", "test")
+    install(session, ".[keras,artifacts,notebook]", "--group", "test")
     run_tests(session)
 
 
@@ -87,9 +87,9 @@ def test(session: nox.Session) -> None:
 def matrix(session: nox.Session, mlflow: str) -> None:
     """Test on every supported Python, with the newest MLflow and the oldest; one: -s "matrix(3.10-oldest)"."""
     if mlflow == "oldest":
-        install(session, ".[artifacts]", "--group", "test", "--group", "oldest", constraints=OLDEST)
+        install(session, ".[artifacts,notebook]", "--group", "test", "--group", "oldest", constraints=OLDEST)
     else:
-        install(session, ".[keras,artifacts]", "--group", "test")
+        install(session, ".[keras,artifacts,notebook]", "--group", "test")
     run_tests(session)
 
 
@@ -105,7 +105,7 @@ def lock(session: nox.Session) -> None:
     """Write both constraint files anew; `nox -s lock -- --upgrade` takes the newest of everything."""
     compile_pins = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.10"]
     compile_pins += ["--no-annotate", "--custom-compile-command", "nox -s lock -- --upgrade", "--quiet"]
-    newest = ["--extra", "keras", "--extra", "artifacts", "--group", "dev"]
-    oldest = ["--extra", "artifacts", "--group", "test", "--group", "oldest"]
+    newest = ["--extra", "keras", "--extra", "artifacts", "--extra", "notebook", "--group", "dev"]
+    oldest = ["--extra", "artifacts", "--extra", "notebook", "--group", "test", "--group", "oldest"]
     for what, constraints in (newest, NEWEST), (oldest, OLDEST):
         session.run(*compile_pins, *what, "-o", constraints, *session.posargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import ReproError
@@ -57,6 +58,13 @@ def annotate_repeats(report: Report, reproductions: Sequence[RunRecord], store: 
         _annotate_run(report, store, group, {}, notes)
     _annotate_reference(report, store, group or reproductions[-1].run_id, notes)
     return tuple(notes)
+
+
+def with_caveats(report: Report, notes: tuple[str, ...]) -> Report:
+    """The report with notes about what could not be written down."""
+    if report.plan is None:
+        return report
+    return replace(report, plan=replace(report.plan, caveats=(*report.plan.caveats, *notes)))
 
 
 def _annotate_run(report: Report, store: TrackingStore, run_id: str, tags: Mapping[str, str], notes: list[str]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError
+from mlflow_repro.progressbars import without_progress_bars
 from mlflow_repro.redact import redact_text
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def fetch_file(file: ArtifactFile, directory: Path) -> Path:
         raise CannotJudgeError("its name leads out of the folder")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    with _explained(), _without_progress_bar():
+    with _explained(), without_progress_bars():
         path = Path(file.download(file.path, str(directory)))
     if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(directory.resolve()):
         raise CannotJudgeError("what was fetched is not a file")
@@ -179,17 +180,3 @@ def _explained() -> Iterator[None]:
     except Exception as error:
         text = redact_text(str(error)).strip().partition("\n")[0][:300]
         raise UnreachableError(f"the artifact store failed: {text or type(error).__name__}") from error
-
-
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """Keep MLflow's progress bars off the terminal, unless the user has set the variable."""
-    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
-    is_ours = name not in os.environ
-    if is_ours:
-        os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if is_ours:
-            os.environ.pop(name, None)

@@ -13,7 +13,15 @@ import click
 
 from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
-from mlflow_repro.commands.options import EXIT_CODES, FORMATS, format_options, judge_options, option, take_no_artifacts
+from mlflow_repro.commands.options import (
+    EXIT_CODES,
+    FORMATS,
+    format_options,
+    judge_options,
+    option,
+    take_no_artifacts,
+    warn_of_predictions,
+)
 from mlflow_repro.commands.output import OutputClosedError, print_text
 from mlflow_repro.commands.reports import check_outputs, hand_out
 from mlflow_repro.commands.tolerances import tolerances
@@ -148,7 +156,13 @@ def cli() -> None:
     default=1,
     show_default=True,
     metavar="N",
-    help="Relaunch the run N times, one after another, and judge final metrics by their spread.",
+    help="Relaunch the run N times, and judge final metrics by their spread.",
+)
+@option("jobs", type=int, default=1, show_default=True, metavar="N", help="How many of the repeats run at once.")
+@option(
+    "fail-fast",
+    is_flag=True,
+    help="End the relaunched run as soon as a judged metric has left its tolerance at some step.",
 )
 @click.option(
     "--annotate/--no-annotate",
@@ -158,26 +172,36 @@ def cli() -> None:
 )
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @format_options
-@click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, the child's output, and tracebacks.")
+@click.option("-q", "--quiet", is_flag=True, help="Show neither the child's output nor how far it is.")
+@click.option("-v", "--verbose", is_flag=True, help="Show both runs whole, MLflow's own remarks, and tracebacks.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def reproduce(
     *,
     format_: str,
     output: tuple[str, ...],
+    quiet: bool,
     verbose: bool,
     debug: bool,  # noqa: ARG001 - main reads it
     **settings: Any,
 ) -> int:
     """Reproduce a run, print the report in the wanted form, and give the exit code."""
+    from mlflow_repro.commands.progress import open_display
     from mlflow_repro.reproduce import ReproduceOptions, reproduce_with
 
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose contradict each other")
     known = {field.name for field in fields(ReproduceOptions)}
-    show = _show_line if verbose else None
     take_no_artifacts(settings)
     check_outputs(output)
-    report = reproduce_with(
-        ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
-    )
+    warn_of_predictions(settings)
+    wanted = {name: value for name, value in settings.items() if name in known}
+    try:
+        with open_display(is_quiet=quiet, is_verbose=verbose) as display:
+            report = reproduce_with(ReproduceOptions(**wanted, show=display.line, tell=display.tell))
+    except LaunchError as error:
+        if not quiet:
+            error.log_tail = ""  # it has been shown
+        raise
     return hand_out(report, format_, output, verbose=verbose)
 
 
@@ -321,10 +345,6 @@ class _signals_raised:  # noqa: N801 - used as a context manager
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def _show_line(line: str) -> None:
-    click.echo(f"  | {line}", err=True)
 
 
 def _one_line(text: str) -> str:

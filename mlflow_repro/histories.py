@@ -10,6 +10,7 @@ points of one step come in the order of their time, then of their value; no stor
 
 from __future__ import annotations
 
+import math
 import re
 from abc import abstractmethod
 from collections import deque
@@ -18,7 +19,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     import numpy as np
@@ -50,6 +51,19 @@ class HistoryReader(AbstractContextManager["HistoryReader"]):
     def stream(self, run_id: str, name: str) -> Iterator[Points]:
         """The history of one metric."""
 
+    @abstractmethod
+    def read_latest(self, run_id: str) -> dict[str, tuple[int, float]]:
+        """The greatest step of each metric of a run, and the value there."""
+
+    def read_range(self, run_id: str, name: str, low: int, high: int) -> Points:
+        """The points of the steps from ``low`` to ``high``; of very many the first, up to the end of a step."""
+        import numpy as np
+
+        blocks = list(self.stream(run_id, name)) or [(np.empty(0, np.int64), np.empty(0, np.float64))]
+        steps, values = (np.concatenate(column) for column in zip(*blocks, strict=True))
+        kept = slice(*np.searchsorted(steps, (low, high + 1)))
+        return steps[kept], values[kept]
+
 
 class SqlHistories(HistoryReader):
     """Histories in a SQL store, read through the ``engine`` that MLflow's own store has."""
@@ -71,9 +85,34 @@ class SqlHistories(HistoryReader):
         with self._engine.connect() as connection:
             return {str(name): int(step) for name, step in connection.execute(query)}
 
+    def read_latest(self, run_id: str) -> dict[str, tuple[int, float]]:
+        """As of `HistoryReader`; one row a metric."""
+        from sqlalchemy import select
+
+        columns = _metrics_table("latest_metrics").c
+        query = select(columns.key, columns.step, columns.value, columns.is_nan).where(columns.run_uuid == run_id)
+        with self._engine.connect() as connection:
+            return {
+                str(name): (int(step), math.nan if is_nan else float(value))
+                for name, step, value, is_nan in connection.execute(query)
+            }
+
+    def read_range(self, run_id: str, name: str, low: int, high: int) -> Points:
+        """As of `HistoryReader`; so few points at once that no writer has to wait for long."""
+        from sqlalchemy import select
+
+        columns = _metrics_table().c
+        query = (
+            select(columns.step, columns.value, columns.is_nan)
+            .where(columns.run_uuid == run_id, columns.key == name, columns.step.between(low, high))
+            .order_by(columns.step, columns.timestamp, columns.value, columns.is_nan)
+            .limit(_SQL_BLOCK)
+        )
+        with self._engine.connect() as connection:
+            return _first_steps(*_from_rows(connection.execute(query).fetchall()))
+
     def stream(self, run_id: str, name: str) -> Iterator[Points]:
         """The history of one metric."""
-        import numpy as np
         from sqlalchemy import select
 
         columns = _metrics_table().c
@@ -85,10 +124,7 @@ class SqlHistories(HistoryReader):
         with self._engine.connect().execution_options(stream_results=True) as connection:
             answer = connection.execute(query)
             while rows := answer.fetchmany(_SQL_BLOCK):
-                steps, numbers, nans = zip(*rows, strict=True)
-                values = np.array(numbers, np.float64)
-                values[np.array(nans, np.bool_)] = np.nan
-                yield np.array(steps, np.int64), values
+                yield _from_rows(rows)
 
 
 class RestHistories(HistoryReader):
@@ -108,13 +144,24 @@ class RestHistories(HistoryReader):
         if not self._by_ranges:
             return _stream_result(self._pool.submit(self._read_pages, run_id, name))
         if run_id not in self._last_steps:
-            self._last_steps[run_id] = self._read_last_steps(run_id)
+            self._last_steps[run_id] = {name: step for name, (step, _) in self.read_latest(run_id).items()}
         return self._stream_ranges(run_id, name, self._submit(run_id, name, _FIRST_STEP, _LIMIT - 2))
 
-    def _read_last_steps(self, run_id: str) -> dict[str, int]:
+    def read_latest(self, run_id: str) -> dict[str, tuple[int, float]]:
+        """As of `HistoryReader`, by one request."""
         answer = self._get("/api/2.0/mlflow/runs/get", {"run_id": run_id})
         metrics = answer["run"].get("data", {}).get("metrics", [])
-        return {row["key"]: int(row.get("step", 0)) for row in metrics}
+        return {row["key"]: (int(row.get("step", 0)), float(row.get("value", 0.0))) for row in metrics}
+
+    def read_range(self, run_id: str, name: str, low: int, high: int) -> Points:
+        """As of `HistoryReader`; a range of which the server gives a sample is made shorter until it is whole."""
+        if not self._by_ranges:
+            return super().read_range(run_id, name, low, high)
+        while True:
+            rows = self._read_range(run_id, name, low, high)
+            if len(rows) < _LIMIT or low >= high:
+                return _to_columns(rows)
+            high = max(low, min(int(rows[len(rows) // 2]["step"]), high - 1))
 
     def _submit(self, run_id: str, name: str, low: int, high: int) -> tuple[int, int, Future[Rows]]:
         return low, high, self._pool.submit(self._read_range, run_id, name, low, high)
@@ -170,10 +217,22 @@ class RestHistories(HistoryReader):
 
 
 class ClientHistories(HistoryReader):
-    """Histories in any other store: ``read`` gives the steps, values and times of a metric, as the client does."""
+    """Histories in any other store: ``read`` gives the steps, values and times of a metric, as the client does.
 
-    def __init__(self, read: Callable[[str, str], list[tuple[int, float, int]]]) -> None:
+    ``read_latest`` gives the last step and value of each metric of a run.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str, str], list[tuple[int, float, int]]],
+        read_latest: Callable[[str], dict[str, tuple[int, float]]],
+    ) -> None:
         self._read = read
+        self._read_latest = read_latest
+
+    def read_latest(self, run_id: str) -> dict[str, tuple[int, float]]:
+        """As of `HistoryReader`."""
+        return self._read_latest(run_id)
 
     def stream(self, run_id: str, name: str) -> Iterator[Points]:
         """The history of one metric."""
@@ -185,11 +244,30 @@ class ClientHistories(HistoryReader):
             yield _sort(np.array(steps, np.int64), np.array(values, np.float64), np.array(times, np.int64))
 
 
-def _metrics_table() -> Any:
-    """MLflow's table of points; named here because ``key`` has to be quoted in some databases."""
+def _metrics_table(name: str = "metrics") -> Any:
+    """MLflow's table of points, or of last points; named here because ``key`` has to be quoted in some databases."""
     from sqlalchemy import column, table
 
-    return table("metrics", *map(column, ("run_uuid", "key", "step", "timestamp", "value", "is_nan")))
+    return table(name, *map(column, ("run_uuid", "key", "step", "timestamp", "value", "is_nan")))
+
+
+def _from_rows(rows: Sequence[Any]) -> Points:
+    """Steps and values of rows of a database, which have another column for NaN."""
+    import numpy as np
+
+    steps, numbers, nans = zip(*rows, strict=True) if rows else ((), (), ())
+    values = np.array(numbers, np.float64)
+    values[np.array(nans, np.bool_)] = np.nan
+    return np.array(steps, np.int64), values
+
+
+def _first_steps(steps: np.ndarray, values: np.ndarray) -> Points:
+    """Points without the last step when there may be more of it: a block that is full was cut off somewhere."""
+    import numpy as np
+
+    is_cut = len(steps) >= _SQL_BLOCK and steps[0] != steps[-1]
+    end = int(np.searchsorted(steps, steps[-1])) if is_cut else len(steps)
+    return steps[:end], values[:end]
 
 
 def _parse_version(text: str) -> tuple[int, int]:

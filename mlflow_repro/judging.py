@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow_repro.compare.curves import CurveSampler
     from mlflow_repro.histories import HistoryReader, Points
     from mlflow_repro.model import Comparison, RunRecord
+    from mlflow_repro.predictions import PredictionWish
     from mlflow_repro.rules import Rules
     from mlflow_repro.tracking import TrackingStore
 
@@ -36,6 +38,9 @@ class JudgeOptions(RuleSettings):
     ``as_good_as`` (``PATTERN=higher`` or ``PATTERN=lower``, what is better) asks no more of repeats than to be as good.
     ``artifacts`` are patterns of the artifacts that are compared, empty for all and None for none; ``artifact_limit``
     is how many GiB of them are read. ``children``: the runs below, and the others of the launch, are judged as well.
+    ``compare_predictions`` loads the models of both runs, which runs what is in them, and compares their outputs for
+    the logged input example, or for ``prediction_data`` (a CSV, JSON, npy or Parquet file); a model that takes longer
+    than ``prediction_timeout`` seconds is not compared.
     """
 
     config: str = ""
@@ -46,6 +51,9 @@ class JudgeOptions(RuleSettings):
     artifacts: Sequence[str] | None = ()
     artifact_limit: float = 8.0
     children: bool = True
+    compare_predictions: bool = False
+    prediction_data: str = ""
+    prediction_timeout: float = 300.0
 
     def __post_init__(self) -> None:
         if self.histories not in HISTORIES:
@@ -100,9 +108,33 @@ class JudgeOptions(RuleSettings):
             return None
         return Selection(patterns=tuple(self.artifacts), limit=int(self.artifact_limit * 2**30))
 
+    @property
+    def prediction_wish(self) -> PredictionWish | None:
+        """How predictions are compared, None for not at all. Raises UsageError."""
+        from mlflow_repro.prediction_worker import READERS
+        from mlflow_repro.predictions import PredictionWish
+
+        if not (math.isfinite(self.prediction_timeout) and self.prediction_timeout > 0):
+            raise UsageError(
+                f"prediction_timeout is {self.prediction_timeout!r}", "it must be a number of seconds above 0"
+            )
+        if self.prediction_data and not self.compare_predictions:
+            raise UsageError("prediction_data is given, and compare_predictions is not", "give both")
+        if self.prediction_data and not os.path.isfile(self.prediction_data):
+            raise UsageError(f"there is no file {self.prediction_data!r}", "check --prediction-data")
+        if self.prediction_data and os.path.splitext(self.prediction_data)[1].lower() not in READERS:
+            raise UsageError(
+                f"the form of {self.prediction_data!r} is not known", f"its name must end in {', '.join(READERS)}"
+            )
+        if self.compare_predictions and self.more_references:
+            raise UsageError("predictions of repeats are not compared", "compare two runs")
+        limit = int(self.artifact_limit * 2**30)
+        wish = PredictionWish(data=self.prediction_data, timeout=self.prediction_timeout, limit=limit)
+        return wish if self.compare_predictions else None
+
     def check(self) -> None:
         """Find bad input before anything is read or started. Raises UsageError."""
-        _ = self.read_rules(), self.more_references, self.margins, self.better, self.selection
+        _ = self.read_rules(), self.more_references, self.margins, self.better, self.selection, self.prediction_wish
 
     def read_rules(self) -> Rules:
         """The rules of the file with these on top. Raises UsageError when they contradict each other."""
@@ -144,6 +176,7 @@ def judge_runs(
             rules,
         ),
         *_judge_artifacts(reference, reproduction, rules, options.selection),
+        *_judge_predictions(reference, reproduction, rules, options.prediction_wish),
         *facts,
     ]
     return compare_records(reference.record, reproduction.record, rules, fetched=fetched)
@@ -163,6 +196,8 @@ def compare_with_facts(
     options.check()
     sampler = CurveSampler()
     names = [split_name(text, tracking_uri) for text in (reference, *options.more_references, *reproductions)]
+    if len(reproductions) > 1 and options.compare_predictions:
+        raise UsageError("predictions of repeats are not compared", "compare two runs")
     if len(set(names)) < len(names) and len(names) > 2:  # noqa: PLR2004 - one run and itself is a question of its own
         raise UsageError("a run is named twice", "a repeat that counts twice would narrow the spread")
     with short_retries():
@@ -270,6 +305,16 @@ def _judge_artifacts(one: Side, other: Side, rules: Rules, selection: Selection 
     return compare_run_artifacts(here, there, rules.default, selection)
 
 
+def _judge_predictions(one: Side, other: Side, rules: Rules, wish: PredictionWish | None) -> list[Finding]:
+    """What the models of both runs predict; the default tolerance holds."""
+    from mlflow_repro.predictions import compare_run_predictions
+
+    if wish is None:
+        return []
+    here, there = ((side.store.uri, side.record.run_id) for side in (one, other))
+    return compare_run_predictions(here, there, rules.default, wish)
+
+
 def _judge_histories(one: Side, other: Side, rules: Rules, mode: str, sampler: CurveSampler | None) -> list[Finding]:
     """The findings about the metrics that both runs have and that judge."""
     from mlflow_repro.compare.histories import compare_histories
@@ -280,8 +325,8 @@ def _judge_histories(one: Side, other: Side, rules: Rules, mode: str, sampler: C
         row = Finding(kind="history", name="*", reference=None, reproduction=None, status=Status.IGNORED, note=note)
         return [row] if names else []
     with one.store.explained(), other.store.explained(), ExitStack() as stack:
-        here = stack.enter_context(_open_histories(one.store))
-        there = here if other.store is one.store else stack.enter_context(_open_histories(other.store))
+        here = stack.enter_context(open_histories(one.store))
+        there = here if other.store is one.store else stack.enter_context(open_histories(other.store))
         ids = one.record.run_id, other.record.run_id
         single, single_there = here.read_single_steps(ids[0]), there.read_single_steps(ids[1])
         return compare_histories(
@@ -298,7 +343,8 @@ def _watched(
     return (sampler.watch(name, 0, one), sampler.watch(name, 1, other)) if sampler else (one, other)
 
 
-def _open_histories(store: TrackingStore) -> HistoryReader:
+def open_histories(store: TrackingStore) -> HistoryReader:
+    """The quickest reader of histories that a store allows."""
     from mlflow_repro.histories import ClientHistories, RestHistories, SqlHistories
 
     if store.sql_engine is not None:
@@ -306,7 +352,7 @@ def _open_histories(store: TrackingStore) -> HistoryReader:
     version = store.read_server_version()
     if version:
         return RestHistories(store.get_json, server_version=version)
-    return ClientHistories(store.read_points)
+    return ClientHistories(store.read_points, store.read_last_points)
 
 
 def compare_runs(reference_id: str, reproduction_id: str, *, tracking_uri: str = "", **options: Any) -> Comparison:

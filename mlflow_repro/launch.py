@@ -78,6 +78,7 @@ class Outcome:
     error: str = ""
     exit_code: int | None = None
     is_timeout: bool = False
+    is_stopped: bool = False
     log_tail: str = field(default="", repr=False)
 
 
@@ -115,8 +116,8 @@ class Launcher:
     ) -> None:
         self.end()
 
-    def run(self, job: Job, *, timeout: float | None = None) -> Outcome:
-        """Launch and wait. A run that takes longer than ``timeout`` seconds is ended."""
+    def run(self, job: Job, *, timeout: float | None = None, is_enough: Callable[[], bool] = lambda: False) -> Outcome:
+        """Launch and wait. The run is ended after ``timeout`` seconds, and as soon as ``is_enough`` says so."""
         deadline = None if timeout is None else time.monotonic() + timeout
         # An environment that MLflow builds does not list this package; "local" is the one that runs us.
         is_ours = job.env_manager == "local" and not job.environment
@@ -124,10 +125,16 @@ class Launcher:
         message = json.dumps({**asdict(job), "plugin_path": plugin_path})
         with suppress(BrokenPipeError):  # a worker that died says why in its output
             _write_all(self._control, message.encode() + b"\n")
-        is_timeout = not self._pump(deadline)
-        if is_timeout:
+        reason = self._pump(deadline, is_enough)
+        if reason:
             self.end()
-            return Outcome(run_id=job.run_id, error="timeout", is_timeout=True, log_tail=self._log.tail())
+            return Outcome(
+                run_id=job.run_id,
+                error=reason,
+                is_timeout=reason == "timeout",
+                is_stopped=reason == "stopped",
+                log_tail=self._log.tail(),
+            )
         answer = _read_all(self._result)
         if not answer:
             code = self._process.wait()
@@ -170,24 +177,26 @@ class Launcher:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _pump(self, deadline: float | None) -> bool:
-        """Read the child's output until the worker has ended; False when the deadline came first."""
+    def _pump(self, deadline: float | None, is_enough: Callable[[], bool]) -> str:
+        """Read the child's output until the worker has ended; why not, when something else came first."""
         stream = self._process.stdout
         if stream is None:  # never: it was asked for
-            return True
+            return ""
         os.set_blocking(stream.fileno(), False)
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
             while True:
                 if deadline is not None and time.monotonic() >= deadline:
-                    return False
+                    return "timeout"
+                if is_enough():
+                    return "stopped"
                 # Wake up now and then: a grandchild may hold the pipe open after the worker has ended.
                 if selector.select(timeout=0.2):
                     if not self._take(stream):
                         self._process.wait()
-                        return True
+                        return ""
                 elif self._process.poll() is not None:
-                    return True
+                    return ""
 
     def _take(self, stream: IO[bytes]) -> bool:
         data = os.read(stream.fileno(), 65536)

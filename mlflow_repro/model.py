@@ -182,7 +182,7 @@ class Status(str, Enum):
 
 EQUAL_STATUSES = (Status.IDENTICAL, Status.CLOSE, Status.CONSISTENT)
 DIFFERENT_STATUSES = (Status.DIFFERENT, Status.MISSING, Status.EXTRA)
-OUTCOMES = ("metric", "history", "model_metric", "artifact", "status")
+OUTCOMES = ("metric", "history", "model_metric", "artifact", "prediction", "status")
 """The kinds of finding that make the verdict. Every other kind is a fact: it explains, it does not judge."""
 
 NUMERIC_KINDS = ("metric", "history", "model_metric")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mlflow_repro.model import RunRecord
 
 ENV_MANAGERS = ("local", "virtualenv", "uv", "conda")
+NOTEBOOK_RUNNER = "papermill"
+"""The module that executes notebooks; the entry point of a plan that does."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][\w\-]{0,255}")
 _PARAM_NAME = re.compile(r"[\w.\-/ ]+")
 _PARAM_CUT = 6000  # characters; where MLflow cuts a parameter that it logs
@@ -229,6 +231,8 @@ def _plan_entry_point(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
 
 
 def _plan_script(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
+    if reference.fact("launch.kind").value == "notebook":
+        return _plan_notebook(reference, plan)
     stored = reference.fact("launch.argv").value
     if stored:
         if reference.fact("launch.error").value:
@@ -249,6 +253,27 @@ def _plan_script(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
     return replace(plan, parameters=parameters, only_declared=True, caveats=(*plan.caveats, caveat))
 
 
+def _plan_notebook(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
+    """Papermill, of which `mlflow_repro.notebook` completes the command when the code is there."""
+    directory, caveats = _working_directory(reference, "the kernel")
+    command = ("python", "-m", NOTEBOOK_RUNNER)
+    return replace(
+        plan,
+        entry_point=NOTEBOOK_RUNNER,
+        command=command,
+        working_directory=directory,
+        caveats=(*plan.caveats, *caveats),
+    )
+
+
+def _working_directory(reference: RunRecord, what: str) -> tuple[str, list[str]]:
+    """The recorded working directory, relative to the repository, and what is to be said of it."""
+    directory = reference.fact("launch.cwd").value
+    if directory is None:
+        return "", [f"{what} was started from outside the repository; it is started at its top"]
+    return ("" if directory == "." else directory), []
+
+
 def _read_argv(reference: RunRecord, stored: str) -> list[str]:
     with suppress(ValueError):
         argv = json.loads(stored)
@@ -263,10 +288,7 @@ def _read_argv(reference: RunRecord, stored: str) -> list[str]:
 def _plan_command(reference: RunRecord, plan: LaunchPlan, argv: list[str]) -> LaunchPlan:
     """The recorded command line, with the script's path as seen from the recorded working directory."""
     command = parse_python_argv(argv)
-    directory = reference.fact("launch.cwd")
-    caveats = list(plan.caveats)
-    working_directory = directory.value if directory.value is not None else ""
-    working_directory = "" if working_directory == "." else working_directory
+    working_directory, caveats = _working_directory(reference, "the reference")
     program = reference.fact("launch.program").value
     if command.kind == "module":
         start: tuple[str, ...] = ("python", *command.flags, "-m", command.target)
@@ -280,14 +302,12 @@ def _plan_command(reference: RunRecord, plan: LaunchPlan, argv: list[str]) -> La
                 "start the training from a script that is committed",
             )
         start = ("python", *command.flags, posixpath.relpath(script, working_directory or "."))
-    if directory.value is None:
-        caveats.append("the reference was started from outside the repository; it is started at its top")
     return replace(
         plan,
         entry_point=start[-1],
         command=(*start, *command.arguments),
         working_directory=working_directory,
-        caveats=tuple(caveats),
+        caveats=(*plan.caveats, *caveats),
     )
 
 

@@ -112,6 +112,13 @@ def prepare_environment(
     return surroundings, [*notes, *more]
 
 
+def list_installed(plan: LaunchPlan, rebuild: Rebuild | None) -> tuple[Iterable[str] | None, str]:
+    """What the environment of the plan is going to have, None where MLflow builds it, and a word for it."""
+    if rebuild is not None:
+        return rebuild.recorded.installed.distributions, "the recorded environment"
+    return (describe_current().distributions if plan.environment.kind == "current" else None), "this environment"
+
+
 def describe_current() -> Installed:
     """The environment that runs this tool."""
     python = PythonVersion(

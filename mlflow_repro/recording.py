@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.capture import SLOW_PROBES, collect_facts, facts_to_tags, tags_to_facts, to_tag_value
 from mlflow_repro.capture.data import digest_ahead, names_data, record_data
+from mlflow_repro.capture.notebooks import list_cells
 from mlflow_repro.capture.opened import opened_files, own_openings
 from mlflow_repro.capture.packages import find_imported
 from mlflow_repro.capture.record import SECTIONS, build_record, collect_sections, dump_record
+from mlflow_repro.capture.session import record_session
 from mlflow_repro.digests import Deadline
 from mlflow_repro.lineage import process_path
 from mlflow_repro.options import AutologOptions
@@ -134,7 +136,9 @@ class Recording:
             tags["repro.capture"] = "complete"
         changed = {name: value for name, value in tags.items() if written.get(name) != value}
         written = {**written, **tags}
-        work = functools.partial(self._write_end, _tracking_uri(), run_id, changed, written, states)
+        cells = list_cells()
+        count = None if cells is None else len(cells)
+        work = functools.partial(self._write_end, _tracking_uri(), run_id, changed, written, states, count)
         self._last_work[run_id] = work
 
     def run_ended(self, run_id: str) -> None:
@@ -185,10 +189,19 @@ class Recording:
         with self._background.hold_forks():
             write_files(uri, run_id, files)
 
-    def _write_end(
-        self, uri: str, run_id: str, changed: dict[str, str], tags: dict[str, str], states: dict[str, object]
+    def _write_end(  # noqa: PLR0913, PLR0917 - what was known at the moment when the run ended
+        self,
+        uri: str,
+        run_id: str,
+        changed: dict[str, str],
+        tags: dict[str, str],
+        states: dict[str, object],
+        cells: int | None,
     ) -> None:
-        """Write what is known at the end, and the record once more, now complete."""
+        """Write what is known at the end, and the record once more, now complete.
+
+        ``cells`` is how many cells of a notebook had been run, None where there is no notebook.
+        """
         with self._background.hold_forks():
             write_tags(uri, run_id, changed if run_id in self._tagged else tags)
         self._tagged.discard(run_id)
@@ -197,12 +210,17 @@ class Recording:
         if self._options.keeps("data"):
             probe = {"data.used": functools.partial(self._record_data, uri, run_id)}
             self._sections.update(collect_sections(probe, seconds=_DATA_SECONDS))
+        if cells is not None:
+            session = {"launch.session": lambda _: record_session(count=cells)}
+            self._sections.update(collect_sections(session, seconds=_IMPORTED_SECONDS))
         packages = self._sections.get("environment.packages", _EMPTY)
         if "imported" in packages.facts:  # now everything has been imported
             imported = find_imported(time.monotonic() + _IMPORTED_SECONDS)
             self._sections["environment.packages"] = replace(packages, facts={**packages.facts, "imported": imported})
         record = self._dump_record(run_id, tags, is_complete=True, end_digests=digest_states(states))
-        files = {f"repro/{path}": part for path, part in self._sections.get("data.used", _EMPTY).files.items()}
+        late = ("data.used", "launch.session") if cells is not None else ("data.used",)
+        parts = [self._sections.get(name, _EMPTY).files for name in late]
+        files = {f"repro/{path}": content for part in parts for path, content in part.items()}
         with self._background.hold_forks():
             write_files(uri, run_id, {**files, RECORD_FILE: record})
         del self._start_digests[run_id]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.quoting import is_project_run
 from mlflow_repro.runtree import PROCESS_TAG, is_worker
 from mlflow_repro.tracking import RANDOM_STATE_FILE
 from mlflow_repro.variables import choose_variables
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.gittree import TakenTree
     from mlflow_repro.model import LaunchPlan, RunRecord
+    from mlflow_repro.notebook import RecordedNotebook
     from mlflow_repro.runtree import RunPair
     from mlflow_repro.tracking import TrackingStore
     from mlflow_repro.tree_judging import Target
@@ -36,6 +38,16 @@ def read_tree(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> T
 
     is_recorded = "tree" in record.get("code", {})
     return read_code(record["code"], read_file) if is_recorded else None
+
+
+def read_notebook(store: TrackingStore, reference: RunRecord, record: Mapping[str, Any]) -> RecordedNotebook | None:
+    """What the run recorded of the notebook that it was made in, None when it was made in none."""
+    from mlflow_repro.capture.session import CELLS_FILE
+    from mlflow_repro.notebook import read_recorded_notebook
+
+    if reference.fact("launch.kind").value != "notebook" or is_project_run(reference):
+        return None
+    return read_recorded_notebook(record.get("launch", {}), store.read_file(reference.run_id, CELLS_FILE))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import sys
-from contextlib import suppress
+import threading
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -21,20 +22,26 @@ from mlflow_repro.fetching import check_subdirectory, checkout, make_independent
 from mlflow_repro.giturl import strip_credentials
 from mlflow_repro.importing import find_import_roots
 from mlflow_repro.launch import Job, Launcher, Outcome, read_backend_config
+from mlflow_repro.moments import RUNNING, Moment
+from mlflow_repro.notebook import fit_notebook, write_kernel
 from mlflow_repro.plan import fit_to_project
 from mlflow_repro.project import read_project, resolve_path_parameters, write_command_project
 from mlflow_repro.redact import redact_named, redact_value
 from mlflow_repro.restoring import restore_working_tree
+from mlflow_repro.rules import Rules
+from mlflow_repro.runtree import RunPair
 from mlflow_repro.seeding.restoring import RESTORE_VARIABLE
 from mlflow_repro.tree_judging import pair_relaunch
+from mlflow_repro.watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from mlflow_repro.gittree import TakenTree
     from mlflow_repro.mlproject import Project
     from mlflow_repro.model import LaunchPlan, RunRecord
-    from mlflow_repro.runtree import RunPair
+    from mlflow_repro.moments import Arrival, Divergence
+    from mlflow_repro.notebook import RecordedNotebook
     from mlflow_repro.tempfolders import HeldFolder
     from mlflow_repro.tracking import TrackingStore
     from mlflow_repro.tree_judging import Target
@@ -52,6 +59,8 @@ class PreparedCode:
     checkout: Path
     project_directory: Path
     parameters: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What the child's environment has for this folder's sake, beside what the plan says."""
 
 
 def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's two choices about it
@@ -59,6 +68,7 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     recorded: TakenTree | None,
     place: HeldFolder,
     *,
+    notebook: RecordedNotebook | None = None,
     given: Collection[str],
     recurse_submodules: bool,
     ignore_diff: bool,
@@ -66,11 +76,11 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     """Fetch the code, make it the recorded tree, and check, before any run is created, that it can be launched.
 
     ``recorded`` is what the commit does not hold, None when the run has no record of it; ``place`` is the work
-    directory; ``given`` names the parameters that the user set. Raises the errors of `checkout`,
-    `restore_working_tree`, `read_project`, `fit_to_project` and `check_backend`.
+    directory; ``given`` names the parameters that the user set; ``notebook`` is that of a run that was made in one.
+    Raises the errors of `checkout`, `restore_working_tree`, `fit_notebook`, `read_project`, `fit_to_project` and
+    `check_backend`.
     """
-    work_directory = Path(place.path)
-    directory = work_directory / "checkout"
+    work_directory, directory = Path(place.path), Path(place.path, "checkout")
     bundle = (recorded and recorded.bundle) or b""
     caveats = checkout(plan.source, directory, bundle=bundle, hold=place.held.append)
     caveats += restore_working_tree(
@@ -79,9 +89,26 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     plan = replace(plan, caveats=(*plan.caveats, *caveats))
     check_subdirectory(directory, plan.source)
     project_directory = check_subdirectory(directory, replace(plan.source, subdirectory=plan.working_directory))
+    variables: Mapping[str, str] = {}
+    if notebook is not None:
+        plan = fit_notebook(plan, notebook, directory, work_directory)
+        variables = write_kernel(work_directory)
     project = read_project(project_directory, plan.entry_point)
     plan = fit_to_project(plan, project, given=given)
     _check_start(plan, project, project_directory, directory)
+    _check_backend(plan, project, directory)
+    return PreparedCode(
+        plan=plan,
+        work_directory=work_directory,
+        checkout=directory,
+        project_directory=project_directory,
+        parameters=resolve_path_parameters(plan, project, project_directory),
+        variables=variables,
+    )
+
+
+def _check_backend(plan: LaunchPlan, project: Project, directory: Path) -> None:
+    """Raise the errors of `check_backend`; make a checkout that will be taken elsewhere one that stands alone."""
     check_backend(
         plan.backend,
         read_backend_config(plan.backend_config),
@@ -91,13 +118,6 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     )
     if plan.backend != LOCAL or project.environment == "docker_env":
         make_independent(directory)  # it is taken to where the cache is not
-    return PreparedCode(
-        plan=plan,
-        work_directory=work_directory,
-        checkout=directory,
-        project_directory=project_directory,
-        parameters=resolve_path_parameters(plan, project, project_directory),
-    )
 
 
 def _check_start(plan: LaunchPlan, project: Project, project_directory: Path, checkout: Path) -> None:
@@ -135,14 +155,21 @@ class Relaunch:
     random_state: Path | None = None
     """The folder with the random states to put back, None for a run that goes its own way."""
     surroundings: Surroundings = field(default_factory=Surroundings)
+    rules: Rules = field(default_factory=Rules)
+    tell: Callable[[Moment], None] | None = None
+    """Gets the metrics as they arrive."""
+    fail_fast: bool = False
+    is_over: threading.Event = field(default_factory=threading.Event)
+    """Set by somebody else when the run is to be ended."""
 
-    def run(self) -> tuple[RunPair, ...]:
+    def run(self) -> tuple[tuple[RunPair, ...], Divergence | None]:
         """Create the reproduction's run, launch it, wait, and pair its runs with those of the reference.
 
         The first pair is that of the run that was asked for. Whatever fails, the run is closed.
 
-        Raises LaunchError when the run failed, CannotJudgeError when it is not one that can be judged,
-        UnreachableError when the store does not answer.
+        With ``fail_fast`` a run that diverges is ended, and where it did is returned, too. Raises LaunchError when the
+        run failed, CannotJudgeError when it is not one that can be judged, UnreachableError when the store does not
+        answer.
         """
         plan = self.code.plan
         backend_config = read_backend_config(plan.backend_config)
@@ -153,46 +180,106 @@ class Relaunch:
             name = f"{REPRODUCTION_NAME}{self.target.first_name}"
             run_id = self.store.create_run(experiment_id, name=name, tags=tags, params=plan.parameters)
         try:
-            entry_point = plan.entry_point
-            if plan.command:
-                entry_point = write_command_project(self.code.project_directory, plan.command)
-            job = Job(
-                directory=str(self.code.project_directory),
-                entry_point=entry_point,
-                parameters=self.code.parameters,
-                run_id=run_id,
-                experiment_id=experiment_id,
-                tracking_uri=self.store.uri,
-                is_command=bool(plan.command),
-                backend=plan.backend,
-                backend_config=backend_config,
-                env_manager=plan.env_manager,
-                storage_directory=str(self.code.work_directory / "storage"),
-                variables=self._variables(),
-                environment=self.surroundings.environment,
-                import_path=self._import_path(),
-                served_artifact_root=self.surroundings.served_artifact_root,
-            )
-            outcome = self.launcher.run(job, timeout=self.timeout)
+            job = self._make_job(run_id, experiment_id, backend_config)
+            outcome, divergence = self._launch(job)
         except BaseException as error:
             self.launcher.end()
-            self._close(run_id, "KILLED", f"the reproduction was ended: {type(error).__name__}")
+            reason = error.message if isinstance(error, LaunchError) else type(error).__name__
+            self._close(run_id, "KILLED", f"the reproduction was ended: {reason}")
             raise
         if outcome.run_id and not run_id:
             self.store.set_tags(outcome.run_id, tags)
+        if outcome.is_stopped and divergence is not None:
+            stopped = self._close_stopped(outcome.run_id, divergence)
+            return (RunPair(reference=self.target.asked, reproduction=stopped),), divergence
         if outcome.error:
             self._fail(outcome)
-        return self._pair_runs(outcome)
+        return self._pair_runs(outcome), None
 
     @property
     def reference(self) -> RunRecord:
         """The run whose launch is done again."""
         return self.target.root
 
+    def _make_job(self, run_id: str, experiment_id: str, backend_config: Mapping[str, object]) -> Job:
+        plan = self.code.plan
+        entry_point = plan.entry_point
+        if plan.command:
+            entry_point = write_command_project(self.code.project_directory, plan.command)
+        return Job(
+            directory=str(self.code.project_directory),
+            entry_point=entry_point,
+            parameters=self.code.parameters,
+            run_id=run_id,
+            experiment_id=experiment_id,
+            tracking_uri=self.store.uri,
+            is_command=bool(plan.command),
+            backend=plan.backend,
+            backend_config=backend_config,
+            env_manager=plan.env_manager,
+            storage_directory=str(self.code.work_directory / "storage"),
+            variables=self._variables(),
+            environment=self.surroundings.environment,
+            import_path=self._import_path(),
+            served_artifact_root=self.surroundings.served_artifact_root,
+        )
+
+    def _launch(self, job: Job) -> tuple[Outcome, Divergence | None]:
+        """Launch, and follow the run while it goes on when somebody wants to know. Raises LaunchError when it is over.
+
+        Before anything is launched it may be over, too.
+        """
+        tell, reference = self.tell, self.reference
+        if self.is_over.is_set():
+            raise LaunchError("interrupted before the launch")
+        moment = Moment(phase=RUNNING, expected=max(reference.end_time - reference.start_time, 0) / 1000)
+
+        def tell_arrivals(arrivals: tuple[Arrival, ...]) -> None:
+            if tell is not None:
+                tell(replace(moment, arrivals=arrivals))
+
+        tell_arrivals(())
+        is_watched = bool(job.run_id and (tell or self.fail_fast))
+        watch = Watch(
+            self.target.asked,
+            self.store,
+            self.rules,
+            find_run=lambda: self._find_judged(job.run_id),
+            tell=tell_arrivals,
+        )
+        with watch if is_watched else nullcontext():
+            outcome = self.launcher.run(
+                job,
+                timeout=self.timeout,
+                is_enough=lambda: self.is_over.is_set() or (self.fail_fast and watch.has_diverged),
+            )
+        if outcome.is_stopped and not watch.has_diverged:
+            raise LaunchError("interrupted", run_id=outcome.run_id)
+        return outcome, watch.divergence
+
+    def _find_judged(self, run_id: str) -> str:
+        """The counterpart of the run that was asked for; empty when it is not there, or cannot be told yet."""
+        asked = self.target.asked
+        index = asked.fact("launch.run_index").value or "0"
+        if index == "0" and asked.run_id == self.target.tree.root_id:
+            return run_id
+        if not index.isdecimal():
+            return ""
+        wanted = f"tags.`repro.session` = '{self.session}' and tags.`repro.launch.run_index` = '{index}'"
+        found = self.store.search_runs(wanted)
+        return found[0].run_id if len(found) == 1 else ""
+
+    def _close_stopped(self, run_id: str, divergence: Divergence) -> RunRecord:
+        reason = f"stopped by fail-fast: {divergence.name} differed at step {divergence.step}"
+        judged = self._find_judged(run_id)
+        for one in dict.fromkeys((run_id, judged)):
+            self._close(one, "KILLED", reason)
+        return self.store.read_run_patiently(judged)
+
     def _variables(self) -> dict[str, str | None]:
         """What the child's environment has beside ours."""
         restored = {} if self.random_state is None else {RESTORE_VARIABLE: str(self.random_state)}
-        return {**self.code.plan.variables, **restored}
+        return {**self.code.plan.variables, **self.code.variables, **restored}
 
     def _import_path(self) -> tuple[str, ...]:
         """The checkout's folders for what is installed from its repository, there and here."""

@@ -9,6 +9,7 @@ if __name__ == "__main__":  # before anything else is imported
 
     leave_working_directory_out()
 
+import threading
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.backends import LOCAL
 from mlflow_repro.env_choice import EnvironmentWish
 from mlflow_repro.environments import EnvironmentPlan
-from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
-from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
-from mlflow_repro.model import LaunchPlan, Report
+from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.judging import JudgeOptions, Side, judge_runs
+from mlflow_repro.model import LaunchPlan, Report, RunRecord
+from mlflow_repro.moments import BUILDING, COMPARING, FETCHING, Moment
 from mlflow_repro.plan import (
     PlanOptions,
     check_options,
@@ -36,13 +38,14 @@ if TYPE_CHECKING:
     from mlflow_repro.artifact_outcomes import Selection
     from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
+    from mlflow_repro.moments import Divergence
     from mlflow_repro.rebuild import Rebuild
     from mlflow_repro.relaunch import PreparedCode
+    from mlflow_repro.rules import Rules
     from mlflow_repro.runtree import RunPair
     from mlflow_repro.tempfolders import HeldFolder
     from mlflow_repro.tracking import TrackingStore
     from mlflow_repro.tree_judging import Target
-
 
 _LARGEST_SEED = (1 << 63) - 1
 
@@ -56,10 +59,12 @@ class ReproduceOptions(JudgeOptions):
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
-    seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched.
+    seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched,
+    ``jobs`` of them at a time.
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
-    recorded environment is replaced or left out. ``annotate`` writes the answer to both
-    runs' pages in MLflow, see `mlflow_repro.annotating`. ``show`` gets each line that the child prints.
+    recorded environment is replaced or left out. ``annotate`` writes the answer to both runs' pages in MLflow, see
+    `mlflow_repro.annotating`. ``fail_fast`` ends the relaunched run as soon as a judged metric has left its tolerance
+    at some step. ``show`` gets each line that the child prints, ``tell`` what is being done.
     """
 
     run_id: str = ""
@@ -85,7 +90,10 @@ class ReproduceOptions(JudgeOptions):
     seed: int | None = None
     repeats: int = 1
     annotate: bool = True
+    jobs: int = 1
+    fail_fast: bool = False
     show: Callable[[str], None] | None = None
+    tell: Callable[[Moment], None] | None = None
 
     @property
     def selection(self) -> Selection | None:
@@ -97,6 +105,11 @@ class ReproduceOptions(JudgeOptions):
     def environment_wish(self) -> EnvironmentWish:
         """The part that the choice of the environment depends on."""
         return EnvironmentWish(env=self.env, env_manager=self.env_manager, allow_substitutions=self.allow_substitutions)
+
+    def say(self, phase: str, repeat: int = 0) -> None:
+        """Tell whoever wants to know what is being done now."""
+        if self.tell is not None:
+            self.tell(Moment(phase=phase, repeat=repeat, repeats=self.repeats if repeat else 0))
 
     def plan_options(self, tracking_uri: str) -> PlanOptions:
         """The part that the plan depends on, with the store's absolute URI."""
@@ -160,6 +173,7 @@ def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
 def reproduce_with(options: ReproduceOptions) -> Report:
     """`reproduce_run` with its options as one value."""
     from mlflow_repro.launch import read_backend_config
+    from mlflow_repro.repeating import check_repeats, reproduce_repeatedly
 
     if bool(options.run_id) == bool(options.model):
         raise UsageError("which run is meant is not said", "give either --run_id or --model")
@@ -172,17 +186,23 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
     options.check()
     read_backend_config(options.backend_config)
-    if options.repeats < 1 or (options.repeats > 1 and options.resume):
-        raise UsageError(
-            f"repeats is {options.repeats}", "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"
-        )
+    check_repeats(options)
     if (options.repeats > 1 or options.against) and not options.dry_run:
-        return _reproduce_repeatedly(options)
+        return reproduce_repeatedly(options, _reproduce_once)
     if options.resume:
         return _judge_existing(options)
     if options.dry_run:
         with _work_directory(options) as place:
-            return _reproduce(options, place, launcher=None, session="")
+            return _reproduce(options, place, launcher=None, session="", is_over=threading.Event())
+    return _reproduce_once(options, threading.Event())
+
+
+def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
+    return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
+
+
+def _reproduce_once(options: ReproduceOptions, is_over: threading.Event) -> Report:
+    """One relaunch, in a work directory and a session of its own. It ends when ``is_over`` is set."""
     from mlflow_repro.launch import Launcher
 
     session = uuid.uuid4().hex
@@ -191,42 +211,12 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         _work_directory(options) as place,
         Launcher(place, session=session, show=options.show) as launcher,
     ):
-        return _reproduce(options, place, launcher=launcher, session=session)
+        return _reproduce(options, place, launcher=launcher, session=session, is_over=is_over)
 
 
-def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
-    return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
-
-
-def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
-    """Relaunch the run several times, one after another, and judge all of it together."""
-    from mlflow_repro.tracking import open_store, short_retries
-
-    with short_retries():
-        more = read_more_references(options, open_store(options.tracking_uri).uri) if options.against else []
-    single = replace(options, repeats=1, against=(), histories="off", annotate=False, children=False)
-    reports: list[Report] = []
-    for number in range(options.repeats):
-        try:
-            reports.append(reproduce_with(single))
-        except LaunchError as error:
-            done = " ".join(report.reproduction.run_id for report in reports if report.reproduction)
-            if done:
-                error.hint += f"; {number} of {options.repeats} repeats are done, to judge them:"
-                error.hint += f" mlflow-repro compare {options.run_id} {done}"
-            raise
-    reproductions = [report.reproduction for report in reports if report.reproduction]
-    comparison = judge_repeats([reports[0].reference, *more], reproductions, options)
-    report = replace(reports[-1], comparison=comparison, curves=())
-    if not options.annotate:
-        return report
-    from mlflow_repro.annotating import annotate_repeats
-
-    with short_retries():
-        return _with_caveats(report, annotate_repeats(report, reproductions, open_store(options.tracking_uri)))
-
-
-def _reproduce(options: ReproduceOptions, place: HeldFolder, *, launcher: Launcher | None, session: str) -> Report:
+def _reproduce(
+    options: ReproduceOptions, place: HeldFolder, *, launcher: Launcher | None, session: str, is_over: threading.Event
+) -> Report:
     from mlflow_repro.rebuild import prepare_environment
     from mlflow_repro.reference import find_overruled
     from mlflow_repro.relaunch import Relaunch
@@ -236,9 +226,13 @@ def _reproduce(options: ReproduceOptions, place: HeldFolder, *, launcher: Launch
         store = open_store(options.tracking_uri)
         options = _with_run_id(options, store)
         target = _find_target(options, store)
+        options.say(FETCHING)
         code, rebuild, random_state = _prepare(options, target, store, place)
         if launcher is None:
             return Report(plan=code.plan, reference=target.asked)
+        if options.fail_fast and code.plan.backend != LOCAL:
+            raise UsageError(f"fail_fast does not reach a run on the backend {code.plan.backend!r}", "leave it out")
+        options.say(BUILDING)
         surroundings, notes = prepare_environment(
             code.plan, target.root, rebuild, code.checkout, allow_substitutions=options.allow_substitutions
         )
@@ -252,9 +246,16 @@ def _reproduce(options: ReproduceOptions, place: HeldFolder, *, launcher: Launch
             timeout=options.timeout,
             random_state=random_state,
             surroundings=surroundings,
+            rules=options.read_rules(),
+            tell=options.tell,
+            fail_fast=options.fail_fast,
+            is_over=is_over,
         )
-        pairs = relaunch.run()
+        pairs, divergence = relaunch.run()
         plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(pairs)))
+        if divergence is not None:
+            return _report_stopped(plan, pairs[0], divergence, relaunch.rules)
+        options.say(COMPARING)
         return _judge(options, plan, pairs, store)
 
 
@@ -278,8 +279,9 @@ def _prepare(
     options: ReproduceOptions, target: Target, store: TrackingStore, place: HeldFolder
 ) -> tuple[PreparedCode, Rebuild | None, Path | None]:
     """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random states."""
-    from mlflow_repro.rebuild import plan_environment
-    from mlflow_repro.reference import PutBack, complete_plan, fetch_random_states, read_tree
+    from mlflow_repro.notebook import check_installed
+    from mlflow_repro.rebuild import list_installed, plan_environment
+    from mlflow_repro.reference import PutBack, complete_plan, fetch_random_states, read_notebook, read_tree
     from mlflow_repro.relaunch import prepare_code
 
     reference = target.root
@@ -287,6 +289,9 @@ def _prepare(
     plan = plan_launch(reference, options.plan_options(store.uri))
     plan = replace(plan, caveats=(*target.notes, *plan.caveats))
     plan, rebuild = plan_environment(plan, reference, record, store, options.environment_wish)
+    notebook = read_notebook(store, reference, record)
+    if notebook is not None:
+        check_installed(*list_installed(plan, rebuild))
     random_state = None
     if options.restore_rng and options.seed is None and plan.backend == LOCAL:  # which runs on this machine
         random_state = fetch_random_states(store, target, Path(place.path, "random-state"))
@@ -300,6 +305,7 @@ def _prepare(
         complete_plan(plan, reference, record, put_back),
         read_tree(store, reference.run_id, record),
         place,
+        notebook=notebook,
         given=options.params or {},
         recurse_submodules=options.recurse_submodules,
         ignore_diff=options.ignore_diff,
@@ -328,13 +334,28 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         return _judge(options, plan, pairs, store)
 
 
+def _report_stopped(plan: LaunchPlan, pair: RunPair, divergence: Divergence, rules: Rules) -> Report:
+    """The report of a reproduction that was ended where it diverged."""
+    from mlflow_repro.compare.live import compare_stopped, describe_saving
+
+    reference, reproduction = _both_sides(pair)
+    expected = max(reference.end_time - reference.start_time, 0) / 1000
+    plan = replace(plan, caveats=(*plan.caveats, describe_saving(divergence, expected)))
+    comparison = compare_stopped(reference, reproduction, divergence, rules)
+    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
+
+
+def _both_sides(pair: RunPair) -> tuple[RunRecord, RunRecord]:
+    if pair.reference is None or pair.reproduction is None:
+        raise CannotJudgeError("one of the two runs is not there")
+    return pair.reference, pair.reproduction
+
+
 def _judge(options: ReproduceOptions, plan: LaunchPlan, pairs: tuple[RunPair, ...], store: TrackingStore) -> Report:
     from mlflow_repro.compare.curves import CurveSampler
     from mlflow_repro.tree_judging import judge_children
 
-    reference, reproduction = pairs[0].reference, pairs[0].reproduction
-    if reference is None or reproduction is None:
-        raise CannotJudgeError("one of the two runs is not there")
+    reference, reproduction = _both_sides(pairs[0])
     sides, sampler = (Side(record=reference, store=store), Side(record=reproduction, store=store)), CurveSampler()
     comparison = judge_runs(*sides, options, sampler=sampler)
     report = Report(
@@ -349,15 +370,9 @@ def _judge(options: ReproduceOptions, plan: LaunchPlan, pairs: tuple[RunPair, ..
         report = replace(report, comparison=comparison, children=children)
     if not options.annotate:
         return report
-    from mlflow_repro.annotating import annotate
+    from mlflow_repro.annotating import annotate, with_caveats
 
-    return _with_caveats(report, annotate(report, store))
-
-
-def _with_caveats(report: Report, notes: tuple[str, ...]) -> Report:
-    if report.plan is None:
-        return report
-    return replace(report, plan=replace(report.plan, caveats=(*report.plan.caveats, *notes)))
+    return with_caveats(report, annotate(report, store))
 
 
 @contextmanager

@@ -136,7 +136,7 @@ class Workbench:
     root: Path
     store: Path
     repository: Repository
-    preloaded: Preloaded
+    preloaded: Preloaded | None = None
     tracking_uri: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 

@@ -30,10 +30,12 @@ FLOORS = {
         "leftovers",
         "mlproject",
         "model",
+        "moments",
         "options",
         "outcomes",
         "pins",
         "plain",
+        "progressbars",
         "pyargv",
         "quoting",
         "recorded",
@@ -65,6 +67,8 @@ FLOORS = {
         "launch_worker",
         "lineage",
         "loopback",
+        "notebook",
+        "prediction_worker",
         "project",
         "pythons",
         "restoring",
@@ -82,14 +86,17 @@ FLOORS = {
         "commands",
         "judging",
         "plugin",
+        "predictions",
         "rebuild",
         "recorder",
         "recording",
         "redirection",
         "reference",
         "relaunch",
+        "repeating",
         "reproduce",
         "tree_judging",
+        "watching",
     },
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
@@ -128,23 +135,40 @@ ARROWS_WITHIN_A_FLOOR = {
     ("commands", "tree_judging"),
     ("reference", "tree_judging"),
     ("relaunch", "redirection"),
+    ("repeating", "annotating"),
     ("reproduce", "annotating"),
     ("relaunch", "tree_judging"),
     ("reproduce", "tree_judging"),
     ("tree_judging", "judging"),
+    ("relaunch", "watching"),
+    ("watching", "judging"),
     ("reproduce", "artifact_outcomes"),
     ("reproduce", "judging"),
     ("judging", "artifact_outcomes"),
+    ("judging", "predictions"),
+    ("predictions", "artifact_outcomes"),
     ("reproduce", "reference"),
     ("reproduce", "rebuild"),
     ("reproduce", "relaunch"),
+    ("reproduce", "repeating"),
+    ("repeating", "judging"),
+    ("repeating", "reproduce"),  # the type of the options
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
     ("", "autologging"),  # the public names, loaded on first use
     ("", "judging"),
     ("", "reproduce"),
 }
-USERS_OF_MLFLOW = {"artifacts", "autologging", "tracking", "launch_worker", "plugin", "recorder", "recording"}
-NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "scipy", "sqlalchemy", "yaml")
+USERS_OF_MLFLOW = {
+    "artifacts",
+    "autologging",
+    "tracking",
+    "launch_worker",
+    "plugin",
+    "prediction_worker",
+    "recorder",
+    "recording",
+}
+NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "rich", "scipy", "sqlalchemy", "yaml")
 
 
 def read_package() -> dict[str, str]:

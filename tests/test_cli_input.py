@@ -257,9 +257,10 @@ def test_option_is_accepted_with_dashes_and_with_underscores(option: click.Optio
 
 def test_each_option_of_the_api_is_one_of_the_command_line():
     """Nothing can be asked for from Python that cannot be typed, and the other way round."""
-    api = {field.name for field in dataclasses.fields(ReproduceOptions)} - {"show"}
+    api = {field.name for field in dataclasses.fields(ReproduceOptions)} - {"show", "tell"}
     assert {option.name for option in options_of_reproduce()} - {
         "format_",
+        "quiet",
         "verbose",
         "debug",
         "help",

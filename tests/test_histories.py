@@ -264,7 +264,8 @@ class TestReaders:
     def test_of_a_sql_store(self, stored, name: str):
         client, store, run_id = stored
         assert points_of(SqlHistories(store.sql_engine), run_id, name) == expected_points(client, run_id, name)
-        assert points_of(ClientHistories(store.read_points), run_id, name) == expected_points(client, run_id, name)
+        reader = ClientHistories(store.read_points, store.read_last_points)
+        assert points_of(reader, run_id, name) == expected_points(client, run_id, name)
 
     def test_single_points_are_known_without_reading(self, stored):
         _, store, run_id = stored

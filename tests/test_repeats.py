@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,10 +30,12 @@ from mlflow_repro.compare.statistics import (
     spread,
     trim_mean,
 )
-from mlflow_repro.errors import UsageError
+from mlflow_repro.errors import LaunchError, UsageError
 from mlflow_repro.judging import JudgeOptions
-from mlflow_repro.model import Comparison, RunRecord, Status, Verdict
+from mlflow_repro.model import Comparison, Report, RunRecord, Status, Verdict
+from mlflow_repro.repeating import run_repeats
 from mlflow_repro.report.text import render_comparison
+from mlflow_repro.reproduce import ReproduceOptions, _reproduce_once
 from mlflow_repro.rules import Rules
 
 if TYPE_CHECKING:
@@ -352,7 +357,15 @@ class TestCommands:
 
     @pytest.mark.parametrize(
         "options",
-        [["--repeats", "0"], ["--repeats", "2", "--resume", "b" * 32], ["--against", "x/y"], ["--margin", "0"]],
+        [
+            ["--repeats", "0"],
+            ["--jobs", "2"],
+            ["--repeats", "3", "--jobs", "0"],
+            ["--repeats", "2", "--fail-fast"],
+            ["--repeats", "2", "--resume", "b" * 32],
+            ["--against", "x/y"],
+            ["--margin", "0"],
+        ],
     )
     def test_bad_input_of_reproduce(self, options: list[str], capsys: pytest.CaptureFixture[str]):
         assert self.run(capsys, "reproduce", "--run_id", "a" * 32, *options)[0] == 2
@@ -361,18 +374,97 @@ class TestCommands:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_run_is_reproduced_several_times(bench):
-    """A run whose numbers the operating system draws: three repeats say that it is no further off than they are."""
+    """A run whose numbers the operating system draws: three repeats say that it is no further off than they are.
+
+    They run at once, and what each prints bears its number.
+    """
     train = (
         "import os, mlflow\n"
+        "print('begin')\n"
         "with mlflow.start_run():\n"
         "    mlflow.log_metric('x', 1 + int.from_bytes(os.urandom(4), 'big') / 2**32)\n"
     )
     bench.repository.commit({"train.py": train})
     run_id = bench.train_quickly("train.py")
-    answer = bench.reproduce(run_id, "--repeats", "3", "--json")
+    answer = bench.reproduce(run_id, "--repeats", "3", "--jobs", "3", "--json")
+    assert {f"  | [{number}] begin" for number in (1, 2, 3)} <= set(answer.stderr.splitlines())
     plain = json.loads(answer.stdout)
     assert answer.returncode in (0, 1), answer.stderr
     assert plain["comparison"]["verdict"] in ("CONSISTENT", "DIFFERENT")
     (row,) = (row for row in plain["comparison"]["findings"] if row["kind"] == "metric")
     assert (row["details"]["references"], row["details"]["reproductions"]) == (1, 3)
     assert len(bench.run_ids()) == 5  # with the one that groups the repeats
+
+
+def one_report(number: int) -> Report:
+    return Report(plan=None, reference=RunRecord(run_id="a"), reproduction=RunRecord(run_id=f"b{number}"))
+
+
+class TestAtOnce:
+    """Several relaunches at a time."""
+
+    def test_as_many_as_were_asked_for_run_at_once(self):
+        together = threading.Barrier(3)
+
+        def run_one(number: int, is_over: threading.Event) -> Report:
+            together.wait(60)
+            return one_report(number)
+
+        reports = run_repeats(6, 3, run_one)
+        assert [report.reproduction.run_id for report in reports] == [f"b{number}" for number in range(1, 7)]
+
+    def test_failure_of_one_does_not_lose_the_others(self):
+        def run_one(number: int, is_over: threading.Event) -> Report:
+            if number == 2:
+                raise LaunchError("exit code 3", "look")
+            return one_report(number)
+
+        with pytest.raises(LaunchError) as caught:
+            run_repeats(4, 1, run_one)
+        assert caught.value.message == "repeat 2 of 4 failed: exit code 3"
+        assert caught.value.hint == "look; 3 repeats are done, to judge them: mlflow-repro compare a b1 b3 b4"
+
+    def test_nothing_more_is_begun_when_the_first_fails(self):
+        begun = []
+
+        def run_one(number: int, is_over: threading.Event) -> Report:
+            begun.append(number)
+            raise LaunchError("no")
+
+        with pytest.raises(LaunchError, match="repeat 1 of 9 failed: no"):
+            run_repeats(9, 1, run_one)
+        assert begun == [1]
+
+    def test_interrupt_ends_all(self):
+        """The main thread, which only waits, is interrupted; each relaunch is told."""
+        together, ended = threading.Barrier(3), []
+
+        def run_one(number: int, is_over: threading.Event) -> Report:
+            if together.wait(60) == 0:
+                os.kill(os.getpid(), signal.SIGINT)  # to the main thread
+            assert is_over.wait(60)
+            ended.append(number)
+            return one_report(number)
+
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run_repeats(9, 3, run_one)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert sorted(ended) == [1, 2, 3]
+
+    def test_relaunch_that_is_over_is_ended(self, bench):
+        """Its tree, too: it would wait for ever."""
+        bench.repository.commit({"train.py": "import mlflow\nwith mlflow.start_run():\n    print('begun')\n"})
+        run_id = bench.train_quickly("train.py")
+        script = "import mlflow, time\nwith mlflow.start_run():\n    print('begun')\n    time.sleep(3600)\n"
+        commit = bench.repository.commit({"train.py": script})
+        bench.client().set_tag(run_id, "repro.git.commit", commit)
+        is_over = threading.Event()
+        options = ReproduceOptions(run_id=run_id, show=lambda line: is_over.set() if line == "begun" else None)
+        with bench.surroundings(), pytest.raises(LaunchError, match="interrupted"):
+            _reproduce_once(options, is_over)
+        reproduction = bench.reproduction_of(run_id)
+        assert reproduction.info.status == "KILLED"
+        assert reproduction.data.tags["repro.error"] == "the reproduction was ended: interrupted"

@@ -49,7 +49,7 @@ def test_run_of_a_remote_project_in_a_subdirectory_comes_back(tiny, git_server):
     run_id = tiny.mlflow_run(uri, "-P", "text=it's a b", "-P", "alpha=0.5")
     reference = tiny.get(run_id)
     assert reference.data.tags["repro.git.uri"] == uri
-    answer = tiny.reproduce_outside(run_id, "--uri", uri)
+    answer = tiny.reproduce_outside(run_id, "--uri", uri, "--quiet")
     assert answer.stdout.splitlines()[-1] == "Runs equal: True", answer.stderr
     assert answer.returncode == 0
     assert answer.stderr == ""
@@ -62,7 +62,7 @@ def test_run_of_a_remote_project_in_a_subdirectory_comes_back(tiny, git_server):
 def test_stdout_is_the_table_and_the_verdict_and_nothing_else(tiny):
     """CLI-12."""
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=nine char")
-    answer = tiny.reproduce(run_id)
+    answer = tiny.reproduce(run_id, "--quiet")
     assert answer.stdout == TABLE
     assert answer.stderr == ""
 
@@ -376,5 +376,5 @@ def test_tracking_server_over_http(tiny, tracking_server):
     tiny.tracking_uri = tracking_server
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"), "-P", "text=nine char")
     assert tiny.get(run_id).data.tags["repro.capture"] == "complete"
-    answer = tiny.reproduce(run_id)
+    answer = tiny.reproduce(run_id, "--quiet")
     assert answer.stdout == TABLE, answer.stderr

@@ -84,7 +84,7 @@ def test_changes_that_were_not_recorded_are_an_obstacle_unless_ignored(bench):
     bench.repository.commit({"train.py": script})
     (bench.repository.clone / "train.py").write_text(f"{script}token = '{TOKEN}'\n")
     run_id = bench.train_quickly("train.py")
-    answer = bench.reproduce(run_id)
+    answer = bench.reproduce(run_id, "--quiet")
     assert answer.returncode == 3
     assert answer.stderr == (
         "error: the uncommitted changes were not recorded: the changes of 'train.py' hold a secret"

@@ -444,7 +444,8 @@ def test_cells_of_a_notebook(monkeypatch):
         f"!curl -H 'Authorization: Bearer {word('cell-header')}' https://me:{word('cell-uri')}@host.invalid",
         *(f"x = '''{start}{secret}'''" for start, secret in TOKENS.values()),
     ]
-    shell = SimpleNamespace(user_ns={"In": ["", *cells, f"print('{MARKER}')"]})
+    history = SimpleNamespace(input_hist_raw=["", *cells, f"print('{MARKER}')"])
+    shell = SimpleNamespace(kernel=object(), user_ns={}, history_manager=history)
     monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     section = record_session({})

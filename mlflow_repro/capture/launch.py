@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_repro.capture.code import is_installed, main_script, program_directory, relative_to_top
+from mlflow_repro.capture.notebooks import is_notebook
 from mlflow_repro.model import Fact, absent
 from mlflow_repro.pyargv import parse_python_argv
 from mlflow_repro.redact import redact_argv
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _NOT_RELAUNCHABLE = {
     "interactive": "it was started at a prompt or from standard input",
     "command": "it was started by python -c",
-    "notebook": "it was started in a notebook",
 }
 
 
@@ -47,7 +47,7 @@ def probe_launch() -> Iterable[Fact]:
 
 
 def _kind(argv: list[str]) -> str:
-    if "ipykernel" in sys.modules:
+    if is_notebook():
         return "notebook"
     return parse_python_argv(argv).kind
 

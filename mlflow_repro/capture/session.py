@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.capture.notebooks import find_notebook, list_cells
+from mlflow_repro.capture.places import find_places
 from mlflow_repro.redact import redact_argv, redact_text
 from mlflow_repro.section import Section, missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CELLS_FILE = "launch/cells.json"
+CELLS_FILE = "repro/launch/cells.json"
+"""The artifact that holds the cells of a notebook, a list of their sources."""
 _CELL_LIMIT = 1_000_000  # characters of all cells together that are kept
 _LAUNCHERS = {
     "torchrun": "TORCHELASTIC_RUN_ID",
@@ -27,8 +29,11 @@ _LAUNCHERS = {
 _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
-def record_session(environ: Mapping[str, str] | None = None) -> Section:
-    """The facts ``launcher``, ``ranks``, ``parent`` and ``notebook``; of a notebook the cells that were run, too."""
+def record_session(environ: Mapping[str, str] | None = None, *, count: int | None = None) -> Section:
+    """The facts ``launcher``, ``ranks``, ``parent`` and ``notebook``; of a notebook the cells that were run, too.
+
+    ``count`` is how many of the cells belong to the run: a later one may be running by now.
+    """
     environ = os.environ if environ is None else environ
     launchers = [name for name, variable in _LAUNCHERS.items() if variable in environ]
     parent = _parent_command()
@@ -37,20 +42,26 @@ def record_session(environ: Mapping[str, str] | None = None) -> Section:
         "ranks": {name: environ[name] for name in _RANKS if environ.get(name, "").isdigit()},
         "parent": redact_argv(parent) if parent else missing("the parent's command line cannot be read here"),
     }
-    files: dict[str, bytes] = {}
-    cells = _notebook_cells()
+    cells = list_cells()
     if cells is None:
-        facts["notebook"] = missing("the program is not a notebook")
-    else:
-        kept = _keep_cells(cells)
-        files[_CELLS_FILE] = json.dumps(kept, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
-        facts["notebook"] = {
-            "path": _notebook_path(environ) or missing("the notebook server does not tell its path"),
-            "cells": len(cells),
-            "cells_kept": len(kept),
-            "file": f"repro/{_CELLS_FILE}",
-        }
-    return Section(facts=facts, files=files)
+        return Section(facts={**facts, "notebook": missing("the program is not a notebook")})
+    cells = cells[:count]
+    kept = _keep_cells(cells)
+    facts["notebook"] = {
+        **_describe_path(find_notebook(environ, parent, _parent_directory())),
+        "cells": len(cells),
+        "cells_kept": len(kept),
+        "file": CELLS_FILE,
+    }
+    content = json.dumps(kept, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
+    return Section(facts=facts, files={CELLS_FILE.removeprefix("repro/"): content})
+
+
+def _describe_path(path: str) -> dict[str, Any]:
+    """Where the notebook's file is, as a path of the repository when it lies there."""
+    if not path:
+        return {"path": missing("who started the kernel does not tell it"), "place": "unknown"}
+    return find_places().name(path)
 
 
 def _parent_command() -> list[str]:
@@ -63,13 +74,12 @@ def _parent_command() -> list[str]:
     return [word.decode("utf-8", "backslashreplace") for word in content.rstrip(b"\0").split(b"\0")] if content else []
 
 
-def _notebook_cells() -> list[str] | None:
-    """The sources of the cells in the order in which they were run, or None outside a notebook."""
-    kernel = sys.modules.get("ipykernel")
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = get_ipython() if kernel is not None and get_ipython is not None else None
-    history = getattr(shell, "user_ns", {}).get("In")
-    return [str(cell) for cell in history[1:]] if isinstance(history, list) else None
+def _parent_directory() -> str:
+    """The working directory of the parent process, empty where the system does not show it."""
+    try:
+        return os.readlink(f"/proc/{os.getppid()}/cwd")
+    except OSError:
+        return ""
 
 
 def _keep_cells(cells: list[str]) -> list[str]:
@@ -82,9 +92,3 @@ def _keep_cells(cells: list[str]) -> list[str]:
             break
         kept.append(redact_text(cell))
     return kept[::-1]
-
-
-def _notebook_path(environ: Mapping[str, str]) -> str:
-    """The notebook's file: Jupyter's servers tell it in a variable, Visual Studio Code in the kernel's namespace."""
-    namespace = getattr(sys.modules.get("__main__"), "__dict__", {})
-    return str(environ.get("JPY_SESSION_NAME") or namespace.get("__vsc_ipynb_file__") or "")

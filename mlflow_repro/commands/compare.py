@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from mlflow_repro.commands.options import EXIT_CODES, format_options, judge_options, option, take_no_artifacts
+from mlflow_repro.commands.options import (
+    EXIT_CODES,
+    format_options,
+    judge_options,
+    option,
+    take_no_artifacts,
+    warn_of_predictions,
+)
 from mlflow_repro.commands.reports import check_outputs, hand_out
 
 COMPARE_HELP = f"""Compare two runs, and put side by side what explains a difference.
@@ -45,6 +52,7 @@ def compare(
     from mlflow_repro.tree_judging import compare_trees
 
     take_no_artifacts(settings)
+    warn_of_predictions(settings)
     check_outputs(output)
     judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
     report = compare_trees(**settings, options=JudgeOptions(**judge))

@@ -57,6 +57,12 @@ def judge_options(command: Any) -> Any:
     return command
 
 
+def warn_of_predictions(settings: dict[str, Any]) -> None:
+    """Say on standard error what ``--compare-predictions`` means."""
+    if settings["compare_predictions"]:
+        click.echo("note: --compare-predictions loads the models of both runs, which runs what is in them", err=True)
+
+
 def take_no_artifacts(settings: dict[str, Any]) -> None:
     """Say ``--no-artifacts`` as the API does. Raises click.UsageError when it contradicts ``--artifacts``."""
     if settings.pop("no_artifacts"):
@@ -144,6 +150,26 @@ _JUDGE_OPTIONS = (
         show_default=True,
         metavar="GIB",
         help="How much of the artifacts may be read; what is beyond it is not compared.",
+    ),
+    option(
+        "compare-predictions",
+        is_flag=True,
+        help="Load both runs' models, which runs what is in them, and compare what they predict for the logged input "
+        "example.",
+    ),
+    option(
+        "prediction-data",
+        default="",
+        metavar="FILE",
+        help="Compare predictions for these inputs: .csv, .json, .npy or .parquet.",
+    ),
+    option(
+        "prediction-timeout",
+        type=float,
+        default=300.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a model may take to be loaded and to predict.",
     ),
     click.option(
         "--children/--no-children",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlflow_repro.commands.output import print_text
+from mlflow_repro.commands.output import print_report
 from mlflow_repro.errors import ReproError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def hand_out(report: Report, format_: str, paths: Sequence[str], *, verbose: boo
     for path in paths:
         _write_file(path, RENDERERS[_FORMAT_OF[Path(path).suffix.lower()]](report, verbose))
     _add_to_summary(report)
-    print_text(RENDERERS[format_](report, verbose))
+    print_report(report, format_, show_all=verbose)
     return int(report.exit_code)
 
 

@@ -184,6 +184,11 @@ def _align(here: _Block, there: _Block, tally: _Tally) -> tuple[Array, Array, Ar
     return here.steps[kept], here.values[kept], there.values[kept_there]
 
 
+def align_points(reference: Points, reproduction: Points) -> tuple[Array, Array, Array]:
+    """The steps that both sides have a point at, in their order, and the values there."""
+    return _align(_Block(*reference), _Block(*reproduction), _Tally())
+
+
 def identical(one: Array, other: Array) -> Array:
     """Where two float64 arrays have the same bits, are both NaN, or infinite and what a SQL store keeps for that."""
     import numpy as np

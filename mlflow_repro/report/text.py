@@ -65,9 +65,15 @@ def render_comparison(comparison: Comparison, children: Sequence[JudgedPair] = (
     else:
         is_judged = children or any(row.is_judged and row.kind != "status" for row in comparison.findings)
         lines.append(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")
-    for kind, word in (("metric", ""), ("history", "History "), ("model_metric", "Model "), ("status", "Run ")):
-        rows_to_tell = [row for row in comparison.of_kind(kind) if row.status is not Status.IDENTICAL or row.note]
-        lines += [f"{word}{show(row.name)}: {show(_remark(row))}" for row in rows_to_tell]
+    for kind, word in (
+        ("metric", ""),
+        ("history", "History "),
+        ("model_metric", "Model "),
+        ("prediction", "Prediction of "),
+        ("status", "Run "),
+    ):
+        remarks = [(row.name, _remark(row)) for row in comparison.of_kind(kind)]
+        lines += [f"{word}{show(name)}: {show(remark)}" for name, remark in remarks if remark]
     lines += _artifact_lines(comparison)
     for kind, word in FACTS.items():
         facts = [row for row in comparison.of_kind(kind) if show_all or row.status not in EQUAL_STATUSES]

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
 from mlflow_repro.model import OWN_METRICS, RunRecord
 from mlflow_repro.outcomes import list_model_ids, list_model_metrics
+from mlflow_repro.progressbars import without_progress_bars
 from mlflow_repro.redact import redact_value
 from mlflow_repro.section import RECORD_SCHEMA
 from mlflow_repro.tempfolders import hold_folder
@@ -100,7 +101,8 @@ class TrackingStore:
             if path not in {file.path for file in self._client.list_artifacts(run_id, folder)}:
                 return None
             directory.mkdir(parents=True, exist_ok=True)
-            return Path(self._client.download_artifacts(run_id, path, str(directory)))
+            with without_progress_bars():
+                return Path(self._client.download_artifacts(run_id, path, str(directory)))
 
     def read_file(self, run_id: str, path: str) -> bytes | None:
         """The content of one artifact, or None when the run does not have it. Raises UnreachableError."""
@@ -225,6 +227,12 @@ class TrackingStore:
             return [
                 (point.step, point.value, point.timestamp) for point in self._client.get_metric_history(run_id, name)
             ]
+
+    def read_last_points(self, run_id: str) -> dict[str, tuple[int, float]]:
+        """The step and the value of the last point of each metric of a run, by MLflow's client."""
+        with explained(self.uri):
+            data: Any = self._client.get_run(run_id).data
+            return {point.key: (point.step, float(point.value)) for point in data._metric_objs}  # noqa: SLF001
 
     def read_model_metrics(self, run_id: str) -> list[ModelMetric]:
         """The metrics of the models that a run logged or evaluated; none where MLflow is older than 3."""
