@@ -73,7 +73,7 @@ def _annotate_run(report: Report, store: TrackingStore, run_id: str, tags: Mappi
     from mlflow_repro.report.markdown import NOTE_LIMIT, render_note
     from mlflow_repro.report.sections import make_document
 
-    if report.comparison is None:
+    if report.comparison is None or report.verdict is None:
         return
     document, reference = make_document(report), report.reference
     note = render_note(
@@ -85,7 +85,7 @@ def _annotate_run(report: Report, store: TrackingStore, run_id: str, tags: Mappi
     with _noted("the reproduction's page does not show the answer", notes):
         store.write_text(run_id, REPORT_FILE, render_html(document))
         store.log_metrics(run_id, summarise(report.comparison))
-        store.set_tags(run_id, {"repro.verdict": report.comparison.verdict.value, _NOTE_TAG: note})
+        store.set_tags(run_id, {"repro.verdict": report.verdict.value, _NOTE_TAG: note})
 
 
 def _kept_part(tags: Mapping[str, str]) -> str:
@@ -95,9 +95,9 @@ def _kept_part(tags: Mapping[str, str]) -> str:
 
 
 def _annotate_reference(report: Report, store: TrackingStore, run_id: str, notes: list[str]) -> None:
-    if report.comparison is None:
+    if report.verdict is None:
         return
-    tags = {"repro.last_verdict": report.comparison.verdict.value, "repro.last_reproduction": run_id}
+    tags = {"repro.last_verdict": report.verdict.value, "repro.last_reproduction": run_id}
     with _noted("the reference's page does not name its reproduction", notes):
         store.set_tags(report.reference.run_id, tags)
 

@@ -24,6 +24,7 @@ from mlflow_repro.report.junit import render_junit
 from mlflow_repro.report.markdown import NOTE_LIMIT, render_markdown, render_note
 from mlflow_repro.report.plots import describe_plot
 from mlflow_repro.report.sections import make_document
+from mlflow_repro.runtree import JudgedPair
 
 GOLDEN = Path(__file__).parent / "golden" / "document"
 CANARY = "hunter2hunter2"
@@ -102,6 +103,22 @@ def full_report() -> Report:
         comparison=compare_records(reference, reproduction, fetched=[history, artifact]),
         causes=(cause, replace(cause, what="another", confidence=1.0, evidence=(), fix="")),
         curves=(curve,),
+        children=(
+            JudgedPair(
+                name="trial 1",
+                reference_run_id="c" * 32,
+                reproduction_run_id="d" * 32,
+                status=Status.DIFFERENT,
+                comparison=compare_records(run({"acc": 1.0}), run({"acc": 0.5})),
+            ),
+            JudgedPair(
+                name="trial 2",
+                reference_run_id="e" * 32,
+                reproduction_run_id="",
+                status=Status.MISSING,
+                note="only in the reference",
+            ),
+        ),
     )
 
 
@@ -265,7 +282,7 @@ class TestLaws:
         suite = ET.fromstring(render_junit(make_document(report))).find("testsuite")  # noqa: S314 - our own
         counts = {name: int(suite.get(name)) for name in ("failures", "errors")}
         if report.comparison is not None:
-            code = report.comparison.verdict.exit_code
+            code = report.exit_code
             assert {0: counts == {"failures": 0, "errors": 0}, 1: counts["failures"] > 0, 3: counts["errors"] > 0}[code]
 
 

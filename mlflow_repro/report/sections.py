@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from mlflow_repro.model import DIFFERENT_STATUSES, EQUAL_STATUSES, OUTCOMES, Status
+from mlflow_repro.model import DIFFERENT_STATUSES, EQUAL_STATUSES, OUTCOMES, Status, Verdict, judge_tree
 from mlflow_repro.redact import redact_named, redact_value
 from mlflow_repro.report.document import (
     TONES,
@@ -23,12 +23,14 @@ from mlflow_repro.report.document import (
 )
 from mlflow_repro.report.line import show
 from mlflow_repro.report.text import FACTS, format_time, shell_commands
-from mlflow_repro.report.verdict_text import render_rules, render_runs_equal, render_verdict
+from mlflow_repro.report.tree_text import describe_pair, is_same, render_answer, word_of
+from mlflow_repro.report.verdict_text import render_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from mlflow_repro.model import Comparison, Finding, Report, RunRecord
+    from mlflow_repro.runtree import JudgedPair
 
 _KINDS = {
     "metric": "metric",
@@ -50,6 +52,7 @@ def make_document(report: Report) -> Document:
         return Document(title=_title(report), verdict=headline, sections=_drop_empty(sections))
     sections = [
         _differences(comparison),
+        _children(report.children),
         _causes(report),
         _caveats(report),
         _curves(report, comparison),
@@ -61,19 +64,21 @@ def make_document(report: Report) -> Document:
     ]
     return Document(
         title=_title(report),
-        verdict=make_headline(comparison),
+        verdict=_headline(comparison, report.children),
         sections=_drop_empty(sections),
-        outcomes=tuple(_outcome(row) for row in comparison.findings if row.kind in OUTCOMES),
+        outcomes=(
+            *(_outcome(row) for row in comparison.findings if row.kind in OUTCOMES),
+            *(_pair_outcome(pair) for pair in report.children),
+        ),
     )
 
 
-def make_headline(comparison: Comparison) -> Headline:
-    """The verdict of a comparison, as every format shows it."""
+def _headline(comparison: Comparison, children: Sequence[JudgedPair]) -> Headline:
+    """The verdict of the whole report, as every format shows it."""
+    verdict = judge_tree(comparison, children)
+    line, runs_equal = (text.partition(": ")[2] for text in render_answer(comparison, children))
     return Headline(
-        word=comparison.verdict.value,
-        line=shown(render_verdict(comparison)),
-        runs_equal=render_runs_equal(comparison),
-        tone=VERDICT_TONES.get(comparison.verdict, "same"),
+        word=verdict.value, line=shown(line), runs_equal=runs_equal, tone=VERDICT_TONES.get(verdict, "same")
     )
 
 
@@ -123,6 +128,50 @@ def _outcome(finding: Finding) -> Outcome:
         values=f"reference {reference}, reproduction {reproduction}",
         note=shown(finding.note),
     )
+
+
+def _pair_outcome(pair: JudgedPair) -> Outcome:
+    ids = (shown(run_id) or "-" for run_id in (pair.reference_run_id, pair.reproduction_run_id))
+    return Outcome(
+        kind="another run of the launch",
+        name=shown(pair.name),
+        tone=_pair_tone(pair),
+        status=word_of(pair),
+        values="reference {}, reproduction {}".format(*ids),
+        note=shown(describe_pair(pair)),
+    )
+
+
+def _pair_tone(pair: JudgedPair) -> str:
+    if pair.comparison is None:
+        return TONES[pair.status]
+    verdict = pair.comparison.verdict
+    return "ignored" if is_same(pair) and verdict is Verdict.INCONCLUSIVE else VERDICT_TONES.get(verdict, "same")
+
+
+def _children(children: Sequence[JudgedPair]) -> Section:
+    """The other pairs of the launch; out of sight where all of them are the same."""
+    rows = tuple(
+        Row(
+            cells=(
+                shown(pair.name),
+                shown(pair.reference_run_id) or "-",
+                shown(pair.reproduction_run_id) or "-",
+                word_of(pair),
+                shown(describe_pair(pair)),
+            ),
+            tone=_pair_tone(pair),
+        )
+        for pair in children
+    )
+    same = sum(map(is_same, children))
+    table = Table(
+        caption=f"{same} of {len(children)} are the same",
+        headers=("Run", "Reference", "Reproduction", "Verdict", "What differs"),
+        rows=rows,
+        is_folded=same == len(children),
+    )
+    return Section(key="children", title="Other runs of the launch", blocks=(table,) if rows else ())
 
 
 def _differences(comparison: Comparison) -> Section:

@@ -25,7 +25,7 @@ def render_children(children: Sequence[JudgedPair], *, show_all: bool = False) -
     """How many of the other pairs are the same, and a table of them; of many only those that are not."""
     if not children:
         return []
-    noted = [pair for pair in children if not _is_same(pair)]
+    noted = [pair for pair in children if not is_same(pair)]
     shown = children if show_all or len(children) <= _MANY else noted
     lines = [f"Other runs of the launch: {len(children) - len(noted)} of {len(children)} are the same"]
     if shown:
@@ -33,10 +33,10 @@ def render_children(children: Sequence[JudgedPair], *, show_all: bool = False) -
         rows = [
             (
                 show(redact_text(pair.name)),
-                pair.reference_run_id or "-",
-                pair.reproduction_run_id or "-",
-                _word(pair),
-                show(redact_text(_describe(pair))),
+                show(pair.reference_run_id) or "-",
+                show(pair.reproduction_run_id) or "-",
+                word_of(pair),
+                show(redact_text(describe_pair(pair))),
             )
             for pair in shown
         ]
@@ -62,7 +62,7 @@ def render_answer(comparison: Comparison, children: Sequence[JudgedPair]) -> lis
     return [f"Verdict: {text}", f"Runs equal: {verdict.runs_equal}"]
 
 
-def _is_same(pair: JudgedPair) -> bool:
+def is_same(pair: JudgedPair) -> bool:
     """True when there is nothing to say about a pair: equal, or two runs that logged nothing that judges."""
     if pair.comparison is None:
         return False
@@ -73,14 +73,15 @@ def _is_empty(comparison: Comparison) -> bool:
     return all(row.is_equal for row in comparison.findings if row.is_judged)
 
 
-def _word(pair: JudgedPair) -> str:
+def word_of(pair: JudgedPair) -> str:
+    """The verdict of a pair in a word; a dash where there is nothing to judge."""
     if pair.comparison is None:
         return pair.status.value.upper() if pair.status is not Status.IGNORED else "-"
     verdict = pair.comparison.verdict
     return "-" if verdict is Verdict.INCONCLUSIVE and _is_empty(pair.comparison) else verdict.value
 
 
-def _describe(pair: JudgedPair) -> str:
+def describe_pair(pair: JudgedPair) -> str:
     """The outcomes that are not equal, by name, and the parameters that may be why."""
     if pair.comparison is None:
         return pair.note
