@@ -14,6 +14,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mlflow_repro.autologging import autolog
+    from mlflow_repro.causes import Cause
+    from mlflow_repro.explaining import explain_runs
     from mlflow_repro.grading import Readiness
     from mlflow_repro.judging import compare_runs
     from mlflow_repro.model import Comparison, Report, RunRecord, Verdict
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Cause",
     "Comparison",
     "Readiness",
     "Report",
@@ -35,6 +38,7 @@ __all__ = [
     "check_run",
     "compare_runs",
     "derive_seed",
+    "explain_runs",
     "load_rng_state",
     "make_deterministic",
     "reproduce_run",
@@ -43,6 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Cause": "mlflow_repro.causes",
     "Comparison": "mlflow_repro.model",
     "Readiness": "mlflow_repro.grading",
     "Report": "mlflow_repro.model",
@@ -53,6 +58,7 @@ _HOMES = {
     "check_run": "mlflow_repro.reproduce",
     "compare_runs": "mlflow_repro.judging",
     "derive_seed": "mlflow_repro.seeding.everything",
+    "explain_runs": "mlflow_repro.explaining",
     "load_rng_state": "mlflow_repro.seeding.checkpoint",
     "make_deterministic": "mlflow_repro.seeding.determinism",
     "reproduce_run": "mlflow_repro.reproduce",

@@ -13,6 +13,7 @@ import click
 
 from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
+from mlflow_repro.commands.explain import explain
 from mlflow_repro.commands.options import EXIT_CODES, FORMATS, format_options, judge_options, option, take_no_artifacts
 from mlflow_repro.commands.output import OutputClosedError, print_text
 from mlflow_repro.commands.tolerances import tolerances
@@ -220,6 +221,7 @@ def completion(shell: str) -> int:
 
 
 cli.add_command(compare)
+cli.add_command(explain)
 cli.add_command(tolerances)
 
 
@@ -315,7 +317,7 @@ def _show_line(line: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    from mlflow_repro.report.text import show
+    from mlflow_repro.report.showing import show
 
     return show(" ".join(text.split()))
 

@@ -54,7 +54,8 @@ class ReproduceOptions(JudgeOptions):
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
     seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched.
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
-    recorded environment is replaced or left out. ``show`` gets each line that the child prints.
+    recorded environment is replaced or left out. With ``explain`` the report says
+    why the runs differ, where they do. ``show`` gets each line that the child prints.
     """
 
     run_id: str = ""
@@ -79,6 +80,7 @@ class ReproduceOptions(JudgeOptions):
     restore_rng: bool = True
     seed: int | None = None
     repeats: int = 1
+    explain: bool = True
     show: Callable[[str], None] | None = None
 
     @property
@@ -198,7 +200,7 @@ def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
 
     with short_retries():
         more = read_more_references(options, open_store(options.tracking_uri).uri) if options.against else []
-    single = replace(options, repeats=1, against=(), histories="off")
+    single = replace(options, repeats=1, against=(), histories="off", explain=False)
     reports: list[Report] = []
     for number in range(options.repeats):
         try:
@@ -211,7 +213,21 @@ def _reproduce_repeatedly(options: ReproduceOptions) -> Report:
             raise
     reproductions = [report.reproduction for report in reports if report.reproduction]
     comparison = judge_repeats([reports[0].reference, *more], reproductions, options)
-    return replace(reports[-1], comparison=comparison)
+    return _with_causes(options, replace(reports[-1], comparison=comparison))
+
+
+def _with_causes(options: ReproduceOptions, report: Report) -> Report:
+    """The report of repeats with the causes of a difference, from the reference and the last repeat."""
+    from mlflow_repro.explaining import find_causes
+    from mlflow_repro.tracking import open_store, short_retries
+
+    if not (options.explain and report.comparison and report.reproduction):
+        return report
+    with short_retries():
+        store = open_store(options.tracking_uri)
+        sides = Side(record=report.reference, store=store), Side(record=report.reproduction, store=store)
+        caveats = report.plan.caveats if report.plan else ()
+        return replace(report, causes=find_causes(*sides, report.comparison, caveats=caveats))
 
 
 def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
@@ -244,7 +260,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         )
         reproduction = relaunch.run()
         plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(reproduction)))
-        return _judge(options, plan, reference, reproduction, store)
+        return _judge(options, plan, reference, reproduction, store, folder=code.checkout)
 
 
 def _prepare(
@@ -302,11 +318,21 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         return _judge(options, plan, reference, reproduction, store)
 
 
-def _judge(
-    options: ReproduceOptions, plan: LaunchPlan, reference: RunRecord, reproduction: RunRecord, store: TrackingStore
+def _judge(  # noqa: PLR0913 - both runs with all that is known of them
+    options: ReproduceOptions,
+    plan: LaunchPlan,
+    reference: RunRecord,
+    reproduction: RunRecord,
+    store: TrackingStore,
+    *,
+    folder: Path | None = None,
 ) -> Report:
+    from mlflow_repro.explaining import find_causes
+
     sides = Side(record=reference, store=store), Side(record=reproduction, store=store)
-    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=judge_runs(*sides, options))
+    comparison = judge_runs(*sides, options)
+    causes = find_causes(*sides, comparison, caveats=plan.caveats, folder=folder) if options.explain else ()
+    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison, causes=causes)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ PACKAGE = ROOT.name
 # A unit is a module or a subpackage of mlflow_repro; "" is the package's own __init__.
 FLOORS = {
     0: {
+        "arguments",
         "cachedir",
         "causes",
         "environments",
@@ -41,7 +42,7 @@ FLOORS = {
         "secretfiles",
         "variables",
     },
-    1: {"compare", "env_choice", "plan", "readiness", "report"},
+    1: {"compare", "env_choice", "explain", "plan", "readiness", "report"},
     2: {
         "artifacts",
         "background",
@@ -63,6 +64,7 @@ FLOORS = {
         "seeding",
         "store_schema",
         "tracking",
+        "treediff",
         "uv",
     },
     3: {
@@ -71,6 +73,7 @@ FLOORS = {
         "autologging",
         "cli",
         "commands",
+        "explaining",
         "judging",
         "plugin",
         "rebuild",
@@ -106,6 +109,10 @@ ARROWS_WITHIN_A_FLOOR = {
     ("cli", "commands"),
     ("cli", "reproduce"),
     ("commands", "judging"),
+    ("commands", "explaining"),
+    ("explaining", "judging"),
+    ("explaining", "reference"),
+    ("reproduce", "explaining"),
     ("cli", ""),  # the version number
     ("plugin", "recorder"),
     ("autologging", "plugin"),  # the user's switch
@@ -121,6 +128,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("reproduce", "rebuild"),
     ("reproduce", "relaunch"),
     ("reproduce", "cli"),  # python -m mlflow_repro.reproduce
+    ("", "explaining"),
     ("", "autologging"),  # the public names, loaded on first use
     ("", "judging"),
     ("", "reproduce"),
@@ -283,6 +291,7 @@ def test_module_is_small_and_documented(name: str):
         pytest.param(("-m", "mlflow_repro.cli", "--help"), id="help"),
         pytest.param(("-m", "mlflow_repro.cli", "reproduce", "--help"), id="reproduce-help"),
         pytest.param(("-m", "mlflow_repro.cli", "compare", "--help"), id="compare-help"),
+        pytest.param(("-m", "mlflow_repro.cli", "explain", "--help"), id="explain-help"),
         pytest.param(("-m", "mlflow_repro.cli", "tolerances", "--help"), id="tolerances-help"),
         pytest.param(("-m", "mlflow_repro.cli", "completion", "--help"), id="completion-help"),
         pytest.param(("-m", "mlflow_repro.reproduce", "--help"), id="module-help"),

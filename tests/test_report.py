@@ -19,7 +19,8 @@ from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecor
 from mlflow_repro.outcomes import ModelMetric
 from mlflow_repro.report import RENDERERS
 from mlflow_repro.report.json_format import render_json, render_json_error
-from mlflow_repro.report.text import render_comparison, render_plan, render_text, shell_commands, show
+from mlflow_repro.report.showing import show
+from mlflow_repro.report.text import render_comparison, render_plan, render_text, shell_commands
 from mlflow_repro.rules import Rules, parse_rule
 
 GOLDEN = Path(__file__).parent / "golden" / "report"

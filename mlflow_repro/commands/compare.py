@@ -34,11 +34,12 @@ Example:
 @click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
 def compare(*, show_all: bool, format_: str, verbose: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads verbose
     """Compare REFERENCE and REPRODUCTION, print the report, and give the exit code."""
-    from mlflow_repro.judging import JudgeOptions, compare_with_facts
+    from mlflow_repro.explaining import compare_and_explain
+    from mlflow_repro.judging import JudgeOptions
     from mlflow_repro.report import RENDERERS
 
     take_no_artifacts(settings)
     judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
-    report = compare_with_facts(**settings, options=JudgeOptions(**judge))
+    report = compare_and_explain(**settings, options=JudgeOptions(**judge))
     print_text(RENDERERS[format_](report, show_all))
     return int(report.exit_code)

@@ -40,7 +40,7 @@ def tolerances(
 ) -> int:
     """Learn, write the file, and say what it holds."""
     from mlflow_repro.judging import learn_tolerances
-    from mlflow_repro.report.text import show
+    from mlflow_repro.report.showing import show
 
     rules, left_out = learn_tolerances(
         (*first, *rest), output, overwrite=overwrite, config=config, tracking_uri=tracking_uri

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.grading import Grade
 from mlflow_repro.redact import redact_text
-from mlflow_repro.report.text import show
+from mlflow_repro.report.showing import show
 
 if TYPE_CHECKING:
     from mlflow_repro.grading import Readiness

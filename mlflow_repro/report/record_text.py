@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.redact import redact_text
-from mlflow_repro.report.text import show
+from mlflow_repro.report.showing import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,11 +10,14 @@ from tabulate import tabulate
 
 from mlflow_repro.model import EQUAL_STATUSES, Status
 from mlflow_repro.redact import redact_named, redact_text, redact_value
+from mlflow_repro.report.causes_text import render_causes
+from mlflow_repro.report.showing import show
 from mlflow_repro.report.verdict_text import render_runs_equal, render_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from mlflow_repro.causes import Cause
     from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord
 
 
@@ -44,12 +47,12 @@ def render_text(report: Report, verbose: bool = False) -> str:  # noqa: FBT001, 
             _render_run("Run2 (reproduction)", report.reproduction),
         ]
     parts += [f"Note: {show(caveat)}" for caveat in (report.plan.caveats if report.plan else ())]
-    parts.append(render_comparison(report.comparison, show_all=verbose))
+    parts.append(render_comparison(report.comparison, report.causes, show_all=verbose))
     return "\n".join(parts)
 
 
-def render_comparison(comparison: Comparison, *, show_all: bool = False) -> str:
-    """The table of metrics, a line for each that differs or is not judged, the verdict, and ``Runs equal: ...``.
+def render_comparison(comparison: Comparison, causes: Sequence[Cause] = (), *, show_all: bool = False) -> str:
+    """The table of metrics, a line for each that differs or is not judged, verdict, causes, and ``Runs equal: ...``.
 
     Of the facts those that differ are shown, or all.
     """
@@ -72,6 +75,7 @@ def render_comparison(comparison: Comparison, *, show_all: bool = False) -> str:
         lines += [_fact_line(word, row) for row in facts]
     lines += [f"Warning: the rule {show(row.name)} is not used: {show(row.note)}" for row in comparison.of_kind("rule")]
     lines.append(f"Verdict: {render_verdict(comparison)}")
+    lines += render_causes(causes)
     lines.append(f"Runs equal: {render_runs_equal(comparison)}")
     return "\n".join(lines)
 
@@ -159,15 +163,6 @@ def _environment_commands(plan: LaunchPlan) -> list[str]:
         words += ["--index-url", index] if "://" in index else []
         commands.append(shlex.join([*words, "-r", f"environment/{path.removeprefix('repro/')}"]))
     return [*commands, ". environment/venv/bin/activate"]
-
-
-def show(text: str) -> str:
-    """``text`` on one line, with control characters (ANSI, newline, right-to-left marks) as escapes."""
-    return "".join(character if character.isprintable() else _escape(character) for character in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def _value(name: str, value: str) -> str:

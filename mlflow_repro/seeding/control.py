@@ -16,6 +16,7 @@ that imports mlflow takes it; its own children get streams that are derived, and
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -49,6 +50,7 @@ _FRAMEWORKS = ("tensorflow", "torch")
 # As multiprocessing and joblib name the n-th child of a process; a child's child has two numbers.
 _WORKER_NAME = re.compile(r"(?:Spawn|ForkServer|Loky)(?:Process|PoolWorker)-(\d+(?::\d+)*)")
 _NUMPY_SEEDS = 1 << 32
+_ROOT_DIGITS = 16  # of the digest that tells two roots apart
 
 
 class RandomControl:
@@ -120,6 +122,11 @@ class RandomControl:
             "calls": [asdict(call) for call in self._log.calls],
             "calls_not_listed": self._log.dropped,
             "not_repeatable": list(self._log.unrepeatable),
+            "entropy": {
+                "root": hashlib.sha256(self.entropy.root).hexdigest()[:_ROOT_DIGITS],
+                "drawn": self.entropy.take_position()["drawn"],
+                "users": sorted(self.entropy.users.copy()),
+            },
             "determinism": achieved_determinism(),
         }
 

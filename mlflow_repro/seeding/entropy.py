@@ -31,6 +31,8 @@ class Entropy:
     def __init__(self, root: bytes) -> None:
         self.root = root
         self.place: tuple[int, ...] = ()
+        self.users: set[str] = set()
+        """What asked for bits: ``draw`` for numpy's unseeded generators, else the first word of the purpose."""
         self._drawn = 0
         self._forks = 0
         self._lock = threading.Lock()
@@ -44,6 +46,7 @@ class Entropy:
 
     def derive(self, *path: str, bits: int) -> int:
         """``bits`` random bits for a purpose named by ``path``; the same path gives the same bits."""
+        self.users.add(path[0])
         content = "/".join((*map(str, self.place), *path)).encode()
         size = (bits + 7) // 8
         stream = hashlib.shake_256(self.root + content).digest(size)
