@@ -14,8 +14,10 @@ import click
 from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
 from mlflow_repro.commands.explain import explain
+from mlflow_repro.commands.isolate import isolate, show_line
 from mlflow_repro.commands.options import EXIT_CODES, FORMATS, format_options, judge_options, option, take_no_artifacts
 from mlflow_repro.commands.output import OutputClosedError, print_text
+from mlflow_repro.commands.stress import stress
 from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
@@ -160,7 +162,7 @@ def reproduce(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> i
     from mlflow_repro.reproduce import ReproduceOptions, reproduce_with
 
     known = {field.name for field in fields(ReproduceOptions)}
-    show = _show_line if verbose else None
+    show = show_line if verbose else None
     take_no_artifacts(settings)
     report = reproduce_with(
         ReproduceOptions(**{name: value for name, value in settings.items() if name in known}, show=show)
@@ -222,6 +224,8 @@ def completion(shell: str) -> int:
 
 cli.add_command(compare)
 cli.add_command(explain)
+cli.add_command(isolate)
+cli.add_command(stress)
 cli.add_command(tolerances)
 
 
@@ -310,10 +314,6 @@ class _signals_raised:  # noqa: N801 - used as a context manager
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def _show_line(line: str) -> None:
-    click.echo(f"  | {line}", err=True)
 
 
 def _one_line(text: str) -> str:

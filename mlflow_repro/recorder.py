@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"  # `variables` has it too, and more than this module may load
 TRACK_VARIABLE = "MLFLOW_REPRO_TRACK_FILES"
+FILE_ORDER_VARIABLE = "MLFLOW_REPRO_FILE_ORDER"  # likewise
 _MARK = "_mlflow_repro_hook"
 _WARNING_LIMIT = 1_000  # characters
 
@@ -50,6 +51,10 @@ class Recorder:
             self.warn(error)
             self._random = RandomControl(self._seeds, environ={})
         self._random.begin()
+        if os.environ.get(FILE_ORDER_VARIABLE):
+            from mlflow_repro.fileorder import reverse_file_order
+
+            reverse_file_order()
         if os.environ.get(TRACK_VARIABLE):
             from mlflow_repro.capture.opened import track_opened_files
 

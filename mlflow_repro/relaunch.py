@@ -119,6 +119,8 @@ class Relaunch:
     random_state: Path | None = None
     """The file with the random state to put back, None for a run that goes its own way."""
     surroundings: Surroundings = field(default_factory=Surroundings)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Set on the new run beside those that each reproduction gets."""
 
     def run(self) -> RunRecord:
         """Create the reproduction's run, launch it, wait, and return its record. Whatever fails, that run is closed.
@@ -198,7 +200,7 @@ class Relaunch:
         params = json.dumps({name: redact_named(name, value) for name, value in plan.parameters.items()})
         if is_project and len(params) <= TAG_LIMIT:
             tags["repro.launch.params"] = params
-        return tags
+        return {**tags, **self.tags}
 
     def _fail(self, outcome: Outcome) -> NoReturn:
         """Close the failed run and say why it failed. Raises LaunchError."""

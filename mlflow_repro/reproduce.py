@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.changes import NO_CHANGES, recast_record, recast_reference
 from mlflow_repro.env_choice import EnvironmentWish
 from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
 from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_repro.artifact_outcomes import Selection
+    from mlflow_repro.changes import Changes
     from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
     from mlflow_repro.rebuild import Rebuild
@@ -153,8 +155,8 @@ def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
         return grade_run(store.read_run(run_id), store.read_own_record(run_id), PlanOptions())
 
 
-def reproduce_with(options: ReproduceOptions) -> Report:
-    """`reproduce_run` with its options as one value."""
+def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES) -> Report:
+    """`reproduce_run` with its options as one value. ``changes`` are what this launch has other than the reference."""
     from mlflow_repro.launch import read_backend_config
 
     if bool(options.run_id) == bool(options.model):
@@ -178,7 +180,7 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         return _judge_existing(options)
     if options.dry_run:
         with _work_directory(options) as directory:
-            return _reproduce(options, directory, launcher=None, session="")
+            return _reproduce(options, directory, launcher=None, session="", changes=changes)
     from mlflow_repro.launch import Launcher
 
     session = uuid.uuid4().hex
@@ -187,7 +189,7 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         _work_directory(options) as directory,
         Launcher(directory, session=session, show=options.show) as launcher,
     ):
-        return _reproduce(options, directory, launcher=launcher, session=session)
+        return _reproduce(options, directory, launcher=launcher, session=session, changes=changes)
 
 
 def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
@@ -230,7 +232,9 @@ def _with_causes(options: ReproduceOptions, report: Report) -> Report:
         return replace(report, causes=find_causes(*sides, report.comparison, caveats=caveats))
 
 
-def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str) -> Report:
+def _reproduce(
+    options: ReproduceOptions, directory: Path, *, launcher: Launcher | None, session: str, changes: Changes
+) -> Report:
     from mlflow_repro.rebuild import prepare_environment
     from mlflow_repro.reference import find_overruled
     from mlflow_repro.relaunch import Relaunch
@@ -241,7 +245,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
         options = _with_run_id(options, store)
         reference = store.read_run(options.run_id)
         check_reference(reference, options.plan_options(store.uri))
-        code, rebuild, random_state = _prepare(options, reference, store, directory)
+        code, rebuild, random_state = _prepare(options, reference, store, directory, changes)
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
         surroundings, notes = prepare_environment(
@@ -257,6 +261,7 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
             timeout=options.timeout,
             random_state=random_state,
             surroundings=surroundings,
+            tags=changes.tags,
         )
         reproduction = relaunch.run()
         plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(reproduction)))
@@ -264,30 +269,36 @@ def _reproduce(options: ReproduceOptions, directory: Path, *, launcher: Launcher
 
 
 def _prepare(
-    options: ReproduceOptions, reference: RunRecord, store: TrackingStore, directory: Path
+    options: ReproduceOptions, reference: RunRecord, store: TrackingStore, directory: Path, changes: Changes
 ) -> tuple[PreparedCode, Rebuild | None, Path | None]:
     """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random state."""
     from mlflow_repro.rebuild import plan_environment
+    from mlflow_repro.recasting import recast_file, recast_plan, recast_rebuild
     from mlflow_repro.reference import PutBack, complete_plan, read_tree
     from mlflow_repro.relaunch import prepare_code
 
-    record = store.read_own_record(options.run_id) or {}
-    plan = plan_launch(reference, options.plan_options(store.uri))
-    plan, rebuild = plan_environment(plan, reference, record, store, options.environment_wish)
-    random_state = _fetch_random_state(options, plan, store, directory / "random-state")
+    record: Mapping[str, Any] = store.read_own_record(options.run_id) or {}
+    plan = plan_launch(recast_reference(reference, changes), options.plan_options(store.uri))
+    wish = options.environment_wish
+    wish = replace(wish, env="recorded") if changes.needs_environment else wish
+    plan, rebuild = plan_environment(plan, reference, record, store, wish)
+    rebuild = recast_rebuild(rebuild, changes)
+    random_state = recast_file(_fetch_random_state(options, plan, store, directory / "random-state"), changes)
+    record = recast_record(record, changes)
+    ignore_diff = options.ignore_diff or changes.without_patch
     put_back = PutBack(
         has_random_state=random_state is not None,
         restore_rng=options.restore_rng,
         seed=options.seed,
-        ignore_diff=options.ignore_diff,
+        ignore_diff=ignore_diff,
     )
     code = prepare_code(
-        complete_plan(plan, reference, record, put_back),
-        read_tree(store, options.run_id, record),
+        recast_plan(complete_plan(plan, reference, record, put_back), changes),
+        read_tree(store, changes.code_run or options.run_id, record),
         directory,
         given=options.params or {},
         recurse_submodules=options.recurse_submodules,
-        ignore_diff=options.ignore_diff,
+        ignore_diff=ignore_diff,
     )
     return code, rebuild, random_state
 
