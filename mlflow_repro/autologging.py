@@ -26,6 +26,7 @@ def autolog(  # noqa: PLR0913 - the switches of MLflow's own autologging, keywor
     log_environment: bool = True,
     log_data: bool = True,
     log_rng: bool = True,
+    rng_trace: bool = False,
     disable: bool = False,
     silent: bool = False,
 ) -> None:
@@ -41,11 +42,19 @@ def autolog(  # noqa: PLR0913 - the switches of MLflow's own autologging, keywor
     packages, Python, machine. ``log_data``: the data that was read. ``log_rng``: seeds and the random state, without
     which runs that set no seed do not come back. How the program was started is always recorded.
 
+    ``rng_trace``: at each step at which a metric is logged, record a digest of each generator's state, so that
+    ``mlflow-repro explain`` can say from which step on the draws of two runs differ.
+
     ``disable``: record no run that starts later; ``seed`` and ``deterministic`` are not looked at. ``silent``: none of
     our warnings. Raises ValueError when ``seed`` is no such integer; then nothing is changed.
     """
     options = AutologOptions(
-        disable=disable, log_code=log_code, log_environment=log_environment, log_data=log_data, log_rng=log_rng
+        disable=disable,
+        log_code=log_code,
+        log_environment=log_environment,
+        log_data=log_data,
+        log_rng=log_rng,
+        rng_trace=rng_trace,
     )
     if seed is not None and not disable:
         seed_everything(seed)

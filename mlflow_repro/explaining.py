@@ -13,6 +13,7 @@ from mlflow_repro.errors import ReproError
 from mlflow_repro.explain import explain
 from mlflow_repro.explain.evidence import ChangedFile, Evidence
 from mlflow_repro.explain.hints import find_hints
+from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.explain.traces import compare_traces
 from mlflow_repro.fetching import checkout
 from mlflow_repro.giturl import local_path, parse_git_uri
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from mlflow_repro.judging import Side
     from mlflow_repro.model import Comparison, Finding, Report
 
+_MOST_POINTS = 10_000  # of a history that is read for its times
+_SHOWN = 3
 _EXPLAINING = ("param", "tag", "dataset", "code", "launch", "seeds", "environment", "machine", "data", "record")
 
 
@@ -98,8 +101,33 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
         changed_files=changed,
         hints=tuple(hints),
         traces=_read_traces(one, other),
+        between=_look_between(one, records[0], comparison),
     )
     return explain(evidence)
+
+
+def _look_between(one: Side, record: Mapping[str, Any], comparison: Comparison) -> tuple[str, ...]:
+    """What the reference's record tells of the time between the last step that agrees and the first that does not."""
+    shape = find_shape(comparison)
+    calls = record.get("seeds", {}).get("calls") or ()
+    if not (shape.is_later and shape.step is not None):
+        return ()
+    rows = [row for row in comparison.of_kind("history") if row.details.get("first_inexact_step") == shape.step]
+    if not rows or float(rows[0].reference or 0) > _MOST_POINTS:
+        return ()
+    times = {step: time / 1000 for step, _, time in one.store.read_points(one.record.run_id, rows[0].name)}
+    last = max((step for step in times if step < shape.step), default=None)
+    if last is None or shape.step not in times:
+        return ()
+    start, end = times[last], times[shape.step]
+    found = [call for call in calls if start <= call.get("when", 0) <= end]
+    texts = [f"{call['generator']} was seeded with {call['value']} by {_place(call)}" for call in found[:_SHOWN]]
+    text = "; ".join(texts) or "nothing was seeded in the reference"
+    return (f"between steps {last} and {shape.step} ({end - start:.1f} s): {text}",)
+
+
+def _place(call: Mapping[str, Any]) -> str:
+    return str(call.get("where") or "an unknown line").rpartition("/")[2]
 
 
 def _read_traces(one: Side, other: Side) -> tuple[Divergence, ...] | None:

@@ -21,7 +21,7 @@ from mlflow_repro.explain.code import (
 from mlflow_repro.explain.data import suspect_data
 from mlflow_repro.explain.itself import suspect_itself
 from mlflow_repro.explain.machine import suspect_cpu, suspect_determinism, suspect_gpus, suspect_libraries
-from mlflow_repro.explain.randomness import suspect_generators, suspect_hash_seed, suspect_seeds
+from mlflow_repro.explain.randomness import suspect_generators, suspect_hash_seed, suspect_seeds, suspect_traces
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.explain.surroundings import suspect_packages, suspect_python, suspect_variables
 from mlflow_repro.model import Verdict
@@ -38,6 +38,7 @@ RULES: tuple[Callable[[Evidence], Iterable[Suspect]], ...] = (
     suspect_start,
     suspect_seeds,
     suspect_generators,
+    suspect_traces,
     suspect_hash_seed,
     suspect_data,
     suspect_packages,

@@ -61,6 +61,8 @@ class Evidence:
     changed_files: tuple[ChangedFile, ...] | None = None
     hints: tuple[CodeHint, ...] = ()
     traces: tuple[Divergence, ...] | None = None
+    between: tuple[str, ...] = ()
+    """What is recorded to have happened between the last step that agrees and the first that does not."""
 
     def changed(self, kind: str, prefix: str = "") -> dict[str, Finding]:
         """The facts of one kind that differ and whose name begins with ``prefix``, by the rest of their name."""

@@ -46,6 +46,9 @@ def _clues(evidence: Evidence) -> Iterator[str]:
     if not evidence.has_records:
         yield "one run made no record of itself, so most of what could differ is not known"
         return
+    yield from evidence.between
+    if evidence.traces is not None and not evidence.traces:
+        yield "the traced random states are the same at each step: it is not a draw"
     threads = [
         row["threads"]
         for side in evidence.both("machine", "libraries")

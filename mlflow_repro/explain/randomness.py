@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.shape import find_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +23,12 @@ _LINES = {
     "numpy": "np.random.seed(0)",
     "torch": "torch.manual_seed(0)",
     "tensorflow": "tf.random.set_seed(0)",
+}
+_TRACED = {
+    **_NAMES,
+    "entropy": "generators without a seed",
+    "keras": "Keras' global generator",
+    "keras layers": "Keras' layers (dropout, noise)",
 }
 _KERAS_LINE = "keras.utils.set_random_seed(0)"
 _EVERYTHING = "mlflow_repro.seed_everything(0)"
@@ -51,6 +58,8 @@ def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
     for generator, is_used in used.items():
         one, other = ((side or {}).get(generator) for side in starts)
         last = seeds.get(generator, (None, None))
+        if evidence.traces is not None and not any(row.generator == generator for row in evidence.traces):
+            continue  # its states are the same at each step
         if not is_used or one == other or (last[0] is not None and last[0] == last[1]) or all(last):
             continue
         is_one_sided = any(last)
@@ -69,6 +78,23 @@ def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
     yield from _suspect_entropy(evidence)
     yield from _suspect_torch(evidence, seeds)
     yield from _suspect_unrepeatable(evidence)
+
+
+def suspect_traces(evidence: Evidence) -> Iterator[Suspect]:
+    """Generators whose traced states agree at first and part later: somebody drew more, or seeded anew."""
+    step = find_shape(evidence.comparison).step
+    for divergence in evidence.traces or ():
+        is_before = step is None or divergence.step <= step
+        if divergence.before is None or not is_before:
+            continue
+        name = _TRACED.get(divergence.generator, divergence.generator)
+        yield Suspect(
+            kind="random_state",
+            what=f"the draws of {name} differ from step {divergence.step} on",
+            weight=0.9,
+            evidence=(f"up to step {divergence.before} its states are the same in both runs", *evidence.between),
+            fix=f"look at what draws between steps {divergence.before} and {divergence.step}",
+        )
 
 
 def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
