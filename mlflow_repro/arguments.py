@@ -57,11 +57,20 @@ def diff_arguments(one: Sequence[str], other: Sequence[str]) -> list[ArgumentCha
 
 
 def change_arguments(words: Sequence[str], changes: Iterable[ArgumentChange]) -> list[str]:
-    """``words`` with the other side of ``changes``; what ``words`` does not have comes last."""
-    groups: dict[str, tuple[str, ...] | None] = dict(split_arguments(words))
+    """``words`` with the other side of ``changes``; an option that ``words`` does not have comes last.
+
+    Where a positional argument would stand behind an option that now has no value, and be taken for it, all positional
+    ones come first.
+    """
+    changed: dict[str, tuple[str, ...] | None] = dict(split_arguments(words))
     for change in changes:
-        groups[change.name] = change.other
-    return [word for group in groups.values() for word in group or ()]
+        changed[change.name] = change.other
+    groups = {name: group for name, group in changed.items() if group is not None}
+    line = [word for group in groups.values() for word in group]
+    if split_arguments(line) == groups:
+        return line
+    ranked = sorted(groups, key=lambda name: (_is_option(groups[name][0]), _position(name)))
+    return [word for name in ranked for word in groups[name]]
 
 
 def value_of(group: Sequence[str] | None) -> str | None:
@@ -72,6 +81,12 @@ def value_of(group: Sequence[str] | None) -> str | None:
 
 def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{name}#{number}"
+
+
+def _position(name: str) -> int:
+    """The number of a positional argument; 0 for an option, so that options keep their order."""
+    number = name.removeprefix("argument ")
+    return int(number) if number.isdecimal() else 0
 
 
 def _is_option(word: str) -> bool:

@@ -99,7 +99,8 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
         records=(records[0], records[1]),
         caveats=tuple(caveats),
         changed_files=changed,
-        hints=tuple(hints),
+        hints=tuple(hints or ()),
+        has_sources=hints is not None,
         traces=_read_traces(one, other),
         between=_look_between(one, records[0], comparison),
     )
@@ -143,8 +144,8 @@ def _read_traces(one: Side, other: Side) -> tuple[Divergence, ...] | None:
 
 def _look_at_code(
     one: Side, other: Side, records: tuple[Mapping[str, Any], Mapping[str, Any]], folder: Path | None, *, fetches: bool
-) -> tuple[tuple[ChangedFile, ...] | None, list[CodeHint]]:
-    """What differs in the two trees (None where they cannot be had), and the hints in the reference's."""
+) -> tuple[tuple[ChangedFile, ...] | None, list[CodeHint] | None]:
+    """What differs in the two trees, and the hints in the reference's; None for what cannot be had."""
     trees = [record.get("code", {}).get("tree") for record in records]
     is_same = isinstance(trees[0], str) and trees[0] == trees[1]
     if folder is not None:
@@ -156,7 +157,7 @@ def _look_at_code(
             for side, record, place in zip((one, other), records, folders, strict=True)
             if not (is_same and place is folders[1])
         ]
-        hints = _hints_in(folders[0]) if found[0] else []
+        hints = _hints_in(folders[0]) if found[0] else None
         if is_same:
             return (), hints
         if not all(found):

@@ -48,7 +48,8 @@ class Evidence:
     """Everything that the rules look at. ``facts`` are the rows of `mlflow_repro.compare.facts`, equal ones too.
 
     ``records`` are the records that the runs made of themselves, reference first, empty for a run without one.
-    ``changed_files`` is None where the two trees were not put side by side. ``traces`` is None unless both runs traced
+    ``changed_files`` is None where the two trees were not put side by side; ``has_sources`` is true when the
+    program's lines were looked at, so that no hint means that there is none. ``traces`` is None unless both runs traced
     their random state.
     """
 
@@ -60,6 +61,7 @@ class Evidence:
     caveats: tuple[str, ...] = ()
     changed_files: tuple[ChangedFile, ...] | None = None
     hints: tuple[CodeHint, ...] = ()
+    has_sources: bool = False
     traces: tuple[Divergence, ...] | None = None
     between: tuple[str, ...] = ()
     """What is recorded to have happened between the last step that agrees and the first that does not."""
@@ -76,6 +78,11 @@ class Evidence:
         """What both records have under a path of keys; None where one has nothing, or says why it has not."""
         one, other = (_look_up(record, path) for record in self.records)
         return one, other
+
+    def places(self, topic: str, text: str = "") -> tuple[str, ...]:
+        """Up to three lines of the program that hint at ``topic``; with ``text`` only those that say just that."""
+        found = [hint for hint in self.hints if hint.topic == topic and text in ("", hint.text)]
+        return tuple(f"{hint.where} {hint.text}" for hint in found[:3])
 
     @property
     def has_records(self) -> bool:

@@ -19,7 +19,8 @@ _CALLS = {
     "threads": "threading.Thread Thread ThreadPoolExecutor ProcessPoolExecutor as_completed imap_unordered"
     " multiprocessing.Pool mp.Pool Pool",
     "process": "os.getpid os.getppid id",
-    "locale": "locale.setlocale locale.strxfrm locale.strcoll locale.getlocale locale.localeconv locale.atof",
+    "locale": "locale.getpreferredencoding sys.getfilesystemencoding sys.getdefaultencoding"
+    " locale.setlocale locale.strxfrm locale.strcoll locale.getlocale locale.localeconv locale.atof",
 }
 _TOPIC_OF = {name: topic for topic, names in _CALLS.items() for name in names.split()}
 _ENDINGS = ("datetime.now", "datetime.utcnow", "date.today", "iterdir", "rglob", "imap_unordered", "Timestamp.now")
@@ -45,10 +46,27 @@ def find_hints(path: str, source: str) -> list[CodeHint]:
     return list(found)
 
 
+def _read_variable(node: ast.AST) -> str:
+    """The name of the environment variable that an expression reads; empty where it reads none."""
+    name: ast.AST | None = None
+    if isinstance(node, ast.Subscript) and _dotted(node.value).endswith("environ"):
+        name = node.slice
+    elif isinstance(node, ast.Call) and node.args and _dotted(node.func).endswith(("environ.get", "getenv")):
+        name = node.args[0]
+    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else ""
+
+
 def _look_at(path: str, node: ast.AST, parents: dict[ast.AST, ast.AST], sets: frozenset[str]) -> Iterator[CodeHint]:
+    variable = _read_variable(node)
+    if variable and isinstance(node, ast.expr):
+        yield CodeHint(topic="variable", where=f"{path}:{node.lineno}", text=f"reads {variable}")
+    if isinstance(node, ast.Assert) or (isinstance(node, ast.Name) and node.id == "__debug__"):
+        yield CodeHint(topic="optimize", where=f"{path}:{node.lineno}", text="is left out by PYTHONOPTIMIZE")
     if isinstance(node, ast.Call):
         for topic, text in _look_at_call(node, parents, sets):
             yield CodeHint(topic=topic, where=f"{path}:{node.lineno}", text=text)
+    elif isinstance(node, ast.Attribute) and node.attr == "encoding" and _dotted(node).startswith("sys.std"):
+        yield CodeHint(topic="locale", where=f"{path}:{node.lineno}", text=f"reads {_dotted(node)}")
     elif (
         isinstance(node, (ast.For, ast.comprehension))
         and _is_set(node.iter, sets)
@@ -62,6 +80,8 @@ def _look_at_call(node: ast.Call, parents: dict[ast.AST, ast.AST], sets: frozens
     topic = _TOPIC_OF.get(name) or next((_TOPIC_OF[end] for end in _ENDINGS if name.endswith(f".{end}")), None)
     if topic and not (topic == "files" and _is_inside(node, parents, ("sorted", "len", "set"))):
         yield topic, f"calls {name}()"
+    if name == "open" and not any(keyword.arg == "encoding" for keyword in node.keywords) and not _is_binary(node):
+        yield "locale", "opens a text without an encoding"
     last = name.rpartition(".")[2]
     takes_set = any(_is_set(argument, sets) for argument in node.args)
     if name == "hash" and node.args:
@@ -70,6 +90,11 @@ def _look_at_call(node: ast.Call, parents: dict[ast.AST, ast.AST], sets: frozens
         yield "hash_seed", f"gives a set to {last}(), which takes it in its order"
     elif last == "pop" and isinstance(node.func, ast.Attribute) and not node.args and _is_set(node.func.value, sets):
         yield "hash_seed", "pops from a set"
+
+
+def _is_binary(call: ast.Call) -> bool:
+    modes = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    return any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
 
 
 def _is_inside(node: ast.AST, parents: dict[ast.AST, ast.AST], functions: tuple[str, ...]) -> bool:

@@ -24,13 +24,13 @@ _KINDS = {"time": "time", "threads": "threads"}
 def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:
     """Lines of the program that are different each time, and in the end the run as a whole."""
     for topic, (what, fix) in _TEXTS.items():
-        hints = [hint for hint in evidence.hints if hint.topic == topic]
-        if hints:
+        places = evidence.places(topic)
+        if places:
             yield Suspect(
                 kind=_KINDS.get(topic, "nondeterminism"),
                 what=what,
                 weight=0.3,
-                evidence=tuple(f"{hint.where} {hint.text}" for hint in hints[:3]),
+                evidence=places,
                 fix=fix,
             )
     yield Suspect(

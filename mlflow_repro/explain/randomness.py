@@ -100,14 +100,13 @@ def suspect_traces(evidence: Evidence) -> Iterator[Suspect]:
 def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
     """The order of sets of texts: two values of PYTHONHASHSEED, or none, which is another one in each process."""
     row = evidence.changed("launch", "variables.").get("PYTHONHASHSEED")
-    hints = [hint for hint in evidence.hints if hint.topic == "hash_seed"]
-    places = tuple(f"{hint.where} {hint.text}" for hint in hints[:3])
+    places = evidence.places("hash_seed")
     if row is not None:
         one, other = (shorten(side) for side in (row.reference, row.reproduction))
         yield Suspect(
             kind="hash_seed",
             what=f"PYTHONHASHSEED: {one} -> {other}, which decides the order of sets of texts",
-            weight=0.75 if hints else 0.5,
+            weight=0.75 if places else 0.3,
             evidence=(f"PYTHONHASHSEED is {one} in the reference, {other} in the reproduction", *places),
             fix=f"export PYTHONHASHSEED={row.reference or 0}",
         )
@@ -117,7 +116,7 @@ def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
     yield Suspect(
         kind="hash_seed",
         what="the order of sets of texts, which is another one in each process",
-        weight=0.5 if hints else 0.02,
+        weight=0.5 if places else 0.02,
         evidence=("PYTHONHASHSEED was not set in either run", *places),
         fix="export PYTHONHASHSEED=0, or iterate over sorted(...) of the set",
     )

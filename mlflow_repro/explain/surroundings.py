@@ -39,6 +39,8 @@ _DETERMINISM = re.compile(
     r"|ONEDNN_\w+|DNNL_\w+|XLA_FLAGS|TORCH_ALLOW_TF32_\w+|MKL_CBWR"
 )
 _CPU = re.compile(r"NPY_\w*CPU\w*|OPENBLAS_CORETYPE|MKL_ENABLE_INSTRUCTIONS|ATEN_CPU_CAPABILITY|GLIBC_TUNABLES")
+_WEIGHTS = {"threads": 0.6, "determinism": 0.6, "cpu": 0.6, "locale": 0.25, "time": 0.3, "variable": 0.4}
+_WEIGHTS_UNREAD = {**_WEIGHTS, "locale": 0.03, "time": 0.03, "variable": 0.2}
 _LOCALE = re.compile(r"LANG|LANGUAGE|LC_[A-Z]+|PYTHONUTF8|PYTHONIOENCODING|PYTHONCOERCECLOCALE")
 
 
@@ -102,7 +104,6 @@ def suspect_python(evidence: Evidence) -> Iterator[Suspect]:
 
 def suspect_variables(evidence: Evidence) -> Iterator[Suspect]:
     """Environment variables that differ, but for PYTHONHASHSEED, which has a rule of its own."""
-    weights = {"threads": 0.6, "determinism": 0.6, "cpu": 0.6, "locale": 0.25, "time": 0.3, "variable": 0.4}
     for name, row in evidence.changed("launch", "variables.").items():
         kind = classify_variable(name)
         if kind == "hash_seed" or name == "MLFLOW_REPRO_SEED":
@@ -111,18 +112,31 @@ def suspect_variables(evidence: Evidence) -> Iterator[Suspect]:
             "not set" if side is None else shorten(redact_named(name, str(side)))
             for side in (row.reference, row.reproduction)
         )
-        hints = [hint for hint in evidence.hints if hint.topic == kind and kind in ("locale", "time")]
-        places = tuple(f"{hint.where} {hint.text}" for hint in hints[:3])
+        weight, places = _weigh_variable(name, kind, evidence)
         yield Suspect(
             kind=kind,
             what=f"{name}: {one} -> {other}",
-            weight=max(weights[kind], 0.6 if hints else 0),
+            weight=weight,
             evidence=(
                 f"the environment variable {name} is {one} in the reference, {other} in the reproduction",
                 *places,
             ),
             fix=f"unset {name}" if row.reference is None else f"export {name}={one}",
         )
+
+
+def _weigh_variable(name: str, kind: str, evidence: Evidence) -> tuple[float, tuple[str, ...]]:
+    """How likely the variable changes results, and the lines of the program that speak for it."""
+    places = evidence.places("variable", f"reads {name}")
+    if name == "PYTHONOPTIMIZE":
+        places = (*places, *evidence.places("optimize"))
+    if places:
+        return 0.95, places
+    places = evidence.places(kind) if kind in ("locale", "time") else ()
+    if places:
+        return 0.6, places
+    # What the program itself does not ask for, a library may; a locale hardly.
+    return _WEIGHTS_UNREAD[kind] if evidence.has_sources else _WEIGHTS[kind], ()
 
 
 def _package(name: str, row: Finding, weight: float, evidence: Evidence) -> Suspect:
