@@ -10,9 +10,10 @@ Edits = Mapping[str, "tuple[str, str] | str"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How one of the two runs is made. ``edits`` are replacements in files, or whole files; committed or left as they are.
+    """How one of the two runs is made.
 
-    ``outside`` are edits of files that lie outside the repository.
+    ``edits`` are replacements in files, or whole files; committed or left as they are. ``outside`` are files that lie
+    outside the repository.
     """
 
     arguments: tuple[str, ...] = ()
@@ -56,6 +57,7 @@ def _variables(**variables: str) -> Setting:
 
 
 SEEDED = ("--seed", "1")
+_FEATURES = "AVX512F AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR AVX2 FMA3 X86_V3 X86_V4"
 _DATA = "\n".join(
     f"{i % 7},{i * 3 % 11},{i * 5 % 13},{i % 7 * 0.5 - i * 3 % 11 * 0.25 + i * 5 % 13 * 0.125}" for i in range(64)
 )
@@ -74,6 +76,7 @@ def _plain(start: str, module: str = "") -> Edits:
     return {"train.py": ("place, start = 0.0, float(len(WORDS))\n", f"{imports}place, start = 0.0, float({start})\n")}
 
 
+_UNSEEDED_START = "assert WORDS  # noqa: S101\nWORDS = WORDS if __debug__ else WORDS[1:]\n"
 _SET_ORDER = _plain("sum(n * WORDS.index(word) for n, word in enumerate(set(WORDS)))")
 _HASHED = _plain('hash("apple") % 97')
 
@@ -85,10 +88,11 @@ SINGLE = (
             edits=_NUMPY_FILES),
     Case(name="numpy seed", project="numpy", causes=(("seed", "seed"),), isolated=(("parameter", "seed"),),
          one=_numpy(*SEEDED), other=_numpy("--seed", "2"), edits=_NUMPY_FILES),
-    _simple("numpy unseeded", "numpy", ("random_state", "numpy"), _numpy(), _numpy(), edits=_NUMPY_FILES, is_quick=True),
+    _simple("numpy unseeded", "numpy", ("random_state", "numpy"), _numpy(), _numpy(), edits=_NUMPY_FILES,
+            is_quick=True),
     Case(name="numpy unseeded default_rng", project="numpy", causes=(("random_state", "default_rng"),),
          isolated=(("random_state", "entropy"),), one=_numpy(*SEEDED), other=_numpy(*SEEDED),
-         edits={**_NUMPY_FILES, "train.py": ("np.random.normal(size=features", "np.random.default_rng().normal(size=features")}),
+         edits={**_NUMPY_FILES, "train.py": ("np.random.normal(", "np.random.default_rng().normal(")}),
     _simple("numpy code", "numpy", ("code", "code"), _numpy(*SEEDED),
             _numpy(*SEEDED, edits={"model.py": ("2 * features.T", "1.9 * features.T")}), edits=_NUMPY_FILES),
     _simple("numpy uncommitted", "numpy", ("code", ""), _numpy(*SEEDED),
@@ -110,9 +114,10 @@ SINGLE = (
     # the last digits
     _simple("BLAS threads", "numerics", ("threads", "THREADS"), _variables(OPENBLAS_NUM_THREADS="1"),
             _variables(OPENBLAS_NUM_THREADS="2")),
-    _simple("BLAS kernels", "numerics", ("cpu", "OPENBLAS_CORETYPE"), Setting(), _variables(OPENBLAS_CORETYPE="Nehalem")),
+    _simple("BLAS kernels", "numerics", ("cpu", "OPENBLAS_CORETYPE"), Setting(),
+            _variables(OPENBLAS_CORETYPE="Nehalem")),
     _simple("numpy kernels", "numerics", ("cpu", "NPY_DISABLE_CPU_FEATURES"), Setting(),
-            _variables(NPY_DISABLE_CPU_FEATURES="AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX2 FMA3")),
+            _variables(NPY_DISABLE_CPU_FEATURES=_FEATURES)),
     # scikit-learn
     _simple("sklearn parameter", "sklearn", ("parameter", "max-depth"), Setting(arguments=("--random-state", "1")),
             Setting(arguments=("--random-state", "1", "--max-depth", "3"))),
@@ -121,7 +126,7 @@ SINGLE = (
          isolated=(("parameter", "random-state"),), one=Setting(arguments=("--random-state", "1")),
          other=Setting(arguments=("--random-state", "2"))),
     _simple("sklearn code", "sklearn", ("code", "code"), Setting(arguments=("--random-state", "1")),
-            Setting(arguments=("--random-state", "1"), edits={"train.py": ("arguments.trees, max_depth", "arguments.trees, min_samples_leaf=3, max_depth")})),
+            Setting(arguments=("--random-state", "1"), edits={"train.py": ("depth, r", "depth, min_samples_leaf=3, r")})),
     # Keras
     Case(name="keras unseeded", project="keras", causes=(("random_state", ""),),
          isolated=(("random_state", "python"),)),
@@ -153,13 +158,14 @@ DOUBLE = (
          other=Setting(arguments=("--lr", "0.003", "--seed", "2")), edits=_NUMPY_FILES),
     Case(name="parameter and set order", project="plain", causes=(("parameter", "pull"), ("hash_seed", "")),
          isolated=(("parameter", "pull"), ("hash_seed", "")), one=_variables(PYTHONHASHSEED="1"),
-         other=Setting(arguments=("--pull", "0.31"), variables={"PYTHONHASHSEED": "2"}), edits=_SET_ORDER, is_quick=True),
+         other=Setting(arguments=("--pull", "0.31"), variables={"PYTHONHASHSEED": "2"}), edits=_SET_ORDER,
+         is_quick=True),
     Case(name="code and parameter", project="plain", causes=(("parameter", "pull"), ("code", "")),
          isolated=(("parameter", "pull"), ("code", "")), one=Setting(),
          other=Setting(arguments=("--pull", "0.31"), edits={"train.py": ("uniform(-1, 1)", "uniform(-1, 1.1)")})),
     Case(name="unseeded and variable", project="plain", causes=(("random_state", "python"), ("variable", "")),
          isolated=(("random_state", "python"), ("variable", "PYTHONOPTIMIZE")), one=Setting(),
-         other=_variables(PYTHONOPTIMIZE="1"), edits={"train.py": ("random.seed(arguments.seed)\n", "assert random.seed(arguments.seed) is None\n")}),
+         other=_variables(PYTHONOPTIMIZE="1"), edits={"train.py": ("random.seed(arguments.seed)\n", _UNSEEDED_START)}),
     Case(name="two parameters", project="sklearn", causes=(("parameter", "max-depth"), ("parameter", "trees")),
          isolated=(("parameter", "max-depth"), ("parameter", "trees")), one=Setting(arguments=("--random-state", "1")),
          other=Setting(arguments=("--random-state", "1", "--max-depth", "3", "--trees", "11"))),

@@ -1,9 +1,9 @@
 """Plant causes in trainings, and count how often explain names and isolate proves them.
 
-Each case is two runs of a small project (numpy, scikit-learn, Keras, plain Python) that differ in something that was put
-in by hand: a parameter, a seed, the code, a data file, the number of threads, an environment variable. In five cases
-there are two causes at once; in five the run differs from itself, and nothing around it may be blamed, though most have
-something else that differs. Printed are
+Each case is two runs of a small project (numpy, scikit-learn, Keras, plain Python) that differ in something that was
+put in by hand: a parameter, a seed, the code, a data file, the number of threads, an environment variable. In five
+cases there are two causes at once; in five the run differs from itself, and nothing around it may be blamed, though
+most have something else that differs. Printed are
 
 * the accuracy of explain: how often its first cause is one that was planted;
 * the accuracy of isolate: how often it blames what was planted, all of it and nothing else;
@@ -133,8 +133,8 @@ def judge_isolation(case: Case, isolation: Isolation) -> bool:
     conclusion = isolation.conclusion
     if isinstance(case.isolated, str):
         return conclusion.state == case.isolated
-    blamed = [(cause.kind, f"{cause.what} {' '.join(blame.factors)}") for cause, blame in
-              zip(isolation.causes, conclusion.blames, strict=False)] if conclusion.state == "found" else []  # fmt: skip
+    pairs = zip(isolation.causes, conclusion.blames, strict=False) if conclusion.state == "found" else ()
+    blamed = [(cause.kind, f"{cause.what} {' '.join(blame.factors)}") for cause, blame in pairs]
     found = [any(kind == wanted and word in what for kind, what in blamed) for wanted, word in case.isolated]
     return all(found) and len(blamed) == len(case.isolated) and not conclusion.untested
 

@@ -1,4 +1,4 @@
-"""Why two runs differ: the rules, the shape of the difference, the lines of the program, and ``mlflow-repro explain``."""
+"""Why two runs differ: rules, the shape of the difference, lines of the program, and ``mlflow-repro explain``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RECORD: dict[str, Any] = {
         "numpy": "1",
         "calls": [],
         "digests": {"start": {"python": "p", "numpy": "n"}, "end": {"python": "p", "numpy": "m"}},
-        "entropy": {"root": "r", "drawn": 0, "users": []},
+        "entropy": {"root": "r", "asked": 0, "users": []},
     },
     "environment": {
         "python": "3.11.7",
@@ -83,30 +83,92 @@ def changed(path: str, value: Any, record: dict[str, Any] = RECORD) -> dict[str,
 
 UNSEEDED = changed("seeds/numpy", None)
 CASES = [
-    pytest.param(changed("launch/argv", ["python", "train.py", "--alpha", "0.4"]), {}, "parameter",
-                 "alpha: 0.5 -> 0.4", "--alpha 0.5", id="argument"),
-    pytest.param(changed("launch/argv", ["python", "train.py", "--alpha=0.5", "--seed=3"]), {}, "seed",
-                 "seed: nothing -> 3", "without --seed", id="seed-argument"),
-    pytest.param(changed("code/tree", "t2"), {"changed_files": (ChangedFile(path="README.md", how="changed", lines=90),
-                 ChangedFile(path="src/model.py", how="changed", lines=1))}, "code", "src/model.py differs", "commit",
-                 id="code"),
-    pytest.param(changed("code/tree", "t2"), {"changed_files": (ChangedFile(path="data/x.csv", how="changed"),)}, "data",
-                 "data/x.csv", "git checkout", id="committed-data"),
+    pytest.param(
+        changed("launch/argv", ["python", "train.py", "--alpha", "0.4"]),
+        {},
+        "parameter",
+        "alpha: 0.5 -> 0.4",
+        "--alpha 0.5",
+        id="argument",
+    ),
+    pytest.param(
+        changed("launch/argv", ["python", "train.py", "--alpha=0.5", "--seed=3"]),
+        {},
+        "seed",
+        "seed: nothing -> 3",
+        "without --seed",
+        id="seed-argument",
+    ),
+    pytest.param(
+        changed("code/tree", "t2"),
+        {
+            "changed_files": (
+                ChangedFile(path="README.md", how="changed", lines=90),
+                ChangedFile(path="src/model.py", how="changed", lines=1),
+            )
+        },
+        "code",
+        "src/model.py differs",
+        "commit",
+        id="code",
+    ),
+    pytest.param(
+        changed("code/tree", "t2"),
+        {"changed_files": (ChangedFile(path="data/x.csv", how="changed"),)},
+        "data",
+        "data/x.csv",
+        "git checkout",
+        id="committed-data",
+    ),
     pytest.param(changed("code/tree", "t2"), {}, "code", "another one", "changes.patch", id="code-not-at-hand"),
     pytest.param(changed("seeds/numpy", "7"), {}, "seed", "1 -> 7", "np.random.seed(1)", id="seed"),
-    pytest.param(changed("data/params", [{"param": "data", "path": "a.csv", "size": 10, "sha256": "b" * 64}]), {}, "data",
-                 "a.csv has another content", "a" * 16, id="data"),
-    pytest.param(changed("environment/distributions", {**RECORD["environment"]["distributions"], "numpy": "1.26.4"}), {},
-                 "package", "numpy 2.1.0 -> 1.26.4", "pip install numpy==2.1.0", id="package"),
-    pytest.param(changed("environment/python", "3.12.1"), {}, "python", "3.11.7 -> 3.12.1", "--env recorded", id="python"),
-    pytest.param(changed("launch/variables", {"PYTHONHASHSEED": "4", "OMP_NUM_THREADS": "1"}), {}, "hash_seed",
-                 "PYTHONHASHSEED: 0 -> 4", "export PYTHONHASHSEED=0", id="hash-seed"),
-    pytest.param(changed("launch/variables", {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "LC_ALL": "C"}), {}, "locale",
-                 "LC_ALL: not set -> C", "unset LC_ALL", id="locale"),
-    pytest.param(changed("launch/variables", {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "TZ": "UTC"}), {}, "time",
-                 "TZ: not set -> UTC", "unset TZ", id="time-zone"),
-    pytest.param(changed("launch/script", "other.py"), {}, "code", "script of the launch", "start train.py", id="script"),
-]  # fmt: skip
+    pytest.param(
+        changed("data/params", [{"param": "data", "path": "a.csv", "size": 10, "sha256": "b" * 64}]),
+        {},
+        "data",
+        "a.csv has another content",
+        "a" * 16,
+        id="data",
+    ),
+    pytest.param(
+        changed("environment/distributions", {**RECORD["environment"]["distributions"], "numpy": "1.26.4"}),
+        {},
+        "package",
+        "numpy 2.1.0 -> 1.26.4",
+        "pip install numpy==2.1.0",
+        id="package",
+    ),
+    pytest.param(
+        changed("environment/python", "3.12.1"), {}, "python", "3.11.7 -> 3.12.1", "--env recorded", id="python"
+    ),
+    pytest.param(
+        changed("launch/variables", {"PYTHONHASHSEED": "4", "OMP_NUM_THREADS": "1"}),
+        {},
+        "hash_seed",
+        "PYTHONHASHSEED: 0 -> 4",
+        "export PYTHONHASHSEED=0",
+        id="hash-seed",
+    ),
+    pytest.param(
+        changed("launch/variables", {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "LC_ALL": "C"}),
+        {},
+        "locale",
+        "LC_ALL: not set -> C",
+        "unset LC_ALL",
+        id="locale",
+    ),
+    pytest.param(
+        changed("launch/variables", {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "TZ": "UTC"}),
+        {},
+        "time",
+        "TZ: not set -> UTC",
+        "unset TZ",
+        id="time-zone",
+    ),
+    pytest.param(
+        changed("launch/script", "other.py"), {}, "code", "script of the launch", "start train.py", id="script"
+    ),
+]
 
 
 class TestRules:
@@ -152,10 +214,10 @@ class TestRules:
         assert explain(evidence_of(other))[0].kind == "nondeterminism"
 
     def test_entropy_is_blamed_only_where_it_was_asked_for(self):
-        one = changed("seeds/entropy", {"root": "r", "drawn": 1, "users": ["draw"]})
-        other = changed("seeds/entropy", {"root": "s", "drawn": 1, "users": ["draw"]})
+        one = changed("seeds/entropy", {"root": "r", "asked": 1, "users": ["draw"]})
+        other = changed("seeds/entropy", {"root": "s", "asked": 1, "users": ["draw"]})
         assert "default_rng()" in explain(evidence_of(other, one=one))[0].what
-        assert explain(evidence_of(changed("seeds/entropy", {"root": "s", "drawn": 0, "users": []})))[0].kind == (
+        assert explain(evidence_of(changed("seeds/entropy", {"root": "s", "asked": 0, "users": []})))[0].kind == (
             "nondeterminism"
         )
 
@@ -230,7 +292,9 @@ class TestShape:
         assert find_shape(evidence_of({}, history(first=first)).comparison).size == size
 
     def test_the_largest_first_error_of_several_counts(self):
-        shape = find_shape(evidence_of({}, history("a", first=1e-16, step=2), history("b", first=0.5, step=4)).comparison)
+        shape = find_shape(
+            evidence_of({}, history("a", first=1e-16, step=2), history("b", first=0.5, step=4)).comparison
+        )
         assert (shape.metric, shape.size, shape.step, shape.is_later) == ("b", "visible", 2, True)
 
     def test_what_only_one_side_has_is_structure(self):
@@ -251,7 +315,10 @@ class TestTraces:
     """From which step on draws differ."""
 
     def trace(self, *digests: str) -> dict[str, Any]:
-        return {"schema": 1, "steps": {str(step): {"numpy": digest, "python": "p"} for step, digest in enumerate(digests)}}
+        return {
+            "schema": 1,
+            "steps": {str(step): {"numpy": digest, "python": "p"} for step, digest in enumerate(digests)},
+        }
 
     def test_first_step_that_differs(self):
         found = compare_traces(self.trace("a", "b", "c", "d"), self.trace("a", "b", "x", "y"))

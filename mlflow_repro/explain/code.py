@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.arguments import diff_arguments, value_of
+from mlflow_repro.explain.data import changed_data_parameters
 from mlflow_repro.explain.evidence import Suspect, count, shorten
 from mlflow_repro.pyargv import parse_python_argv
 from mlflow_repro.redact import redact_named
@@ -69,11 +70,13 @@ def suspect_data_files_of_tree(evidence: Evidence) -> Iterator[Suspect]:
 def suspect_parameters(evidence: Evidence) -> Iterator[Suspect]:
     """Launch parameters, then arguments of the command line, then what was only logged as a parameter."""
     launched: set[str] = set()
+    files = {_plain(name) for name in changed_data_parameters(evidence)}
     for name, one, other, way in _launch_differences(evidence):
         launched.add(_plain(name))
-        yield _parameter(name, one, other, way)
+        if _plain(name) not in files:  # the file is the cause, by whatever name it goes
+            yield _parameter(name, one, other, way)
     for row in evidence.changed("param").values():
-        if _plain(row.name) in launched:
+        if _plain(row.name) in launched | files:
             continue
         one, other = (None if side is None else str(side) for side in (row.reference, row.reproduction))
         # A parameter that the same command line gave may be a result: the best of a search, a size of the data.
@@ -95,6 +98,12 @@ def suspect_start(evidence: Evidence) -> Iterator[Suspect]:
                 evidence=(f"launch.{name} differs",),
                 fix=f"start {shorten(row.reference)}" if name != "cwd" else f"cd {shorten(row.reference)}",
             )
+
+
+def changed_seed_parameters(evidence: Evidence) -> set[tuple[str | None, str | None]]:
+    """The two values of each launch parameter that differs and is called a seed."""
+    rows = _launch_differences(evidence)
+    return {(one, other) for name, one, other, _ in rows if _SEED_NAME.search(name.lstrip("-"))}
 
 
 def read_arguments(argv: Any) -> tuple[str, ...] | None:

@@ -32,6 +32,11 @@ def suspect_data(evidence: Evidence) -> Iterator[Suspect]:
         )
 
 
+def changed_data_parameters(evidence: Evidence) -> set[str]:
+    """The parameters that name a file or folder whose content is not the same."""
+    return {label.removeprefix("parameter ") for label, _, _ in _named_files(evidence)}
+
+
 def _named_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
     """The files that parameters name, both sides by the parameter."""
     sides = [_by_key(side, "param") for side in evidence.both("data", "params")]

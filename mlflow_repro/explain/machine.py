@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.surroundings import classify_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,10 +20,12 @@ _SHOWN = 6
 def suspect_libraries(evidence: Evidence) -> Iterator[Suspect]:
     """BLAS: another library, version, kernel or number of threads."""
     sides = [_by_name(side) for side in evidence.both("machine", "libraries")]
+    said = {classify_variable(name) for name in evidence.changed("launch", "variables.")}
     for name in sorted(sides[0].keys() & sides[1].keys()):
         one, other = (side[name] for side in sides)
         for fact, kind, weight in _LIBRARY_FACTS:
-            if _value(one.get(fact)) != _value(other.get(fact)):
+            # Where a variable sets it, that is the cause, and this what it did.
+            if kind not in said and _value(one.get(fact)) != _value(other.get(fact)):
                 yield _library(name, fact, kind, weight, (one, other))
     if sides[0] and sides[1] and sides[0].keys() != sides[1].keys():
         texts = [", ".join(sorted(side)) or "none" for side in sides]

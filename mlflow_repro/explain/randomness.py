@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.explain.code import changed_seed_parameters
 from mlflow_repro.explain.evidence import Suspect, shorten
 from mlflow_repro.explain.shape import find_shape
 
@@ -36,8 +37,9 @@ _EVERYTHING = "mlflow_repro.seed_everything(0)"
 
 def suspect_seeds(evidence: Evidence) -> Iterator[Suspect]:
     """A generator was seeded with another value; of a seed that no parameter gave, that is the clock's doing or so."""
+    given = changed_seed_parameters(evidence)
     for generator, (one, other) in _seeds_of(evidence).items():
-        if one is None or other is None or one == other:
+        if one is None or other is None or one == other or (one, other) in given:
             continue
         where = _places(evidence, generator)
         facts = [f"{_NAMES[generator]} was seeded with {shorten(one)} and {shorten(other)}", *where]
@@ -132,7 +134,7 @@ def _suspect_entropy(evidence: Evidence) -> Iterator[Suspect]:
     roots = evidence.both("seeds", "entropy", "root")
     if roots[0] == roots[1] or None in roots:
         return
-    drawn = [side or 0 for side in evidence.both("seeds", "entropy", "drawn")]
+    drawn = [side or 0 for side in evidence.both("seeds", "entropy", "asked")]
     users = {user for side in evidence.both("seeds", "entropy", "users") for user in side or ()}
     if any(drawn):
         yield Suspect(

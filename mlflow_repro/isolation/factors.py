@@ -148,8 +148,8 @@ def _is_used(generator: str, *sides: Conditions) -> bool:
     if generator == "torch":
         return any("torch" in (_get(side, "seeds", "assigned") or ()) for side in sides)
     if generator == "entropy":
-        drawn = any(_get(side, "seeds", "entropy", "drawn") for side in sides)
-        return drawn or any("tensorflow" in (_get(side, "seeds", "entropy", "users") or ()) for side in sides)
+        asked = any(_get(side, "seeds", "entropy", "asked") for side in sides)
+        return asked or any("tensorflow" in (_get(side, "seeds", "entropy", "users") or ()) for side in sides)
     for side in sides:
         start, end = (_get(side, "seeds", "digests", moment) or {} for moment in ("start", "end"))
         if end.get(generator) not in (None, start.get(generator)):

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _TF_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-# Beyond its baseline numpy can be told to do without a feature; x86's, the largest first.
-_X86_FEATURES = ("AVX512F", "AVX512CD", "AVX512_SKX", "AVX512_CLX", "AVX512_CNL", "AVX512_ICL", "AVX2", "FMA3")
+# Beyond its baseline numpy can be told to do without a feature; it passes over those that it has not. From 2.4 on the
+# names are those of the levels of x86-64.
+_X86_FEATURES = (
+    "AVX512F", "AVX512CD", "AVX512_SKX", "AVX512_CLX", "AVX512_CNL", "AVX512_ICL", "AVX512_SPR", "AVX2", "FMA3",
+    "X86_V3", "X86_V4",
+)  # fmt: skip
 _LOCALES = ("tr_TR.UTF-8", "de_DE.UTF-8", "C")
 
 

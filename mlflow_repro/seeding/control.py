@@ -125,6 +125,7 @@ class RandomControl:
             "entropy": {
                 "root": hashlib.sha256(self.entropy.root).hexdigest()[:_ROOT_DIGITS],
                 "drawn": self.entropy.take_position()["drawn"],
+                "asked": self.entropy.asked,
                 "users": sorted(self.entropy.users.copy()),
             },
             "determinism": achieved_determinism(),

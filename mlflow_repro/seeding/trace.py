@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.checkpoint import take_sections
+from mlflow_repro.seeding.entropy import process_entropy
 from mlflow_repro.seeding.log import shorten_digest
 from mlflow_repro.seeding.watch import find_namespace
 
@@ -61,7 +62,8 @@ class RngTrace:
     def _digest(self) -> dict[str, str]:
         sections = take_sections()
         entropy = sections.get("entropy")
-        if entropy is not None and not entropy.get("drawn"):
+        used = process_entropy()
+        if entropy is not None and not (used and used.asked):
             del sections["entropy"]  # two processes differ in the root that none of their numbers came from
         layers = self._read_layers()
         if layers:

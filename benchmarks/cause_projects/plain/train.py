@@ -16,6 +16,6 @@ with mlflow.start_run():
     mlflow.log_params(vars(arguments))
     place, start = 0.0, float(len(WORDS))
     for step in range(arguments.steps):
-        place += random.uniform(-1, 1) - arguments.pull * (place - start / 8)
+        place += random.uniform(-1, 1) - arguments.pull * (place - start / 8)  # noqa: S311
         if step % 4 == 0:
             mlflow.log_metric("place", place, step=step)
