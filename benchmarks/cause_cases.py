@@ -126,7 +126,7 @@ SINGLE = (
          isolated=(("parameter", "random-state"),), one=Setting(arguments=("--random-state", "1")),
          other=Setting(arguments=("--random-state", "2"))),
     _simple("sklearn code", "sklearn", ("code", "code"), Setting(arguments=("--random-state", "1")),
-            Setting(arguments=("--random-state", "1"), edits={"train.py": ("depth, r", "depth, min_samples_leaf=3, r")})),
+            Setting(arguments=("--random-state", "1"), edits={"train.py": ("depth, r", "depth, max_features=3, r")})),
     # Keras
     Case(name="keras unseeded", project="keras", causes=(("random_state", ""),),
          isolated=(("random_state", "python"),)),

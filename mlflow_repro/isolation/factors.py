@@ -139,7 +139,8 @@ def _generators(one: Conditions, other: Conditions) -> Iterator[Factor]:
                 kind="random_state",
                 what=f"the random state of {_GENERATOR_NAMES[generator]}",
                 changes=Changes(generators=(generator,), random_state=other.random_state),
-                weight=0.75,
+                # The same when the run started: it was seeded before, and only what was drawn earlier can differ.
+                weight=0.1 if _is_same_at_run(generator, one, other) else 0.75,
                 fix=f"{lines.get(generator, 'np.random.default_rng(0)')}, or mlflow_repro.seed_everything(0)",
             )
 
@@ -165,6 +166,13 @@ def _starts(generator: str, side: Conditions) -> Any:
     if generator == "torch":
         return side.random_state.get("assigned", {}).get("torch")
     return [taken.get(generator) for taken in side.random_state.get("states", {}).values()]
+
+
+def _is_same_at_run(generator: str, *sides: Conditions) -> bool:
+    if generator not in ("python", "numpy"):
+        return False
+    one, other = (side.random_state.get("states", {}).get("run", {}).get(generator) for side in sides)
+    return one is not None and one == other
 
 
 def _variables(one: Conditions, other: Conditions) -> Iterator[Factor]:

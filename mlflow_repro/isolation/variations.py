@@ -114,7 +114,7 @@ def _vary_processor(record: Mapping[str, Any], place: Place) -> Variation:  # no
         variables["MKL_CBWR"] = "COMPATIBLE"
     if _has(record, "tensorflow"):
         variables["TF_ENABLE_ONEDNN_OPTS"] = "0"
-    return Variation(name=name, what=f"without {', '.join(sorted(variables))}", changes=Changes(variables=variables))
+    return Variation(name=name, what=f"{', '.join(sorted(variables))} set", changes=Changes(variables=variables))
 
 
 def _vary_seed(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
