@@ -21,12 +21,13 @@ from mlflow_repro.rebuild import describe_current
 from mlflow_repro.report.isolation_text import render_sentence
 from mlflow_repro.tracking import RANDOM_STATE_FILE, open_store, short_retries
 from mlflow_repro.trial_options import TrialOptions, make_options
-from mlflow_repro.trying import Trials, start_parent
+from mlflow_repro.trying import CannotChangeError, Trials, start_parent
 from mlflow_repro.variables import record_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from mlflow_repro.changes import Changes
     from mlflow_repro.isolation.factors import Factor
     from mlflow_repro.model import Comparison, RunRecord
     from mlflow_repro.proofs import Blame
@@ -81,10 +82,9 @@ def isolate_with(options: IsolateOptions) -> Isolation:
 
 
 def _search(options: IsolateOptions, factors: Sequence[Factor], trials: Trials, reference: RunRecord) -> Isolation:
-    changes = {factor.name: factor.changes for factor in factors}
     store, parent = trials.store, trials.parent
     try:
-        conclusion = search(tuple(changes), lambda names, attempt: trials.run(names, changes, attempt).answer)
+        conclusion = _conclude(factors, trials)
     except BaseException as error:
         with suppress(ReproError):
             store.finish_run(parent, "FAILED" if isinstance(error, ReproError) else "KILLED")
@@ -95,6 +95,32 @@ def _search(options: IsolateOptions, factors: Sequence[Factor], trials: Trials, 
     store.set_tags(parent, {"mlflow.note.content": sentence, "repro.trials.state": conclusion.state})
     store.finish_run(parent, "FINISHED")
     return isolation
+
+
+def _conclude(factors: Sequence[Factor], trials: Trials) -> Conclusion:
+    """The conclusion of the search; factors that cannot be put in place here are left out of it, and named."""
+    left = list(factors)
+    impossible: list[str] = []
+    while True:
+        changes = {factor.name: factor.changes for factor in left}
+
+        def ask(names: frozenset[str], attempt: int, changes: Mapping[str, Changes] = changes) -> str:
+            return trials.run(names, changes, attempt).answer
+
+        try:
+            return replace(search(tuple(changes), ask), impossible=tuple(impossible))
+        except CannotChangeError as error:
+            gone = _find_impossible([factor for factor in left if factor.name in error.changed])
+            if not gone:
+                raise error.error from error
+            impossible += gone
+            left = [factor for factor in left if factor.name not in gone]
+
+
+def _find_impossible(factors: Sequence[Factor]) -> list[str]:
+    """Of factors that cannot be put in place together: those that need an environment, else the code."""
+    environment = [factor.name for factor in factors if factor.changes.needs_environment]
+    return environment or [factor.name for factor in factors if factor.changes.code]
 
 
 def _answer(

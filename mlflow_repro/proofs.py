@@ -60,6 +60,8 @@ class Conclusion:
     harmless: tuple[str, ...] = ()
     untested: tuple[str, ...] = ()
     suspected: tuple[str, ...] = ()
+    impossible: tuple[str, ...] = ()
+    """Factors that could not be put in place here, so that nothing is known of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ class Isolation:
             "harmless": list(conclusion.harmless),
             "untested": list(conclusion.untested),
             "suspected": list(conclusion.suspected),
+            "impossible": list(conclusion.impossible),
             "causes": [cause.to_dict() for cause in self.causes],
             "exit_code": int(self.exit_code),
         }

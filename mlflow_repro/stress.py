@@ -16,7 +16,7 @@ from mlflow_repro.proofs import EQUAL, Profile, Stress
 from mlflow_repro.report.isolation_text import render_profile
 from mlflow_repro.tracking import open_store, short_retries
 from mlflow_repro.trial_options import TrialOptions, make_options
-from mlflow_repro.trying import Trials, start_parent
+from mlflow_repro.trying import CannotChangeError, Trials, start_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,6 +121,8 @@ def _launch_one(trials: Trials, variation: Variation) -> Stress:
             )
         except BudgetSpentError:
             skipped = "out of budget"
+        except CannotChangeError as error:
+            skipped = error.error.message
         else:
             return Stress(
                 name=variation.name,

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.changes import Changes, merge_changes
-from mlflow_repro.errors import CannotJudgeError, ExitCode, LaunchError, UsageError
+from mlflow_repro.errors import (
+    CannotJudgeError,
+    ExitCode,
+    LaunchError,
+    RefusedError,
+    ReproError,
+    UnreachableError,
+    UsageError,
+)
 from mlflow_repro.isolation.search import BudgetSpentError
 from mlflow_repro.judging import Side, judge_runs
 from mlflow_repro.model import DIFFERENT_STATUSES, TAG_PREFIX
@@ -25,6 +33,15 @@ if TYPE_CHECKING:
 PARENT_TAG = "mlflow.parentRunId"
 _TRIAL = f"{TAG_PREFIX}trial."
 _KIND_TAG, _OF_TAG, _OTHER_TAG = (f"{TAG_PREFIX}trials.{name}" for name in ("kind", "of", "other"))
+
+
+class CannotChangeError(Exception):
+    """What was to be changed in a launch cannot be put in place here; ``error`` says why."""
+
+    def __init__(self, changed: tuple[str, ...], error: ReproError) -> None:
+        super().__init__(str(error))
+        self.changed = changed
+        self.error = error
 
 
 @dataclass
@@ -58,7 +75,7 @@ class Trials:
     ) -> Trial:
         """Launch with the changes of ``names``, unless that was done. ``settings`` are options of this one.
 
-        Raises BudgetSpentError, and of a control LaunchError.
+        Raises BudgetSpentError, CannotChangeError, and of a control LaunchError.
         """
         key = (names, attempt)
         if key in self.known:
@@ -97,10 +114,10 @@ class Trials:
                 raise
             note = error.message.partition(": ")[2] or error.message
             return Trial(changed=changed, answer=FAILED, run_id=error.run_id, attempt=attempt, difference=note)
-        except CannotJudgeError as error:
+        except (CannotJudgeError, RefusedError, UnreachableError) as error:
             if not changed:
                 raise
-            return Trial(changed=changed, answer=FAILED, attempt=attempt, difference=error.message)
+            raise CannotChangeError(changed, error) from error
         comparison, reproduction = report.comparison, report.reproduction
         if comparison is None or reproduction is None:
             raise CannotJudgeError("a launch gave no result", "nothing was launched")

@@ -260,6 +260,14 @@ class TestRules:
         other = changed("launch/argv", ["python", "train.py", "--alpha", "0.4"])
         assert sum("alpha" in cause.what for cause in explain(evidence_of(other, facts=facts))) == 1
 
+    def test_what_could_not_be_put_back_is_a_cause(self):
+        caveats = (
+            "3 files are Git-LFS pointers without their content (a.bin, ...): install git-lfs",
+            "it has submodules",
+        )
+        first = explain(evidence_of(RECORD, caveats=caveats))[0]
+        assert (first.kind, first.evidence[0]) == ("not_restored", caveats[0])
+
     def test_equal_runs_have_no_cause(self):
         same = Finding(kind="metric", name="x", reference=1.0, reproduction=1.0, status=Status.IDENTICAL)
         assert explain(evidence_of(changed("environment/python", "3.12.1"), same)) == ()

@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 from mlflow_repro.arguments import diff_arguments
 from mlflow_repro.changes import NO_CHANGES, Changes, merge_changes, recast_random_state, recast_reference
 from mlflow_repro.cli import main
-from mlflow_repro.isolation.factors import Conditions, list_factors
+from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.isolate import _conclude
+from mlflow_repro.isolation.factors import Conditions, Factor, list_factors
 from mlflow_repro.isolation.search import FIXED_LAUNCHES, BudgetSpentError, search
 from mlflow_repro.isolation.variations import VARIATIONS, Place, vary
 from mlflow_repro.model import RunRecord
 from mlflow_repro.proofs import Conclusion, Isolation, Trial
 from mlflow_repro.report.isolation_text import render_isolation, render_sentence
+from mlflow_repro.trying import CannotChangeError
 
 
 class Oracle:
@@ -247,6 +250,32 @@ class TestFactors:
         assert found["random state of numpy"] == Changes(generators=("numpy",))
         assert found["the uncommitted changes"] == Changes(without_patch=True)
         assert found["variable TZ"] == Changes(variables={"TZ": "UTC"})
+
+
+class Unavailable:
+    """Launches that fail where a package is to be changed, as one does that no index has."""
+
+    def run(self, names: frozenset[str], changes: dict[str, Changes], attempt: int) -> Trial:
+        if any(changes[name].packages for name in names):
+            raise CannotChangeError(tuple(names), CannotJudgeError("numpy==0 cannot be had"))
+        return Trial(changed=tuple(names), answer="different" if names and not attempt else "equal")
+
+
+def factor(name: str, **changes: object) -> Factor:
+    return Factor(name=name, kind="parameter", what=name, changes=Changes(**changes), weight=0.5)
+
+
+class TestImpossible:
+    """What cannot be put in place here."""
+
+    def test_is_left_out_and_named(self):
+        factors = [factor("numpy", packages={"numpy": "0"}), factor("rate", params={"rate": "1"})]
+        conclusion = _conclude(factors, Unavailable())
+        assert (conclusion.state, conclusion.impossible) == ("found", ("numpy",))
+        assert blamed(conclusion) == [{"rate"}]
+        assert render_sentence(isolation(Conclusion(state="none matters", impossible=("numpy",)))).endswith(
+            "Not tried, as it cannot be had here: `numpy 1.26.4 -> 2.1.0`."
+        )
 
 
 def isolation(conclusion: Conclusion, *trials: Trial, other: str = "b") -> Isolation:

@@ -19,7 +19,7 @@ from mlflow_repro.explain.code import (
     suspect_start,
 )
 from mlflow_repro.explain.data import suspect_data
-from mlflow_repro.explain.itself import suspect_itself
+from mlflow_repro.explain.itself import suspect_gaps, suspect_itself
 from mlflow_repro.explain.machine import suspect_cpu, suspect_determinism, suspect_gpus, suspect_libraries
 from mlflow_repro.explain.randomness import suspect_generators, suspect_hash_seed, suspect_seeds, suspect_traces
 from mlflow_repro.explain.shape import find_shape
@@ -48,6 +48,7 @@ RULES: tuple[Callable[[Evidence], Iterable[Suspect]], ...] = (
     suspect_cpu,
     suspect_gpus,
     suspect_determinism,
+    suspect_gaps,
     suspect_itself,
 )
 _UNSEEN = 0.01  # of a cause that nothing recorded shows

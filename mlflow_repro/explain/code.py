@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.arguments import diff_arguments, value_of
-from mlflow_repro.explain.data import changed_data_parameters
+from mlflow_repro.explain.data import changed_data_parameters, changed_data_paths
 from mlflow_repro.explain.evidence import Suspect, count, shorten
 from mlflow_repro.pyargv import parse_python_argv
 from mlflow_repro.redact import redact_named
@@ -56,8 +56,9 @@ def suspect_code(evidence: Evidence) -> Iterator[Suspect]:
 
 def suspect_data_files_of_tree(evidence: Evidence) -> Iterator[Suspect]:
     """Files of the working tree that are data, not code."""
+    named = changed_data_paths(evidence)  # those have a cause already
     for file in evidence.changed_files or ():
-        if _is_data(file.path):
+        if _is_data(file.path) and file.path not in named:
             yield Suspect(
                 kind="data",
                 what=f"the file {file.path} of the repository was {file.how}",

@@ -37,6 +37,12 @@ def changed_data_parameters(evidence: Evidence) -> set[str]:
     return {label.removeprefix("parameter ") for label, _, _ in _named_files(evidence)}
 
 
+def changed_data_paths(evidence: Evidence) -> set[str]:
+    """The paths of files whose content is not the same, as a run recorded them."""
+    rows = (*_named_files(evidence), *_opened_files(evidence))
+    return {str(side.get("path")) for _, one, other in rows for side in (one, other)}
+
+
 def _named_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
     """The files that parameters name, both sides by the parameter."""
     sides = [_by_key(side, "param") for side in evidence.both("data", "params")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.evidence import Suspect
@@ -18,7 +19,22 @@ _TEXTS = {
     "files": ("the order in which a folder is listed", "sort it: sorted(os.listdir(...))"),
     "process": ("the process's number, its addresses or a generated id", "leave them out of what is computed"),
 }
+_HARMLESS_GAP = re.compile(r"random state|had not imported|environment")  # facts tell of these
+_GAP = re.compile(r"not recorded|left out|missing|not fetched|pointers|stands in for")
 _KINDS = {"time": "time", "threads": "threads"}
+
+
+def suspect_gaps(evidence: Evidence) -> Iterator[Suspect]:
+    """What a reproduction could not put back as it was, and no fact shows."""
+    for caveat in evidence.caveats:
+        if _GAP.search(caveat) and not _HARMLESS_GAP.search(caveat):
+            yield Suspect(
+                kind="not_restored",
+                what="something of the reference is not there",
+                weight=0.3,
+                evidence=(caveat,),
+                fix=f"mlflow-repro check {evidence.reference.run_id}",
+            )
 
 
 def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:

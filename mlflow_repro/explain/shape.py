@@ -33,6 +33,7 @@ _LIKELIHOODS: Mapping[str, Mapping[str, float]] = {
     "determinism": {"ulp": 0.3, "rounding": 0.9, "visible": 0.3, "structure": 0.02, "files": 0.2},
     "hash_seed": {"ulp": 0.5, "rounding": 0.3, "visible": 0.6, "structure": 0.3, "files": 0.5},
     "variable": {"ulp": 0.1, "rounding": 0.1, "visible": 0.5, "structure": 0.3, "files": 0.3},
+    "not_restored": {"ulp": 0.1, "rounding": 0.1, "visible": 0.6, "structure": 0.6, "files": 0.4},
     "locale": {"ulp": 0.02, "rounding": 0.02, "visible": 0.6, "structure": 0.4, "files": 0.5},
     "time": {"ulp": 0.1, "rounding": 0.1, "visible": 0.6, "structure": 0.3, "files": 0.6},
     "nondeterminism": {"ulp": 0.4, "rounding": 0.4, "visible": 0.4, "structure": 0.2, "files": 0.4},

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def render_sentence(isolation: Isolation) -> str:
-    """The answer in one sentence."""
+    """The answer in one sentence, and what could not be tried in another."""
+    impossible = isolation.conclusion.impossible
+    text = _sum_up(isolation)
+    return f"{text} Not tried, as it cannot be had here: {_names(isolation, impossible)}." if impossible else text
+
+
+def _sum_up(isolation: Isolation) -> str:
     conclusion = isolation.conclusion
     if conclusion.state == "found":
         return _found(isolation)
