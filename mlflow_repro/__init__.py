@@ -14,16 +14,21 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mlflow_repro.autologging import autolog
+    from mlflow_repro.causes import Cause
+    from mlflow_repro.explaining import explain_runs
     from mlflow_repro.grading import Readiness
+    from mlflow_repro.isolate import isolate_run
     from mlflow_repro.judging import compare_runs
     from mlflow_repro.model import Comparison, Report, RunRecord, Verdict
     from mlflow_repro.reproduce import check_run, reproduce_run
     from mlflow_repro.seeding.checkpoint import RngStateError, load_rng_state, save_rng_state
     from mlflow_repro.seeding.determinism import make_deterministic
     from mlflow_repro.seeding.everything import derive_seed, seed_everything
+    from mlflow_repro.stress import stress_run
 
 __version__ = "0.1.0"
 __all__ = [
+    "Cause",
     "Comparison",
     "Readiness",
     "Report",
@@ -35,14 +40,18 @@ __all__ = [
     "check_run",
     "compare_runs",
     "derive_seed",
+    "explain_runs",
+    "isolate_run",
     "load_rng_state",
     "make_deterministic",
     "reproduce_run",
     "save_rng_state",
     "seed_everything",
+    "stress_run",
 ]
 
 _HOMES = {
+    "Cause": "mlflow_repro.causes",
     "Comparison": "mlflow_repro.model",
     "Readiness": "mlflow_repro.grading",
     "Report": "mlflow_repro.model",
@@ -53,11 +62,14 @@ _HOMES = {
     "check_run": "mlflow_repro.reproduce",
     "compare_runs": "mlflow_repro.judging",
     "derive_seed": "mlflow_repro.seeding.everything",
+    "explain_runs": "mlflow_repro.explaining",
+    "isolate_run": "mlflow_repro.isolate",
     "load_rng_state": "mlflow_repro.seeding.checkpoint",
     "make_deterministic": "mlflow_repro.seeding.determinism",
     "reproduce_run": "mlflow_repro.reproduce",
     "save_rng_state": "mlflow_repro.seeding.checkpoint",
     "seed_everything": "mlflow_repro.seeding.everything",
+    "stress_run": "mlflow_repro.stress",
 }
 
 

@@ -26,6 +26,7 @@ def autolog(  # noqa: PLR0913 - the switches of MLflow's own autologging, keywor
     log_environment: bool = True,
     log_data: bool = True,
     log_rng: bool = True,
+    rng_trace: bool = False,
     disable: bool = False,
     silent: bool = False,
 ) -> None:
@@ -39,21 +40,31 @@ def autolog(  # noqa: PLR0913 - the switches of MLflow's own autologging, keywor
 
     ``log_code``: commit, branch, uncommitted changes; without them a run cannot be reproduced. ``log_environment``:
     packages, Python, machine. ``log_data``: the data that was read. ``log_rng``: seeds and the random state, without
-    which runs that set no seed do not come back. How the program was started is always recorded.
+    which runs that set no seed do not come back. How the program was started is always recorded. ``rng_trace``: at each
+    step of a metric a digest of each generator's state, so that ``mlflow-repro explain`` can say from which step on the
+    draws of two runs differ.
 
     ``disable``: record no run that starts later; ``seed`` and ``deterministic`` are not looked at. ``silent``: none of
     our warnings. Raises ValueError when ``seed`` is no such integer; then nothing is changed.
     """
     options = AutologOptions(
-        disable=disable, log_code=log_code, log_environment=log_environment, log_data=log_data, log_rng=log_rng
+        disable=disable,
+        log_code=log_code,
+        log_environment=log_environment,
+        log_data=log_data,
+        log_rng=log_rng,
+        rng_trace=rng_trace,
     )
     if seed is not None and not disable:
         seed_everything(seed)
     logging.getLogger("mlflow_repro").setLevel(logging.ERROR if silent else logging.NOTSET)
     if deterministic and not disable:
         make_deterministic()
-    if is_disabled():
-        return
+    if not is_disabled():
+        _record_from_here_on(options)
+
+
+def _record_from_here_on(options: AutologOptions) -> None:
     import mlflow
 
     from mlflow_repro.recorder import install_recorder

@@ -13,6 +13,8 @@ import click
 
 from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare
+from mlflow_repro.commands.explain import explain
+from mlflow_repro.commands.isolate import isolate
 from mlflow_repro.commands.options import (
     EXIT_CODES,
     FORMATS,
@@ -24,6 +26,7 @@ from mlflow_repro.commands.options import (
 )
 from mlflow_repro.commands.output import OutputClosedError, print_text
 from mlflow_repro.commands.reports import check_outputs, hand_out
+from mlflow_repro.commands.stress import stress
 from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
 from mlflow_repro.redact import redact_text
@@ -257,6 +260,9 @@ def completion(shell: str) -> int:
 
 
 cli.add_command(compare)
+cli.add_command(explain)
+cli.add_command(isolate)
+cli.add_command(stress)
 cli.add_command(tolerances)
 
 

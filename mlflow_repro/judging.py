@@ -202,7 +202,7 @@ def compare_with_facts(
         raise UsageError("a run is named twice", "a repeat that counts twice would narrow the spread")
     with short_retries():
         sides = read_sides(names)
-        one, other, facts = sides[0], sides[-1], _compare_facts(sides[0], sides[-1])
+        one, other, facts = sides[0], sides[-1], compare_facts_of(sides[0], sides[-1])
         if len(sides) == 2:  # noqa: PLR2004 - a pair
             comparison = judge_runs(one, other, options, facts, sampler)
         else:
@@ -261,6 +261,12 @@ def split_name(text: str, tracking_uri: str) -> tuple[str, str]:
     return uri or tracking_uri, check_run_id(run_id)
 
 
+def read_pair(reference: str, reproduction: str, tracking_uri: str) -> tuple[Side, Side]:
+    """Two runs, each named by its id or as ``TRACKING_URI#RUN_ID``, with their stores. Raises `ReproError`."""
+    one, other = read_sides([split_name(text, tracking_uri) for text in (reference, reproduction)])
+    return one, other
+
+
 def read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
     """Each run with its store; a store that several are in is opened once."""
     from mlflow_repro.tracking import open_store
@@ -274,7 +280,7 @@ def read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
     return sides
 
 
-def _compare_facts(one: Side, other: Side) -> list[Finding]:
+def compare_facts_of(one: Side, other: Side) -> list[Finding]:
     """Code, launch, seeds, environment, machine and data of both runs, from their records or, without, their tags."""
     from mlflow_repro.compare.facts import compare_datasets, compare_facts, compare_tags
     from mlflow_repro.tracking import read_data

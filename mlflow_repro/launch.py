@@ -88,7 +88,7 @@ class Launcher:
     def __init__(self, place: HeldFolder, *, session: str, show: Callable[[str], None] | None = None) -> None:
         """``place`` is the work directory; ``show`` is called with each line of the child's output."""
         self._directory = Path(place.path)
-        self._session = session
+        self.session = session
         self._show = show
         self._log = _Log()
         control_read, self._control = os.pipe()
@@ -207,7 +207,7 @@ class Launcher:
 
     def _environment(self) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
-        environment[SESSION_VARIABLE] = self._session
+        environment[SESSION_VARIABLE] = self.session
         # MLflow's "local" runs the first `python` on the path: make that the one that runs us.
         path = [os.path.dirname(sys.executable), environment.get("PATH", os.defpath)]
         environment["PATH"] = os.pathsep.join(path)

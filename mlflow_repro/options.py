@@ -25,6 +25,7 @@ class AutologOptions:
     log_environment: bool = True
     log_data: bool = True
     log_rng: bool = True
+    rng_trace: bool = False
 
     def keeps(self, name: str) -> bool:
         """Say whether a fact or a section of the record, by its dotted name, is wanted."""

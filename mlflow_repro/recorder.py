@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"  # `variables` has it too, and more than this module may load
 TRACK_VARIABLE = "MLFLOW_REPRO_TRACK_FILES"
+FILE_ORDER_VARIABLE = "MLFLOW_REPRO_FILE_ORDER"  # likewise
 _MARK = "_mlflow_repro_hook"
 _WARNING_LIMIT = 1_000  # characters
 
@@ -52,6 +53,10 @@ class Recorder:
             self.warn(error)
             self._random = RandomControl(self._seeds, environ={})
         self._random.begin()
+        if os.environ.get(FILE_ORDER_VARIABLE):
+            from mlflow_repro.fileorder import reverse_file_order
+
+            reverse_file_order()
         if os.environ.get(TRACK_VARIABLE):
             from mlflow_repro.capture.opened import track_opened_files
 
@@ -79,6 +84,8 @@ class Recorder:
     def configure(self, options: AutologOptions) -> None:
         """Record of the runs that start from now on what ``options`` ask for. Never raises."""
         _guarded(self, lambda: self.recording.configure(options))
+        if options.rng_trace:
+            _guarded(self, _wrap_logging, self)
 
     def record_run(self, run: Any) -> None:
         """Record a run that was active before this recorder was. Never raises."""
@@ -193,6 +200,31 @@ def _wrap_set_terminated(recorder: Recorder) -> None:
 
     setattr(set_terminated, _MARK, True)
     client.set_terminated = set_terminated
+
+
+def _wrap_logging(recorder: Recorder) -> None:
+    """Call ``metrics_logged`` before MLflow writes metrics, with their steps."""
+    from mlflow import MlflowClient
+
+    client: Any = MlflowClient
+    log_metric, log_batch = client.log_metric, client.log_batch
+    if getattr(log_metric, _MARK, False):
+        return
+
+    @functools.wraps(log_metric)
+    def traced_metric(self: Any, run_id: str, key: str, value: float, *more: Any, **options: Any) -> Any:
+        step = options.get("step", more[1] if len(more) > 1 else None)
+        _guarded(recorder, recorder.recording.metrics_logged, run_id, [int(step or 0)])
+        return log_metric(self, run_id, key, value, *more, **options)
+
+    @functools.wraps(log_batch)
+    def traced_batch(self: Any, run_id: str, metrics: Any = (), *more: Any, **options: Any) -> Any:
+        metrics = list(metrics or ())
+        _guarded(recorder, recorder.recording.metrics_logged, run_id, [int(metric.step or 0) for metric in metrics])
+        return log_batch(self, run_id, metrics, *more, **options)
+
+    setattr(traced_metric, _MARK, True)
+    client.log_metric, client.log_batch = traced_metric, traced_batch
 
 
 def _guarded(recorder: Recorder, function: Callable[..., None], *arguments: Any) -> None:

@@ -34,10 +34,18 @@ from mlflow_repro.seeding import (
     take_states,
     watch_generators,
 )
-from mlflow_repro.tracking import RANDOM_STATE_FILE, RECORD_FILE, read_data, write_files, write_tags
+from mlflow_repro.seeding.trace import RngTrace
+from mlflow_repro.tracking import (
+    RANDOM_STATE_FILE,
+    RECORD_FILE,
+    RNG_TRACE_FILE,
+    read_data,
+    write_files,
+    write_tags,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mlflow_repro.background import Background
     from mlflow_repro.model import Fact
@@ -80,6 +88,7 @@ class Recording:
         self._written: dict[str, dict[str, str]] = {}
         self._last_work: dict[str, Callable[[], None]] = {}
         self._tagged: set[str] = set()
+        self._trace = RngTrace()
         self._run_count = 0
         self._ahead: Deadline | None = None
         if hasattr(os, "register_at_fork"):
@@ -140,6 +149,11 @@ class Recording:
         count = None if cells is None else len(cells)
         work = functools.partial(self._write_end, _tracking_uri(), run_id, changed, written, states, count)
         self._last_work[run_id] = work
+
+    def metrics_logged(self, run_id: str, steps: Iterable[int]) -> None:
+        """Metrics of ``run_id`` are about to be written at ``steps``."""
+        if self._options.rng_trace and run_id in self._written:
+            self._trace.note(run_id, steps)
 
     def run_ended(self, run_id: str) -> None:
         """MLflow has written the final status of ``run_id``, or failed to: now the store is free for us."""
@@ -221,6 +235,9 @@ class Recording:
         late = ("data.used", "launch.session") if cells is not None else ("data.used",)
         parts = [self._sections.get(name, _EMPTY).files for name in late]
         files = {f"repro/{path}": content for part in parts for path, content in part.items()}
+        trace = self._trace.take(run_id)
+        if trace is not None:
+            files[RNG_TRACE_FILE] = json.dumps(trace).encode()
         with self._background.hold_forks():
             write_files(uri, run_id, {**files, RECORD_FILE: record})
         del self._start_digests[run_id]

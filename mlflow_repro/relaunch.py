@@ -161,6 +161,8 @@ class Relaunch:
     fail_fast: bool = False
     is_over: threading.Event = field(default_factory=threading.Event)
     """Set by somebody else when the run is to be ended."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Set on the new run beside those that each reproduction gets."""
 
     def run(self) -> tuple[tuple[RunPair, ...], Divergence | None]:
         """Create the reproduction's run, launch it, wait, and pair its runs with those of the reference.
@@ -309,7 +311,7 @@ class Relaunch:
         params = json.dumps({name: redact_named(name, value) for name, value in plan.parameters.items()})
         if is_project and len(params) <= TAG_LIMIT:
             tags["repro.launch.params"] = params
-        return tags
+        return {**tags, **self.tags}
 
     def _fail(self, outcome: Outcome) -> NoReturn:
         """Close the failed run and say why it failed. Raises LaunchError."""

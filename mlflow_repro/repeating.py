@@ -39,6 +39,7 @@ def reproduce_repeatedly(
 ) -> Report:
     """Relaunch the run several times, and judge all of it together."""
     from mlflow_repro.annotating import annotate_repeats, with_caveats
+    from mlflow_repro.reporting import with_causes
     from mlflow_repro.tracking import open_store, short_retries
 
     # Both change the environment of this process: here, so that no repeat takes away what another one relies on.
@@ -47,7 +48,9 @@ def reproduce_repeatedly(
         options = replace(options, run_id=options.run_id or store.find_model_run(options.model), model="")
         more = read_more_references(options, store.uri) if options.against else []
         # What only pairs of runs are judged by need not be read.
-        single = replace(options, against=(), histories="off", artifacts=None, annotate=False, children=False)
+        single = replace(
+            options, against=(), histories="off", artifacts=None, annotate=False, children=False, explain=False
+        )
 
         def run_one(number: int, is_over: threading.Event) -> Report:
             report = reproduce_once(_number(single, number), is_over)
@@ -57,10 +60,10 @@ def reproduce_repeatedly(
         reports = run_repeats(options.repeats, options.jobs, run_one)
     reproductions = [report.reproduction for report in reports if report.reproduction]
     comparison = judge_repeats([reports[0].reference, *more], reproductions, options)
-    report = replace(reports[-1], comparison=comparison, curves=())
-    if not options.annotate:
-        return report
     with short_retries():
+        report = with_causes(options, replace(reports[-1], comparison=comparison, curves=()), store)
+        if not options.annotate:
+            return report
         return with_caveats(report, annotate_repeats(report, reproductions, store))
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.backends import LOCAL
+from mlflow_repro.changes import NO_CHANGES, recast_record, recast_reference
 from mlflow_repro.env_choice import EnvironmentWish
 from mlflow_repro.environments import EnvironmentPlan
 from mlflow_repro.errors import CannotJudgeError, UsageError
-from mlflow_repro.judging import JudgeOptions, Side, judge_runs
-from mlflow_repro.model import LaunchPlan, Report, RunRecord
+from mlflow_repro.judging import JudgeOptions
+from mlflow_repro.model import Report
 from mlflow_repro.moments import BUILDING, COMPARING, FETCHING, Moment
 from mlflow_repro.plan import (
     PlanOptions,
@@ -36,13 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_repro.artifact_outcomes import Selection
+    from mlflow_repro.changes import Changes
     from mlflow_repro.grading import Readiness
     from mlflow_repro.launch import Launcher
-    from mlflow_repro.moments import Divergence
     from mlflow_repro.rebuild import Rebuild
     from mlflow_repro.relaunch import PreparedCode
-    from mlflow_repro.rules import Rules
-    from mlflow_repro.runtree import RunPair
     from mlflow_repro.tempfolders import HeldFolder
     from mlflow_repro.tracking import TrackingStore
     from mlflow_repro.tree_judging import Target
@@ -64,7 +63,8 @@ class ReproduceOptions(JudgeOptions):
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
     recorded environment is replaced or left out. ``annotate`` writes the answer to both runs' pages in MLflow, see
     `mlflow_repro.annotating`. ``fail_fast`` ends the relaunched run as soon as a judged metric has left its tolerance
-    at some step. ``show`` gets each line that the child prints, ``tell`` what is being done.
+    at some step. With ``explain`` the report says why the runs differ, where they do. ``show`` gets each line that the
+    child prints, ``tell`` what is being done.
     """
 
     run_id: str = ""
@@ -92,6 +92,7 @@ class ReproduceOptions(JudgeOptions):
     annotate: bool = True
     jobs: int = 1
     fail_fast: bool = False
+    explain: bool = True
     show: Callable[[str], None] | None = None
     tell: Callable[[Moment], None] | None = None
 
@@ -170,8 +171,8 @@ def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
         return grade_run(store.read_run(run_id), store.read_own_record(run_id), PlanOptions())
 
 
-def reproduce_with(options: ReproduceOptions) -> Report:
-    """`reproduce_run` with its options as one value."""
+def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES) -> Report:
+    """`reproduce_run` with its options as one value. ``changes`` are what this launch has other than the reference."""
     from mlflow_repro.launch import read_backend_config
     from mlflow_repro.repeating import check_repeats, reproduce_repeatedly
 
@@ -193,33 +194,37 @@ def reproduce_with(options: ReproduceOptions) -> Report:
         return _judge_existing(options)
     if options.dry_run:
         with _work_directory(options) as place:
-            return _reproduce(options, place, launcher=None, session="", is_over=threading.Event())
-    return _reproduce_once(options, threading.Event())
+            return _reproduce(options, place, None, threading.Event(), changes)
+    return _reproduce_once(options, threading.Event(), changes)
 
 
 def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
     return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
 
 
-def _reproduce_once(options: ReproduceOptions, is_over: threading.Event) -> Report:
+def _reproduce_once(options: ReproduceOptions, is_over: threading.Event, changes: Changes = NO_CHANGES) -> Report:
     """One relaunch, in a work directory and a session of its own. It ends when ``is_over`` is set."""
     from mlflow_repro.launch import Launcher
 
-    session = uuid.uuid4().hex
     # The launching process imports mlflow while this one does too, reads the reference and fetches the code.
     with (
         _work_directory(options) as place,
-        Launcher(place, session=session, show=options.show) as launcher,
+        Launcher(place, session=uuid.uuid4().hex, show=options.show) as launcher,
     ):
-        return _reproduce(options, place, launcher=launcher, session=session, is_over=is_over)
+        return _reproduce(options, place, launcher, is_over, changes)
 
 
 def _reproduce(
-    options: ReproduceOptions, place: HeldFolder, *, launcher: Launcher | None, session: str, is_over: threading.Event
+    options: ReproduceOptions,
+    place: HeldFolder,
+    launcher: Launcher | None,
+    is_over: threading.Event,
+    changes: Changes,
 ) -> Report:
     from mlflow_repro.rebuild import prepare_environment
     from mlflow_repro.reference import find_overruled
     from mlflow_repro.relaunch import Relaunch
+    from mlflow_repro.reporting import report_pairs, report_stopped
     from mlflow_repro.tracking import open_store, short_retries
 
     with short_retries():
@@ -227,7 +232,7 @@ def _reproduce(
         options = _with_run_id(options, store)
         target = _find_target(options, store)
         options.say(FETCHING)
-        code, rebuild, random_state = _prepare(options, target, store, place)
+        code, rebuild, random_state = _prepare(options, target, store, place, changes)
         if launcher is None:
             return Report(plan=code.plan, reference=target.asked)
         if options.fail_fast and code.plan.backend != LOCAL:
@@ -242,7 +247,7 @@ def _reproduce(
             code=code,
             store=store,
             launcher=launcher,
-            session=session,
+            session=launcher.session,
             timeout=options.timeout,
             random_state=random_state,
             surroundings=surroundings,
@@ -250,13 +255,14 @@ def _reproduce(
             tell=options.tell,
             fail_fast=options.fail_fast,
             is_over=is_over,
+            tags=changes.tags,
         )
         pairs, divergence = relaunch.run()
         plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(pairs)))
         if divergence is not None:
-            return _report_stopped(plan, pairs[0], divergence, relaunch.rules)
+            return report_stopped(plan, pairs[0], divergence, relaunch.rules)
         options.say(COMPARING)
-        return _judge(options, plan, pairs, store)
+        return report_pairs(options, plan, pairs, store, folder=code.checkout)
 
 
 def _find_target(options: ReproduceOptions, store: TrackingStore) -> Target:
@@ -276,49 +282,57 @@ def _find_target(options: ReproduceOptions, store: TrackingStore) -> Target:
 
 
 def _prepare(
-    options: ReproduceOptions, target: Target, store: TrackingStore, place: HeldFolder
+    options: ReproduceOptions, target: Target, store: TrackingStore, place: HeldFolder, changes: Changes
 ) -> tuple[PreparedCode, Rebuild | None, Path | None]:
     """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random states."""
     from mlflow_repro.notebook import check_installed
     from mlflow_repro.rebuild import list_installed, plan_environment
+    from mlflow_repro.recasting import recast_folder, recast_plan, recast_rebuild
     from mlflow_repro.reference import PutBack, complete_plan, fetch_random_states, read_notebook, read_tree
     from mlflow_repro.relaunch import prepare_code
 
     reference = target.root
-    record = store.read_own_record(reference.run_id) or {}
-    plan = plan_launch(reference, options.plan_options(store.uri))
+    record: Mapping[str, Any] = store.read_own_record(reference.run_id) or {}
+    plan = plan_launch(recast_reference(reference, changes), options.plan_options(store.uri))
     plan = replace(plan, caveats=(*target.notes, *plan.caveats))
-    plan, rebuild = plan_environment(plan, reference, record, store, options.environment_wish)
+    wish = options.environment_wish
+    wish = replace(wish, env="recorded") if changes.needs_environment else wish
+    plan, rebuild = plan_environment(plan, reference, record, store, wish)
+    rebuild = recast_rebuild(rebuild, changes)
     notebook = read_notebook(store, reference, record)
     if notebook is not None:
         check_installed(*list_installed(plan, rebuild))
     random_state = None
     if options.restore_rng and options.seed is None and plan.backend == LOCAL:  # which runs on this machine
-        random_state = fetch_random_states(store, target, Path(place.path, "random-state"))
+        random_state = recast_folder(fetch_random_states(store, target, Path(place.path, "random-state")), changes)
+    record = recast_record(record, changes)
+    ignore_diff = options.ignore_diff or changes.without_patch
     put_back = PutBack(
         has_random_state=random_state is not None,
         restore_rng=options.restore_rng,
         seed=options.seed,
-        ignore_diff=options.ignore_diff,
+        ignore_diff=ignore_diff,
     )
     code = prepare_code(
-        complete_plan(plan, reference, record, put_back),
-        read_tree(store, reference.run_id, record),
+        recast_plan(complete_plan(plan, reference, record, put_back), changes),
+        read_tree(store, changes.code_run or reference.run_id, record),
         place,
         notebook=notebook,
         given=options.params or {},
         recurse_submodules=options.recurse_submodules,
-        ignore_diff=options.ignore_diff,
+        ignore_diff=ignore_diff,
     )
     return code, rebuild, random_state
 
 
 def _judge_existing(options: ReproduceOptions) -> Report:
     """Compare a reproduction that has run already (``resume``)."""
+    from mlflow_repro.reporting import report_pairs
     from mlflow_repro.tracking import open_store, short_retries
     from mlflow_repro.tree_judging import find_target, pair_relaunch
 
     check_run_id(options.resume)
+
     with short_retries():
         store = open_store(options.tracking_uri)
         options = _with_run_id(options, store)
@@ -331,48 +345,7 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         environment = EnvironmentPlan(kind="", reason="it had been launched before")
         plan = replace(plan, environment=environment, caveats=(*target.notes, *plan.caveats))
         pairs, _ = pair_relaunch(target, store, find_target(store, reproduction).root)
-        return _judge(options, plan, pairs, store)
-
-
-def _report_stopped(plan: LaunchPlan, pair: RunPair, divergence: Divergence, rules: Rules) -> Report:
-    """The report of a reproduction that was ended where it diverged."""
-    from mlflow_repro.compare.live import compare_stopped, describe_saving
-
-    reference, reproduction = _both_sides(pair)
-    expected = max(reference.end_time - reference.start_time, 0) / 1000
-    plan = replace(plan, caveats=(*plan.caveats, describe_saving(divergence, expected)))
-    comparison = compare_stopped(reference, reproduction, divergence, rules)
-    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
-
-
-def _both_sides(pair: RunPair) -> tuple[RunRecord, RunRecord]:
-    if pair.reference is None or pair.reproduction is None:
-        raise CannotJudgeError("one of the two runs is not there")
-    return pair.reference, pair.reproduction
-
-
-def _judge(options: ReproduceOptions, plan: LaunchPlan, pairs: tuple[RunPair, ...], store: TrackingStore) -> Report:
-    from mlflow_repro.compare.curves import CurveSampler
-    from mlflow_repro.tree_judging import judge_children
-
-    reference, reproduction = _both_sides(pairs[0])
-    sides, sampler = (Side(record=reference, store=store), Side(record=reproduction, store=store)), CurveSampler()
-    comparison = judge_runs(*sides, options, sampler=sampler)
-    report = Report(
-        plan=plan,
-        reference=reference,
-        reproduction=reproduction,
-        comparison=comparison,
-        curves=sampler.curves(comparison.findings),
-    )
-    if options.children:
-        comparison, children = judge_children(comparison, pairs, (store, store), options)
-        report = replace(report, comparison=comparison, children=children)
-    if not options.annotate:
-        return report
-    from mlflow_repro.annotating import annotate, with_caveats
-
-    return with_caveats(report, annotate(report, store))
+        return report_pairs(options, plan, pairs, store)
 
 
 @contextmanager

@@ -24,6 +24,9 @@ DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"
 """For the processes of a relaunch alone: JSON with the ``tracking_uri`` and ``experiment_id`` of the reproduction, and,
 for a program that was not started by MLflow, ``first_run_id``, the run that its first process resumes."""
 
+FILE_ORDER_VARIABLE = "MLFLOW_REPRO_FILE_ORDER"
+"""``reversed``: a process with the plugin lists folders backwards, to see whether its result depends on that."""
+
 _VALUE_LIMIT = 4_096  # characters; a value that was cut could not be put back, so a longer one is left out
 
 # Where a name ends with '*', everything that begins so.

@@ -48,12 +48,12 @@ def compare(
     **settings: Any,
 ) -> int:
     """Compare REFERENCE and REPRODUCTION, print the report, and give the exit code."""
+    from mlflow_repro.explaining import compare_and_explain
     from mlflow_repro.judging import JudgeOptions
-    from mlflow_repro.tree_judging import compare_trees
 
     take_no_artifacts(settings)
     warn_of_predictions(settings)
     check_outputs(output)
     judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
-    report = compare_trees(**settings, options=JudgeOptions(**judge))
+    report = compare_and_explain(**settings, options=JudgeOptions(**judge))
     return hand_out(report, format_, output, verbose=show_all)

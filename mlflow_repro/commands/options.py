@@ -30,6 +30,11 @@ def option(name: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(*spellings, name.replace("-", "_"), **settings)
 
 
+def text_or_json(command: Any) -> Any:
+    """The option that chooses the form of what is no report of two runs."""
+    return _add_format(command, FORMATS)
+
+
 def format_options(command: Any) -> Any:
     """The options that choose the form of a report and where it is written, too."""
     command = option(
@@ -39,11 +44,15 @@ def format_options(command: Any) -> Any:
         help="Write the report to FILE, too, in the form of its suffix: .html, .md, .xml (JUnit), .json, .txt."
         " May be repeated.",
     )(command)
+    return _add_format(command, REPORT_FORMATS)
+
+
+def _add_format(command: Any, formats: tuple[str, ...]) -> Any:
     command = click.option("--json", "format_", flag_value="json", hidden=True)(command)
     return click.option(
         "--format",
         "format_",
-        type=click.Choice(REPORT_FORMATS),
+        type=click.Choice(formats),
         default="text",
         show_default=True,
         help="What is printed. json: one object, nothing else on stdout.",
@@ -63,6 +72,13 @@ def warn_of_predictions(settings: dict[str, Any]) -> None:
         click.echo("note: --compare-predictions loads the models of both runs, which runs what is in them", err=True)
 
 
+def trial_options(command: Any) -> Any:
+    """The options of what launches a run several times: the fields of `TrialOptions` that people may set."""
+    for add in reversed(_TRIAL_OPTIONS):
+        command = add(command)
+    return command
+
+
 def take_no_artifacts(settings: dict[str, Any]) -> None:
     """Say ``--no-artifacts`` as the API does. Raises click.UsageError when it contradicts ``--artifacts``."""
     if settings.pop("no_artifacts"):
@@ -74,6 +90,32 @@ def take_no_artifacts(settings: dict[str, Any]) -> None:
 def _patterns(name: str, text: str) -> Callable[[Any], Any]:
     return option(name, multiple=True, metavar="PATTERN", help=f"{text} May be repeated.")
 
+
+_TRIAL_OPTIONS = (
+    option(
+        "max-launches",
+        type=int,
+        default=None,
+        metavar="N",
+        help="Launch no more often. Default: as often as the method needs.",
+    ),
+    option("timeout", type=float, default=None, metavar="SECONDS", help="End after this long; what is known is said."),
+    click.option(
+        "--resume", "parent", default="", metavar="ID", help="Go on below this parent run, after an interruption."
+    ),
+    option(
+        "experiment_name",
+        default="Default",
+        show_default=True,
+        metavar="NAME",
+        help="Where the new runs live; created when missing.",
+    ),
+    option("uri", default="", metavar="URI#SUBDIR", help="Git URI of its project. Default: as the run recorded it."),
+    option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default."),
+    option("env", default="", metavar="KIND", help="recorded, current or project, as of mlflow-repro reproduce."),
+    option("allow-failed", is_flag=True, help="Accept a reference run that FAILED or was KILLED."),
+    option("work-dir", default="", metavar="DIRECTORY", help="Where the checkouts are made, and removed."),
+)
 
 _JUDGE_OPTIONS = (
     option(

@@ -48,6 +48,7 @@ class _Tally:
     different: int = 0
     missing: int = 0
     extra: int = 0
+    first: int | None = None
     first_inexact: int | None = None
     first_different: int | None = None
     first_unpaired: int | None = None
@@ -147,6 +148,8 @@ def _count(here: _Block, there: _Block, tolerances: Tolerances, tally: _Tally) -
     tally.reference += len(here.steps)
     tally.reproduction += len(there.steps)
     steps, one, other = _align(here, there, tally)
+    if tally.first is None and len(steps):
+        tally.first = int(steps[0])
     unequal = ~identical(one, other)
     if not unequal.any():
         return
@@ -257,12 +260,13 @@ def _make_finding(name: str, tally: _Tally, *, is_whole: bool) -> Finding:
     details: dict[str, float | str] = {"points": min(tally.reference - tally.missing, tally.reproduction - tally.extra)}
     details |= {"unequal": len(errors), "different": tally.different}
     details |= {"missing_points": tally.missing, "extra_points": tally.extra}
-    for key in ("first_inexact", "first_different", "first_unpaired"):
+    for key in ("first", "first_inexact", "first_different", "first_unpaired"):
         step = getattr(tally, key)
         if step is not None:
             details[f"{key}_step"] = step
     if len(measured):
         details |= {"max_relative": float(measured.max()), "median_relative": float(np.median(measured))}
+        details["first_relative"] = float(measured[0])
         details["max_ulp"] = tally.max_ulp
         details["growth"] = describe_growth(steps[~np.isnan(errors)], measured)
     details["whole"] = "yes" if is_whole else "no"

@@ -10,12 +10,14 @@ from tabulate import tabulate
 
 from mlflow_repro.model import EQUAL_STATUSES, Status
 from mlflow_repro.redact import redact_named, redact_text, redact_value
+from mlflow_repro.report.causes_text import render_causes
 from mlflow_repro.report.line import show
 from mlflow_repro.report.tree_text import render_answer, render_children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from mlflow_repro.causes import Cause
     from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord
     from mlflow_repro.runtree import JudgedPair
 
@@ -46,12 +48,18 @@ def render_text(report: Report, verbose: bool = False) -> str:  # noqa: FBT001, 
             _render_run("Run2 (reproduction)", report.reproduction),
         ]
     parts += [f"Note: {show(caveat)}" for caveat in (report.plan.caveats if report.plan else ())]
-    parts.append(render_comparison(report.comparison, report.children, show_all=verbose))
+    parts.append(render_comparison(report.comparison, report.children, report.causes, show_all=verbose))
     return "\n".join(parts)
 
 
-def render_comparison(comparison: Comparison, children: Sequence[JudgedPair] = (), *, show_all: bool = False) -> str:
-    """The table of metrics, a line for each that differs or is not judged, ``children``, and the verdict of all.
+def render_comparison(
+    comparison: Comparison,
+    children: Sequence[JudgedPair] = (),
+    causes: Sequence[Cause] = (),
+    *,
+    show_all: bool = False,
+) -> str:
+    """The table of metrics, a line for each that differs or is not judged, ``children``, the verdict of all, causes.
 
     Of the facts those that differ are shown, or all.
     """
@@ -79,7 +87,9 @@ def render_comparison(comparison: Comparison, children: Sequence[JudgedPair] = (
         facts = [row for row in comparison.of_kind(kind) if show_all or row.status not in EQUAL_STATUSES]
         lines += [_fact_line(word, row) for row in facts]
     lines += [f"Warning: the rule {show(row.name)} is not used: {show(row.note)}" for row in comparison.of_kind("rule")]
-    lines += [*render_children(children, show_all=show_all), *render_answer(comparison, children)]
+    lines += render_children(children, show_all=show_all)
+    verdict, runs_equal = render_answer(comparison, children)
+    lines += [verdict, *render_causes(causes), runs_equal]
     return "\n".join(lines)
 
 

@@ -94,6 +94,17 @@ def load_rng_state(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return _warn((*content["not_saved"], *missing))
 
 
+def take_sections() -> dict[str, Section]:
+    """The states of all generators as plain values; one that cannot be taken is left out. Raises nothing."""
+    sections: dict[str, Section] = {}
+    for name, (take, _) in _SECTIONS.items():
+        with contextlib.suppress(Exception):
+            section = take()
+            if section is not None:
+                sections[name] = section
+    return sections
+
+
 def _take_sections() -> dict[str, Section]:
     sections = {name: take() for name, (take, _) in _SECTIONS.items()}
     return {name: section for name, section in sections.items() if section is not None}

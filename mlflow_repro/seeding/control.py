@@ -16,6 +16,7 @@ are derived from its own, and not the same again.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import sys
@@ -47,6 +48,7 @@ _FRAMEWORKS = ("tensorflow", "torch")
 # As multiprocessing and joblib name the n-th child of a process; a child's child has two numbers.
 _WORKER_NAME = re.compile(r"(?:Spawn|ForkServer|Loky)(?:Process|PoolWorker)-(\d+(?::\d+)*)")
 _NUMPY_SEEDS = 1 << 32
+_ROOT_DIGITS = 16  # of the digest that tells two roots apart
 
 
 class RandomControl:
@@ -121,6 +123,12 @@ class RandomControl:
             "calls": [asdict(call) for call in self._log.calls],
             "calls_not_listed": self._log.dropped,
             "not_repeatable": list(self._log.unrepeatable),
+            "entropy": {
+                "root": hashlib.sha256(self.entropy.root).hexdigest()[:_ROOT_DIGITS],
+                "drawn": self.entropy.take_position()["drawn"],
+                "asked": self.entropy.asked,
+                "users": sorted(self.entropy.users.copy()),
+            },
             "determinism": achieved_determinism(),
         }
 

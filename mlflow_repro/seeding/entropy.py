@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import linecache
 import os
 import struct
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.seeding.watch import find_namespace, on_unseeding
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 ROOT_BYTES = 32
 _WORDS = struct.Struct("<624I")
@@ -31,19 +35,26 @@ class Entropy:
     def __init__(self, root: bytes) -> None:
         self.root = root
         self.place: tuple[int, ...] = ()
+        self.users: set[str] = set()
+        """What asked for bits: ``draw`` for numpy's unseeded generators, else the first word of the purpose."""
+        self.asked = 0
+        """How often the program drew that uses what it got: no import of a library, no ``RandomState`` with a seed."""
         self._drawn = 0
         self._forks = 0
         self._lock = threading.Lock()
 
     def draw_bits(self, bits: int) -> int:
         """The next ``bits`` random bits, as `secrets.randbits` gives them."""
+        is_used = _is_used()
         with self._lock:
             number = self._drawn
             self._drawn += 1
+            self.asked += is_used
         return self.derive("draw", str(number), bits=bits)
 
     def derive(self, *path: str, bits: int) -> int:
         """``bits`` random bits for a purpose named by ``path``; the same path gives the same bits."""
+        self.users.add(path[0])
         content = "/".join((*map(str, self.place), *path)).encode()
         size = (bits + 7) // 8
         stream = hashlib.shake_256(self.root + content).digest(size)
@@ -79,6 +90,25 @@ class Entropy:
             raise ValueError("not a position: an empty root or a negative number")
         with self._lock:
             self.root, self.place, self._drawn, self._forks = root, place, drawn, forks
+
+
+def _is_used() -> bool:
+    """False when the entropy that is being drawn has no part in a result. Raises nothing.
+
+    Libraries make generators while they are imported. And ``RandomState(seed)`` seeds itself from the operating system
+    before it seeds itself with what it was given; that it was called can only be read in the caller's line.
+    """
+    try:
+        frame = sys._getframe(2)  # noqa: SLF001 - whoever asked numpy, which has no frame of its own
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        caller: FrameType | None = frame
+        while caller is not None:
+            if caller.f_code.co_filename.startswith("<frozen importlib"):
+                return False
+            caller = caller.f_back
+    except Exception:  # noqa: BLE001 - a guest
+        return True
+    return "RandomState(" not in line or "RandomState()" in line
 
 
 class _Process:

@@ -9,11 +9,19 @@ from __future__ import annotations
 from mlflow_repro.tracking.opening import open_store, short_retries
 from mlflow_repro.tracking.store import TrackingStore
 from mlflow_repro.tracking.trees import find_root, find_starter, read_tree
-from mlflow_repro.tracking.writing import RANDOM_STATE_FILE, RECORD_FILE, read_data, write_files, write_tags
+from mlflow_repro.tracking.writing import (
+    RANDOM_STATE_FILE,
+    RECORD_FILE,
+    RNG_TRACE_FILE,
+    read_data,
+    write_files,
+    write_tags,
+)
 
 __all__ = [
     "RANDOM_STATE_FILE",
     "RECORD_FILE",
+    "RNG_TRACE_FILE",
     "TrackingStore",
     "find_root",
     "find_starter",

@@ -142,6 +142,14 @@ class TrackingStore:
             )
             return [_read_record(run, names[str(run.info.experiment_id)]) for run in runs]
 
+    def find_children(self, parent_id: str) -> list[RunRecord]:
+        """The runs that are nested under a run, the oldest first."""
+        wanted = f"tags.`mlflow.parentRunId` = '{parent_id}'"
+        with explained(self.uri):
+            experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
+            runs = self._client.search_runs(experiments, filter_string=wanted)
+        return sorted((_read_record(run, "") for run in runs), key=lambda run: run.start_time)
+
     def ensure_experiment(self, name: str) -> str:
         """The id of the experiment called ``name``, created when missing. Raises CannotJudgeError when deleted."""
         with explained(self.uri):

@@ -15,6 +15,8 @@ RECORD_FILE = "repro/record.json"
 """The artifact that holds a run's record of itself."""
 RANDOM_STATE_FILE = "repro/random_state.json"
 """The artifact that holds a run's random state."""
+RNG_TRACE_FILE = "repro/rng_trace.json"
+"""The artifact that holds digests of the random states by step, where that was asked for."""
 
 
 def write_tags(uri: str, run_id: str, tags: Mapping[str, str]) -> None:

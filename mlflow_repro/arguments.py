@@ -1,0 +1,103 @@
+"""The arguments of two command lines, option by option: which differ, and one line with some of the other's."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_NUMBER = re.compile(r"-\.?\d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArgumentChange:
+    """One option or positional argument that differs. A side is its words, None where that side does not have it."""
+
+    name: str
+    one: tuple[str, ...] | None
+    other: tuple[str, ...] | None
+
+
+def split_arguments(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The words of a command line by what they belong to, in their order.
+
+    ``--name value``, ``--name=value`` and ``-n value`` are named as they are written, without the value; others
+    ``argument 1`` and so on. Without the program's parser a word behind a flag is taken for its value; whoever puts the
+    words together again gets the same line all the same. The second of a name is ``name#2``.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    rest, positional = list(words), 0
+    while rest:
+        word = rest.pop(0)
+        if not _is_option(word):
+            positional += 1
+            found[f"argument {positional}"] = (word,)
+            continue
+        name, equals, _ = word.partition("=")
+        takes_next = not equals and bool(rest) and not _is_option(rest[0])
+        group = (word, rest.pop(0)) if takes_next else (word,)
+        number = 1
+        while _numbered(name, number) in found:
+            number += 1
+        found[_numbered(name, number)] = group
+    return found
+
+
+def diff_arguments(one: Sequence[str], other: Sequence[str]) -> list[ArgumentChange]:
+    """What differs between two lists of arguments, in the order of ``one``, then what only ``other`` has."""
+    here, there = split_arguments(one), split_arguments(other)
+    return [
+        ArgumentChange(name=name, one=here.get(name), other=there.get(name))
+        for name in dict.fromkeys([*here, *there])
+        if _value(here.get(name)) != _value(there.get(name))
+    ]
+
+
+def change_arguments(words: Sequence[str], changes: Iterable[ArgumentChange]) -> list[str]:
+    """``words`` with the other side of ``changes``; an option that ``words`` does not have comes last.
+
+    Where a positional argument would stand behind an option that now has no value, and be taken for it, all positional
+    ones come first.
+    """
+    changed: dict[str, tuple[str, ...] | None] = dict(split_arguments(words))
+    for change in changes:
+        changed[change.name] = change.other
+    groups = {name: group for name, group in changed.items() if group is not None}
+    line = [word for group in groups.values() for word in group]
+    if split_arguments(line) == groups:
+        return line
+    ranked = sorted(groups, key=lambda name: (_is_option(groups[name][0]), _position(name)))
+    return [word for name in ranked for word in groups[name]]
+
+
+def value_of(group: Sequence[str] | None) -> str | None:
+    """The value that an option's words carry, for people: the last word, or what is behind the equals sign."""
+    value = _value(group)
+    return None if value is None else " ".join(value) or "set"
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}#{number}"
+
+
+def _position(name: str) -> int:
+    """The number of a positional argument; 0 for an option, so that options keep their order."""
+    number = name.removeprefix("argument ")
+    return int(number) if number.isdecimal() else 0
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word not in ("-", "--") and not _NUMBER.match(word)
+
+
+def _value(group: Sequence[str] | None) -> tuple[str, ...] | None:
+    """What is compared: ``--a=1`` and ``--a 1`` say the same."""
+    if group is None:
+        return None
+    if not _is_option(group[0]):
+        return tuple(group)
+    _, equals, value = group[0].partition("=")
+    return (value,) if equals else tuple(group[1:])

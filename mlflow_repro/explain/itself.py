@@ -1,0 +1,83 @@
+"""Suspects in the run itself: what gives another result each time although nothing that is recorded differs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mlflow_repro.explain.evidence import Suspect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow_repro.explain.evidence import Evidence
+
+_TEXTS = {
+    "time": ("the result depends on when it is run", "give the time as a parameter, so that it is recorded"),
+    "threads": ("threads whose order is not fixed", "export OMP_NUM_THREADS=1, or collect their results in order"),
+    "entropy": ("numbers from the operating system's entropy", "draw them from a seeded generator"),
+    "files": ("the order in which a folder is listed", "sort it: sorted(os.listdir(...))"),
+    "process": ("the process's number, its addresses or a generated id", "leave them out of what is computed"),
+}
+_HARMLESS_GAP = re.compile(r"random state|had not imported|environment")  # facts tell of these
+_GAP = re.compile(r"not recorded|left out|missing|not fetched|pointers|stands in for")
+_KINDS = {"time": "time", "threads": "threads"}
+
+
+def suspect_gaps(evidence: Evidence) -> Iterator[Suspect]:
+    """What a reproduction could not put back as it was, and no fact shows."""
+    for caveat in evidence.caveats:
+        if _GAP.search(caveat) and not _HARMLESS_GAP.search(caveat):
+            yield Suspect(
+                kind="not_restored",
+                what="something of the reference is not there",
+                weight=0.3,
+                evidence=(caveat,),
+                fix=f"mlflow-repro check {evidence.reference.run_id}",
+            )
+
+
+def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:
+    """Lines of the program that are different each time, and in the end the run as a whole."""
+    for topic, (what, fix) in _TEXTS.items():
+        places = evidence.places(topic)
+        if places:
+            yield Suspect(
+                kind=_KINDS.get(topic, "nondeterminism"),
+                what=what,
+                weight=0.3,
+                evidence=places,
+                fix=fix,
+            )
+    yield Suspect(
+        kind="nondeterminism",
+        what="the run differs from itself",
+        weight=0.06,
+        evidence=tuple(_clues(evidence)),
+        fix=f"mlflow-repro isolate {evidence.reference.run_id}",
+    )
+
+
+def _clues(evidence: Evidence) -> Iterator[str]:
+    if not evidence.has_records:
+        yield "one run made no record of itself, so most of what could differ is not known"
+        return
+    yield from evidence.between
+    if evidence.traces is not None and not evidence.traces:
+        yield "the traced random states are the same at each step: it is not a draw"
+    threads = [
+        row["threads"]
+        for side in evidence.both("machine", "libraries")
+        for row in side or ()
+        if isinstance(row, dict) and isinstance(row.get("threads"), int)
+    ]
+    if threads and max(threads) > 1:
+        yield f"its libraries compute with {max(threads)} threads, and sums depend on their order"
+    if any(evidence.both("machine", "gpus")):
+        yield "it ran on a GPU, whose atomic sums have no order"
+    variables = [side.get("PYTHONHASHSEED") for side in evidence.both("launch", "variables") if isinstance(side, dict)]
+    if not any(variables):
+        yield "PYTHONHASHSEED was not set: sets of texts have another order in each process"
+    seconds = abs(evidence.reproduction.start_time - evidence.reference.start_time) // 1000
+    yield f"the runs began {seconds} s apart: the clock differs"
+    yield "environment variables that no library is known to read are not recorded, and may differ"

@@ -1,0 +1,145 @@
+"""Suspects in the machine and the libraries that know it: BLAS, threads, CPU, GPU, deterministic modes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.surroundings import classify_variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow_repro.explain.evidence import Evidence
+
+_LIBRARY_FACTS = (("version", "blas", 0.5), ("architecture", "cpu", 0.6), ("threads", "threads", 0.6))
+_FLAG_WEIGHT = 0.3
+_SHOWN = 6
+
+
+def suspect_libraries(evidence: Evidence) -> Iterator[Suspect]:
+    """BLAS: another library, version, kernel or number of threads."""
+    sides = [_by_name(side) for side in evidence.both("machine", "libraries")]
+    said = {classify_variable(name) for name in evidence.changed("launch", "variables.")}
+    for name in sorted(sides[0].keys() & sides[1].keys()):
+        one, other = (side[name] for side in sides)
+        for fact, kind, weight in _LIBRARY_FACTS:
+            # Where a variable sets it, that is the cause, and this what it did.
+            if kind not in said and _value(one.get(fact)) != _value(other.get(fact)):
+                yield _library(name, fact, kind, weight, (one, other))
+    if sides[0] and sides[1] and sides[0].keys() != sides[1].keys():
+        texts = [", ".join(sorted(side)) or "none" for side in sides]
+        yield Suspect(
+            kind="blas",
+            what=f"the numerical libraries: {texts[0]} -> {texts[1]}",
+            weight=0.3,
+            evidence=("other BLAS or OpenMP libraries were loaded",),
+            fix="mlflow-repro reproduce --env recorded",
+        )
+
+
+def suspect_cpu(evidence: Evidence) -> Iterator[Suspect]:
+    """Another processor, or features of it that numerical libraries choose their kernels by."""
+    rows = evidence.changed("machine")
+    flags = [set(side or ()) for side in evidence.both("machine", "cpu", "flags")]
+    changed = sorted(flags[0] ^ flags[1]) if all(flags) else []
+    if changed:
+        yield Suspect(
+            kind="cpu",
+            what=f"the processor's features: {', '.join(changed[:_SHOWN])} on one side only",
+            weight=_FLAG_WEIGHT,
+            evidence=tuple(_describe(rows[name], name) for name in ("cpu.model",) if name in rows)
+            or ("libraries choose their kernels by these features",),
+            fix="export NPY_DISABLE_CPU_FEATURES, OPENBLAS_CORETYPE or MKL_CBWR=COMPATIBLE on both machines",
+        )
+    elif "cpu.model" in rows:
+        yield Suspect(
+            kind="cpu", what="another processor", weight=0.1, evidence=(_describe(rows["cpu.model"], "cpu.model"),)
+        )
+    if "cores.available" in rows and not _tells_threads(evidence):
+        row = rows["cores.available"]
+        yield Suspect(
+            kind="threads",
+            what=f"the number of cores: {row.reference} -> {row.reproduction}",
+            weight=0.3,
+            evidence=("libraries start as many threads as there are cores, and sum in that order",),
+            fix=f"export OMP_NUM_THREADS={row.reference} OPENBLAS_NUM_THREADS={row.reference}",
+        )
+
+
+def suspect_gpus(evidence: Evidence) -> Iterator[Suspect]:
+    """Another GPU, or another driver."""
+    one, other = evidence.both("machine", "gpus")
+    if one != other and (one or other):
+        yield Suspect(
+            kind="gpu",
+            what="the GPUs are not the same",
+            weight=0.6,
+            evidence=(f"{shorten(str(one))} and {shorten(str(other))}",),
+            fix="mlflow_repro.make_deterministic(), and the same kind of GPU",
+        )
+
+
+def suspect_determinism(evidence: Evidence) -> Iterator[Suspect]:
+    """Deterministic modes and switches of precision that are not the same."""
+    for prefix in ("frameworks.",):
+        for name, row in evidence.changed("machine", prefix).items():
+            if name.endswith(("version", "threads")) or "absent" in f"{row.reference}{row.reproduction}":
+                continue
+            yield Suspect(
+                kind="threads" if "thread" in name else "determinism",
+                what=f"{name}: {shorten(row.reference)} -> {shorten(row.reproduction)}",
+                weight=0.4,
+                evidence=(_describe(row, name),),
+                fix="mlflow_repro.make_deterministic()",
+            )
+    for name, row in evidence.changed("seeds", "determinism.").items():
+        yield Suspect(
+            kind="determinism",
+            what=f"the deterministic mode {name}: {shorten(row.reference)} -> {shorten(row.reproduction)}",
+            weight=0.4,
+            evidence=(_describe(row, name),),
+            fix="mlflow_repro.make_deterministic()",
+        )
+
+
+def _library(
+    name: str, fact: str, kind: str, weight: float, sides: tuple[Mapping[str, Any], Mapping[str, Any]]
+) -> Suspect:
+    one, other = (_value(side.get(fact)) for side in sides)
+    fixes = {
+        "threads": f"export OPENBLAS_NUM_THREADS={one} OMP_NUM_THREADS={one} MKL_NUM_THREADS={one}",
+        "cpu": f"export OPENBLAS_CORETYPE={one}" if "openblas" in name else "export MKL_CBWR=COMPATIBLE",
+        "blas": "mlflow-repro reproduce --env recorded",
+    }
+    words = {"threads": "threads", "cpu": "kernels", "blas": "version"}
+    return Suspect(
+        kind=kind,
+        what=f"{words[kind]} of {name}: {one} -> {other}",
+        weight=weight,
+        evidence=(f"{name} had {fact} {one} in the reference, {other} in the reproduction",),
+        fix=fixes[kind],
+    )
+
+
+def _by_name(libraries: Any) -> dict[str, Mapping[str, Any]]:
+    rows = libraries if isinstance(libraries, list) else []
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        if isinstance(row, dict):
+            found.setdefault(str(row.get("library", row.get("file"))), row)
+    return found
+
+
+def _value(value: Any) -> Any:
+    return None if isinstance(value, dict) else value
+
+
+def _describe(row: Any, name: str) -> str:
+    return f"{name} is {shorten(row.reference)} in the reference, {shorten(row.reproduction)} in the reproduction"
+
+
+def _tells_threads(evidence: Evidence) -> bool:
+    """True when the numbers of threads themselves are known on both sides, so that the cores add nothing."""
+    sides = evidence.both("machine", "libraries")
+    return all(isinstance(side, list) and any(_value(row.get("threads")) for row in side) for side in sides)

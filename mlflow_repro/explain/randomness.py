@@ -1,0 +1,225 @@
+"""Suspects in what is drawn: seeds, generators that nobody seeded, and the order of sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.explain.code import changed_seed_parameters
+from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.shape import find_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow_repro.explain.evidence import Evidence
+
+_NAMES = {
+    "python": "Python's random",
+    "numpy": "numpy's global generator",
+    "torch": "torch",
+    "tensorflow": "TensorFlow",
+}
+_LINES = {
+    "python": "random.seed(0)",
+    "numpy": "np.random.seed(0)",
+    "torch": "torch.manual_seed(0)",
+    "tensorflow": "tf.random.set_seed(0)",
+}
+_TRACED = {
+    **_NAMES,
+    "entropy": "generators without a seed",
+    "keras": "Keras' global generator",
+    "keras layers": "Keras' layers (dropout, noise)",
+}
+_KERAS_LINE = "keras.utils.set_random_seed(0)"
+_EVERYTHING = "mlflow_repro.seed_everything(0)"
+
+
+def suspect_seeds(evidence: Evidence) -> Iterator[Suspect]:
+    """A generator was seeded with another value; of a seed that no parameter gave, that is the clock's doing or so."""
+    given = changed_seed_parameters(evidence)
+    for generator, (one, other) in _seeds_of(evidence).items():
+        if one is None or other is None or one == other or (one, other) in given:
+            continue
+        where = _places(evidence, generator)
+        facts = [f"{_NAMES[generator]} was seeded with {shorten(one)} and {shorten(other)}", *where]
+        yield Suspect(
+            kind="seed",
+            what=f"the seed of {_NAMES[generator]}: {shorten(one)} -> {shorten(other)}",
+            weight=0.85,
+            evidence=tuple(facts),
+            fix=_line(evidence, generator).replace("(0)", f"({one})") if len(one) < 20 else _line(evidence, generator),  # noqa: PLR2004
+        )
+
+
+def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
+    """A generator that drew numbers began in another state, and nobody had seeded it."""
+    starts, ends = (evidence.both("seeds", "digests", moment) for moment in ("start", "end"))
+    seeds = _seeds_of(evidence)
+    used = {name: _was_used(name, starts, ends) for name in ("python", "numpy")}
+    for generator, is_used in used.items():
+        one, other = ((side or {}).get(generator) for side in starts)
+        last = seeds.get(generator, (None, None))
+        if evidence.traces is not None and not any(row.generator == generator for row in evidence.traces):
+            continue  # its states are the same at each step
+        if not is_used or one == other or (last[0] is not None and last[0] == last[1]) or all(last):
+            continue
+        is_one_sided = any(last)
+        facts = [
+            f"the state of {_NAMES[generator]} when the run started: {shorten(one)} and {shorten(other)}",
+            f"it drew numbers during the run, and {'one run' if is_one_sided else 'neither run'} had seeded it",
+            *_since(evidence, generator),
+        ]
+        yield Suspect(
+            kind="random_state",
+            what=f"{_NAMES[generator]} is not seeded",
+            weight=0.8,
+            evidence=tuple(facts),
+            fix=_line(evidence, generator),
+        )
+    yield from _suspect_entropy(evidence)
+    yield from _suspect_torch(evidence, seeds)
+    yield from _suspect_unrepeatable(evidence)
+
+
+def suspect_traces(evidence: Evidence) -> Iterator[Suspect]:
+    """Generators whose traced states agree at first and part later: somebody drew more, or seeded anew."""
+    step = find_shape(evidence.comparison).step
+    for divergence in evidence.traces or ():
+        is_before = step is None or divergence.step <= step
+        if divergence.before is None or not is_before:
+            continue
+        name = _TRACED.get(divergence.generator, divergence.generator)
+        yield Suspect(
+            kind="random_state",
+            what=f"the draws of {name} differ from step {divergence.step} on",
+            weight=0.9,
+            evidence=(f"up to step {divergence.before} its states are the same in both runs", *evidence.between),
+            fix=f"look at what draws between steps {divergence.before} and {divergence.step}",
+        )
+
+
+def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
+    """The order of sets of texts: two values of PYTHONHASHSEED, or none, which is another one in each process."""
+    row = evidence.changed("launch", "variables.").get("PYTHONHASHSEED")
+    places = evidence.places("hash_seed")
+    if row is not None:
+        one, other = (shorten(side) for side in (row.reference, row.reproduction))
+        yield Suspect(
+            kind="hash_seed",
+            what=f"PYTHONHASHSEED: {one} -> {other}, which decides the order of sets of texts",
+            weight=0.75 if places else 0.3,
+            evidence=(f"PYTHONHASHSEED is {one} in the reference, {other} in the reproduction", *places),
+            fix=f"export PYTHONHASHSEED={row.reference or 0}",
+        )
+        return
+    if _has_fixed_hashes(evidence) or not evidence.has_records:
+        return
+    yield Suspect(
+        kind="hash_seed",
+        what="the order of sets of texts, which is another one in each process",
+        weight=0.5 if places else 0.02,
+        evidence=("PYTHONHASHSEED was not set in either run", *places),
+        fix="export PYTHONHASHSEED=0, or iterate over sorted(...) of the set",
+    )
+
+
+def _has_fixed_hashes(evidence: Evidence) -> bool:
+    values = [side.get("PYTHONHASHSEED") for side in evidence.both("launch", "variables") if isinstance(side, dict)]
+    return bool(values) and all(value not in (None, "random") for value in values)
+
+
+def _suspect_entropy(evidence: Evidence) -> Iterator[Suspect]:
+    """What asks the operating system for entropy, which the plugin gives from a recorded root."""
+    roots = evidence.both("seeds", "entropy", "root")
+    if roots[0] == roots[1] or None in roots:
+        return
+    drawn = [side or 0 for side in evidence.both("seeds", "entropy", "asked")]
+    users = {user for side in evidence.both("seeds", "entropy", "users") for user in side or ()}
+    if any(drawn):
+        yield Suspect(
+            kind="random_state",
+            what="numpy generators are made without a seed (default_rng() or SeedSequence())",
+            weight=0.75,
+            evidence=(f"they asked for entropy {drawn[0]} times in the reference, {drawn[1]} in the reproduction",),
+            fix="np.random.default_rng(0)",
+        )
+    if "tensorflow" in users:
+        yield Suspect(
+            kind="random_state",
+            what="TensorFlow draws without a seed (shuffling, dropout or initial weights)",
+            weight=0.7,
+            evidence=("its operations took their seeds from the process's entropy, which differs",),
+            fix=_line(evidence, "tensorflow"),
+        )
+
+
+def _suspect_torch(evidence: Evidence, seeds: Mapping[str, tuple[Any, Any]]) -> Iterator[Suspect]:
+    row = evidence.changed("seeds", "assigned.").get("torch")
+    if row is not None and not all(seeds.get("torch", (None, None))):
+        yield Suspect(
+            kind="random_state",
+            what="torch is not seeded",
+            weight=0.6,
+            evidence=("neither run had seeded it; what it began with differs",),
+            fix=_LINES["torch"],
+        )
+
+
+def _suspect_unrepeatable(evidence: Evidence) -> Iterator[Suspect]:
+    draws = [draw for side in evidence.both("seeds", "not_repeatable") for draw in side or ()]
+    if draws:
+        yield Suspect(
+            kind="random_state",
+            what="TensorFlow draws inside a function without a seed, which nobody can put back",
+            weight=0.7,
+            evidence=tuple(f"not repeatable: {draw}" for draw in dict.fromkeys(draws))[:3],
+            fix=_line(evidence, "tensorflow"),
+        )
+
+
+def _seeds_of(evidence: Evidence) -> dict[str, tuple[Any, Any]]:
+    """The last seed of each generator on both sides; None where it has none."""
+    found = {}
+    for generator in _NAMES:
+        one, other = evidence.both("seeds", generator)
+        if not evidence.has_records:
+            one, other = (run.fact(f"seed.{generator}").value for run in (evidence.reference, evidence.reproduction))
+        found[generator] = (one, other)
+    return found
+
+
+def _was_used(generator: str, starts: tuple[Any, Any], ends: tuple[Any, Any]) -> bool:
+    """True when it drew during either run; what a generator that was not loaded at the start drew is not known."""
+    pairs = [
+        ((start or {}).get(generator), (end or {}).get(generator)) for start, end in zip(starts, ends, strict=True)
+    ]
+    return any(end is not None and start != end for start, end in pairs)
+
+
+def _places(evidence: Evidence, generator: str) -> list[str]:
+    """Where in the program the seeding was called."""
+    places = []
+    for side, calls in zip(("reference", "reproduction"), evidence.both("seeds", "calls"), strict=True):
+        own = [call for call in calls or () if call.get("generator") == generator and call.get("where")]
+        if own:
+            places.append(f"in the {side} by {str(own[-1]['where']).rpartition('/')[2]}")
+    return places
+
+
+def _since(evidence: Evidence, generator: str) -> list[str]:
+    for divergence in evidence.traces or ():
+        if divergence.generator == generator:
+            before = "" if divergence.before is None else f"; up to step {divergence.before} they are the same"
+            return [f"its states differ from step {divergence.step} on{before}"]
+    return []
+
+
+def _line(evidence: Evidence, generator: str) -> str:
+    """The line to add, in the terms of the libraries that the run used."""
+    imported = evidence.imported or frozenset()
+    if "keras" in imported or "tensorflow" in imported:
+        return f"{_KERAS_LINE} at the top of the script: it seeds Python, numpy and the backend"
+    if generator == "numpy" and "scikit-learn" in imported:
+        return f"{_LINES['numpy']} at the top of the script, or random_state=0 for each estimator and split"
+    return f"{_LINES[generator]} at the top of the script, or {_EVERYTHING}"

@@ -1,0 +1,154 @@
+"""Suspects around the program: packages, Python, environment variables, locale."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mlflow_repro.explain.evidence import Suspect, count, shorten
+from mlflow_repro.redact import redact_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlflow_repro.explain.evidence import Evidence
+    from mlflow_repro.model import Finding
+
+# What results most often depend on, and how much a change of version may change them.
+_TELLING = {
+    "numpy": 0.6, "scipy": 0.5, "scikit-learn": 0.7, "pandas": 0.4, "torch": 0.7, "tensorflow": 0.7,
+    "tensorflow-cpu": 0.7, "keras": 0.7, "jax": 0.7, "jaxlib": 0.7, "xgboost": 0.7, "lightgbm": 0.7, "catboost": 0.7,
+    "transformers": 0.6, "tokenizers": 0.5, "datasets": 0.4, "statsmodels": 0.6, "polars": 0.4, "pyarrow": 0.2,
+    "numba": 0.4, "torchvision": 0.5,
+}  # fmt: skip
+# Of a training they serve the tracking, the web or the build, and compute nothing of it.
+_PLUMBING = re.compile(
+    r"mlflow.*|opentelemetry-.*|sqlalchemy|alembic|fastapi|starlette|uvicorn|gunicorn|flask.*|werkzeug|requests|urllib3|certifi"
+    r"|charset-normalizer|idna|click|rich|pygments|packaging|setuptools|pip|wheel|uv|docker|databricks-sdk|gitpython"
+    r"|gitdb|smmap|protobuf|grpcio|pydantic.*|typing-.*|annotated-.*|anyio|sniffio|h11|httpx|httpcore|cryptography"
+    r"|cffi|pycparser|google-auth|importlib-metadata|zipp|jinja2|markupsafe|mako|sqlparse|cachetools|psutil|tabulate"
+    r"|pytest.*|hypothesis|ruff|mypy.*|coverage"
+)
+_SHOWN = 8
+_THREADS = re.compile(
+    r"(?:OMP|GOMP|KMP|MKL|OPENBLAS|GOTO|BLIS|NUMEXPR|VECLIB|RAYON|POLARS|TF|NUMBA)_\w*(?:THREADS|DYNAMIC|AFFINITY)\w*"
+    r"|LOKY_MAX_CPU_COUNT|OMP_SCHEDULE"
+)
+_DETERMINISM = re.compile(
+    r"TF_DETERMINISTIC_\w+|TF_CUDNN_\w+|CUBLAS_\w+|CUBLASLT_\w+|CUDNN_\w+|NVIDIA_TF32_OVERRIDE|TF_ENABLE_ONEDNN_OPTS"
+    r"|ONEDNN_\w+|DNNL_\w+|XLA_FLAGS|TORCH_ALLOW_TF32_\w+|MKL_CBWR"
+)
+_CPU = re.compile(r"NPY_\w*CPU\w*|OPENBLAS_CORETYPE|MKL_ENABLE_INSTRUCTIONS|ATEN_CPU_CAPABILITY|GLIBC_TUNABLES")
+_WEIGHTS = {"threads": 0.6, "determinism": 0.6, "cpu": 0.6, "locale": 0.25, "time": 0.3, "variable": 0.4}
+_WEIGHTS_UNREAD = {**_WEIGHTS, "locale": 0.03, "time": 0.03, "variable": 0.2}
+_LOCALE = re.compile(r"LANG|LANGUAGE|LC_[A-Z]+|PYTHONUTF8|PYTHONIOENCODING|PYTHONCOERCECLOCALE")
+
+
+def classify_variable(name: str) -> str:
+    """The kind of cause that a change of this environment variable is."""
+    rules = ((_THREADS, "threads"), (_DETERMINISM, "determinism"), (_CPU, "cpu"), (_LOCALE, "locale"))
+    for pattern, kind in rules:
+        if pattern.fullmatch(name):
+            return kind
+    return {"PYTHONHASHSEED": "hash_seed", "TZ": "time"}.get(name, "variable")
+
+
+def weigh_package(name: str, imported: frozenset[str] | None) -> float:
+    """How likely another version of a package changes results, from 0 to 1."""
+    if _PLUMBING.fullmatch(name):
+        return 0.01
+    weight = _TELLING.get(name, 0.35)
+    if imported is None:
+        return weight / 2
+    return weight if name in imported else 0.01
+
+
+def suspect_packages(evidence: Evidence) -> Iterator[Suspect]:
+    """Packages with other versions: each that can count, and one line for all that hardly can."""
+    rows = evidence.changed("environment", "distributions.")
+    rows.pop("mlflow-repro", None)
+    weights = {name: weigh_package(name, evidence.imported) for name in rows}
+    telling = sorted((name for name in rows if weights[name] > 0.02), key=lambda name: -weights[name])  # noqa: PLR2004
+    for name in telling:
+        yield _package(name, rows[name], weights[name], evidence)
+    rest = [name for name in rows if name not in telling]
+    if rest:
+        shown = ", ".join(sorted(rest)[:_SHOWN])
+        yield Suspect(
+            kind="package",
+            what=f"{count(len(rest), 'package')} that the training does not compute with",
+            weight=0.02,
+            evidence=(f"other versions of {shown}{' and more' if len(rest) > _SHOWN else ''}",),
+            fix="mlflow-repro reproduce --env recorded",
+        )
+    if not evidence.has_records and evidence.changed("environment", "digest"):
+        what = "other packages are installed"
+        yield Suspect(kind="package", what=what, weight=0.3, evidence=("the digests of what is installed differ",))
+
+
+def suspect_python(evidence: Evidence) -> Iterator[Suspect]:
+    """Another Python: a minor version more than a patch level."""
+    row = evidence.changed("environment").get("python")
+    if row is None:
+        return
+    one, other = str(row.reference), str(row.reproduction)
+    is_minor = one.split(".")[:2] != other.split(".")[:2]
+    yield Suspect(
+        kind="python",
+        what=f"Python {one} -> {other}",
+        weight=0.35 if is_minor else 0.04,
+        evidence=(f"the reference ran on Python {one}, the reproduction on {other}",),
+        fix="mlflow-repro reproduce --env recorded",
+    )
+
+
+def suspect_variables(evidence: Evidence) -> Iterator[Suspect]:
+    """Environment variables that differ, but for PYTHONHASHSEED, which has a rule of its own."""
+    for name, row in evidence.changed("launch", "variables.").items():
+        kind = classify_variable(name)
+        if kind == "hash_seed" or name == "MLFLOW_REPRO_SEED":
+            continue
+        one, other = (
+            "not set" if side is None else shorten(redact_named(name, str(side)))
+            for side in (row.reference, row.reproduction)
+        )
+        weight, places = _weigh_variable(name, kind, evidence)
+        yield Suspect(
+            kind=kind,
+            what=f"{name}: {one} -> {other}",
+            weight=weight,
+            evidence=(
+                f"the environment variable {name} is {one} in the reference, {other} in the reproduction",
+                *places,
+            ),
+            fix=f"unset {name}" if row.reference is None else f"export {name}={one}",
+        )
+
+
+def _weigh_variable(name: str, kind: str, evidence: Evidence) -> tuple[float, tuple[str, ...]]:
+    """How likely the variable changes results, and the lines of the program that speak for it."""
+    places = evidence.places("variable", f"reads {name}")
+    if name == "PYTHONOPTIMIZE":
+        places = (*places, *evidence.places("optimize"))
+    if places:
+        return 0.95, places
+    places = evidence.places(kind) if kind in ("locale", "time") else ()
+    if places:
+        return 0.6, places
+    # What the program itself does not ask for, a library may; a locale hardly.
+    return _WEIGHTS_UNREAD[kind] if evidence.has_sources else _WEIGHTS[kind], ()
+
+
+def _package(name: str, row: Finding, weight: float, evidence: Evidence) -> Suspect:
+    one, other = (shorten(side) for side in (row.reference, row.reproduction))
+    imported = evidence.imported
+    known = "the run imported it" if imported and name in imported else "whether the run imported it is not known"
+    is_major = one.split(".")[0] != other.split(".")[0]
+    fix = f"pip install {name}=={one}" if row.reference is not None else f"pip uninstall {name}"
+    return Suspect(
+        kind="package",
+        what=f"{name} {one} -> {other}",
+        weight=min(weight * (1.2 if is_major else 1.0), 0.9),
+        evidence=(f"{name} is {one} in the reference, {other} in the reproduction; {known}",),
+        fix=f"{fix}, or mlflow-repro reproduce --env recorded",
+    )

@@ -1,0 +1,199 @@
+"""Launch a run again and again with something changed, as runs under one parent, and say how each came out."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.changes import Changes, merge_changes
+from mlflow_repro.errors import (
+    CannotJudgeError,
+    ExitCode,
+    LaunchError,
+    RefusedError,
+    ReproError,
+    UnreachableError,
+    UsageError,
+)
+from mlflow_repro.isolation.search import BudgetSpentError
+from mlflow_repro.judging import Side, judge_runs
+from mlflow_repro.model import DIFFERENT_STATUSES, TAG_PREFIX
+from mlflow_repro.proofs import ANSWERS, DIFFERENT, EQUAL, FAILED, Trial
+from mlflow_repro.reproduce import reproduce_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mlflow_repro.model import Comparison, RunRecord
+    from mlflow_repro.tracking import TrackingStore
+    from mlflow_repro.trial_options import TrialOptions
+
+PARENT_TAG = "mlflow.parentRunId"
+_TRIAL = f"{TAG_PREFIX}trial."
+_KIND_TAG, _OF_TAG, _OTHER_TAG = (f"{TAG_PREFIX}trials.{name}" for name in ("kind", "of", "other"))
+
+
+class CannotChangeError(Exception):
+    """What was to be changed in a launch cannot be put in place here; ``error`` says why."""
+
+    def __init__(self, changed: tuple[str, ...], error: ReproError) -> None:
+        super().__init__(str(error))
+        self.changed = changed
+        self.error = error
+
+
+@dataclass
+class Trials:
+    """The launches of one search. Each is a run under ``parent``; ``known`` are those of an interrupted search.
+
+    ``limit`` is how many launches there may be in all, ``seconds`` how long they may take from now on. ``tell`` gets
+    each launch as it begins (without an answer) and ends.
+    """
+
+    options: TrialOptions
+    store: TrackingStore
+    parent: str
+    limit: int
+    seconds: float | None = None
+    tell: Callable[[int, int, Trial], None] | None = None
+    known: dict[tuple[frozenset[str], int], Trial] = field(default_factory=dict)
+    done: list[Trial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._deadline = None if self.seconds is None else time.monotonic() + self.seconds
+        self.known = read_trials(self.store, self.parent)
+        self.done = list(self.known.values())
+
+    def run(
+        self,
+        names: frozenset[str],
+        changes: Mapping[str, Changes],
+        attempt: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Trial:
+        """Launch with the changes of ``names``, unless that was done. ``settings`` are options of this one.
+
+        Raises BudgetSpentError, CannotChangeError, and of a control LaunchError.
+        """
+        key = (names, attempt)
+        if key in self.known:
+            return self.known[key]
+        if len(self.done) >= self.limit or (self._left() or 1) <= 0:
+            raise BudgetSpentError
+        changed = tuple(name for name in changes if name in names)
+        tags = {
+            PARENT_TAG: self.parent,
+            f"{_TRIAL}changed": json.dumps(changed),
+            f"{_TRIAL}attempt": str(attempt),
+        }
+        if self.tell:
+            self.tell(len(self.done) + 1, self.limit, Trial(changed=changed, answer="", attempt=attempt))
+        started = time.monotonic()
+        merged = merge_changes([*(changes[name] for name in changed), Changes(tags=tags)])
+        trial = self._launch(merged, changed, attempt, settings or {})
+        trial = replace(trial, seconds=round(time.monotonic() - started, 1))
+        if trial.run_id:
+            answer = {f"{_TRIAL}answer": trial.answer, f"{_TRIAL}difference": trial.difference[:500]}
+            self.store.set_tags(trial.run_id, {**tags, **answer})
+        self.known[key] = trial
+        self.done.append(trial)
+        if self.tell:
+            self.tell(len(self.done), self.limit, trial)
+        return trial
+
+    def _launch(self, changes: Changes, changed: tuple[str, ...], attempt: int, settings: Mapping[str, Any]) -> Trial:
+        timeout = self._left() or self.options.timeout
+        options = replace(self.options, timeout=timeout, explain=False, annotate=False, children=False, **settings)
+        try:
+            report = reproduce_with(options, changes)
+        except LaunchError as error:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                raise BudgetSpentError from error
+            if not changed:
+                raise
+            note = error.message.partition(": ")[2] or error.message
+            return Trial(changed=changed, answer=FAILED, run_id=error.run_id, attempt=attempt, difference=note)
+        except (CannotJudgeError, RefusedError, UnreachableError) as error:
+            if not changed:
+                raise
+            raise CannotChangeError(changed, error) from error
+        comparison, reproduction = report.comparison, report.reproduction
+        if comparison is None or reproduction is None:
+            raise CannotJudgeError("a launch gave no result", "nothing was launched")
+        if attempt:
+            comparison = self._judge_against_first(reproduction)
+        return Trial(
+            changed=changed,
+            answer=_to_answer(comparison),
+            run_id=reproduction.run_id,
+            attempt=attempt,
+            difference=describe_difference(comparison),
+        )
+
+    def _judge_against_first(self, repeat: RunRecord) -> Comparison:
+        first = self.known[frozenset(), 0]
+        control = Side(record=self.store.read_run(first.run_id), store=self.store)
+        return judge_runs(control, Side(record=repeat, store=self.store), self.options)
+
+    def _left(self) -> float | None:
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+
+def start_parent(
+    store: TrackingStore, options: TrialOptions, reference: RunRecord, *, kind: str, other: str = ""
+) -> str:
+    """The run that all launches are nested under: a new one, or that of an interrupted search. Raises UsageError."""
+    tags = {_KIND_TAG: kind, _OF_TAG: reference.run_id, _OTHER_TAG: other}
+    if options.parent:
+        found = store.read_run(options.parent)
+        if any(found.tags.get(name) != value for name, value in tags.items()):
+            raise UsageError(
+                f"run {options.parent} is not the parent of such a search", f"check both ids, and mlflow-repro {kind}"
+            )
+        return options.parent
+    experiment = store.ensure_experiment(options.experiment_name)
+    name = f"{kind} of {reference.run_name or reference.run_id}"
+    return store.create_run(experiment, name=name, tags=tags, params={})
+
+
+def read_trials(store: TrackingStore, parent: str) -> dict[tuple[frozenset[str], int], Trial]:
+    """The launches under ``parent`` that came to an end."""
+    known = {}
+    for run in store.find_children(parent):
+        answer = run.tags.get(f"{_TRIAL}answer")
+        if answer not in ANSWERS:
+            if run.status == "RUNNING":  # whoever launched it is gone
+                store.finish_run(run.run_id, "KILLED")
+            continue
+        changed = tuple(json.loads(run.tags[f"{_TRIAL}changed"]))
+        attempt = int(run.tags[f"{_TRIAL}attempt"])
+        known[frozenset(changed), attempt] = Trial(
+            changed=changed,
+            answer=answer,
+            run_id=run.run_id,
+            attempt=attempt,
+            difference=run.tags.get(f"{_TRIAL}difference", ""),
+        )
+    return known
+
+
+def describe_difference(comparison: Comparison) -> str:
+    """What differs first: a metric with its step, or an artifact; empty where nothing does."""
+    unequal = [row for row in comparison.findings if row.is_judged and row.status in DIFFERENT_STATUSES]
+    histories = [row for row in unequal if row.kind == "history" and "first_different_step" in row.details]
+    if histories:
+        first = min(histories, key=lambda row: float(row.details["first_different_step"]))
+        return f"{first.name} from step {first.details['first_different_step']} on"
+    ranked = sorted(
+        unequal, key=lambda row: ("metric", "history", "model_metric", "artifact", "status").index(row.kind)
+    )
+    return ranked[0].name if ranked else ""
+
+
+def _to_answer(comparison: Comparison) -> str:
+    code = comparison.verdict.exit_code
+    if code is ExitCode.NOT_JUDGED:
+        raise CannotJudgeError("a launch cannot be judged: there is nothing to compare", "log a metric in the run")
+    return EQUAL if code is ExitCode.EQUAL else DIFFERENT
