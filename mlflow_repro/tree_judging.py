@@ -81,6 +81,9 @@ def find_target(store: TrackingStore, asked: RunRecord) -> Target:
     notes = [note] if note else []
     if tree.root_id != asked.run_id:
         notes.append(f"run {asked.run_id} belongs to run {tree.root_id}, which is launched again for it")
+    elif asked.fact(_INDEX).value not in (None, "0"):
+        number = int(asked.fact(_INDEX).value or "0") + 1
+        notes.append(f"run {asked.run_id} is number {number} of its program, which is launched again as a whole")
     elif not note:
         notes += [
             f"the program that started this run made run {run_id}: reproduce that to bring back the whole launch"

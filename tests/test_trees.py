@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlflow_repro.judging import JudgeOptions
+from mlflow_repro.model import Status, Verdict
+from mlflow_repro.tree_judging import compare_trees
+
+if TYPE_CHECKING:
+    from conftest import Workbench
 
 SWEEP = """\
 import mlflow
@@ -101,21 +113,105 @@ def test_grid_search_comes_back_with_its_children(bench):
 
 def test_each_process_of_a_workflow_gets_its_own_random_state_back(bench):
     """Steps that `mlflow.run` starts seed nothing, and are told of the step before by a parameter."""
-    files = {"MLproject": WORKFLOW_PROJECT, "workflow.py": WORKFLOW, "draw.py": DRAW}
-    bench.repository.commit(files)
+    bench.repository.commit({"MLproject": WORKFLOW_PROJECT, "workflow.py": WORKFLOW, "draw.py": DRAW})
     ids = train_tree(bench, "workflow.py").values()
     root = find_root(bench, ids)
+    draws = [bench.get(run_id).data.metrics.get("numpy") for run_id in ids if run_id != root]
+    assert len(set(draws)) == 2
     answer = bench.reproduce(root)
     assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
     assert "Other runs of the launch: 2 of 2 are the same" in answer.stdout
-    answer = bench.reproduce(root, "--no-restore-rng")
-    assert answer.stdout.endswith("Runs equal: False\n"), answer.stdout + answer.stderr
-    assert "Other runs of the launch: 0 of 2 are the same" in answer.stdout
+    processes = [bench.get(run_id).data.tags["repro.launch.process"] for run_id in ids]
+    head = bench.get(root).data.tags["repro.launch.process"]
+    assert len(set(processes)) == 3
+    assert all(process.startswith(head) for process in processes)
 
 
-def test_one_child_that_changed_is_named(bench):
+@pytest.fixture
+def several(bench) -> tuple[Workbench, dict[str, str]]:
+    """A script with two runs, of which one has two children, and their ids by name; the second run is ``second``."""
     bench.repository.commit({"train.py": SEVERAL})
     ids = train_tree(bench, "train.py")
-    first = ids["first"]
-    answer = bench.reproduce(first)
+    return bench, {name if name in ("first", "same", "clock") else "second": run_id for name, run_id in ids.items()}
+
+
+def test_one_child_that_changed_is_named(several):
+    """Reproduced once; then each of the runs is judged without another launch, and the two trees are compared."""
+    bench, ids = several
+    answer = bench.reproduce(ids["first"])
     assert answer.stdout.endswith("Runs equal: False\n"), answer.stdout + answer.stderr
+    assert answer.returncode == 1
+    assert "Other runs of the launch: 2 of 3 are the same" in answer.stdout
+    (line,) = [line for line in answer.stdout.splitlines() if "DIFFERENT |" in line]
+    assert line.startswith("| clock ")
+    again = {name: bench.reproduction_of(run_id).info.run_id for name, run_id in ids.items()}
+    assert len(set(again.values())) == 4
+
+    judged = {name: bench.reproduce(ids[name], "--resume", again[name]) for name in ids}
+    codes = {name: answer.returncode for name, answer in judged.items()}
+    assert codes == {"first": 1, "same": 0, "clock": 1, "second": 0}
+    assert judged["first"].stdout == answer.stdout
+    assert f"run {ids['second']} is number 4 of its program" in judged["second"].stdout
+    by_root = bench.reproduce(ids["same"], "--resume", again["first"])
+    assert by_root.returncode == 0, by_root.stderr
+    assert bench.reproduce(ids["same"], "--resume", again["clock"]).returncode == 2
+
+    with bench.surroundings():
+        report = compare_trees(ids["first"], [again["first"]], tracking_uri="", options=JudgeOptions())
+        alone = compare_trees(ids["first"], [again["first"]], tracking_uri="", options=JudgeOptions(children=False))
+        siblings = compare_trees(ids["first"], [ids["second"]], tracking_uri="", options=JudgeOptions())
+    assert (report.verdict, len(report.children)) == (Verdict.DIFFERENT, 3)
+    assert (alone.verdict, alone.children) == (Verdict.IDENTICAL, ())
+    assert [(pair.name, pair.status) for pair in siblings.children] == [
+        ("same", Status.MISSING),
+        ("clock", Status.MISSING),
+    ]
+
+
+def test_later_run_and_child_come_back_by_their_own_names(several):
+    """Asked for, they are launched with the whole script, and judged alone."""
+    bench, ids = several
+    answer = bench.reproduce(ids["same"])
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
+    assert "Other runs of the launch" not in answer.stdout
+    assert f"run {ids['same']} belongs to run {ids['first']}, which is launched again for it" in answer.stdout
+    assert bench.get(bench.reproduction_of(ids["same"]).info.run_id).info.run_name == "same"
+
+
+def test_runs_that_were_deleted_have_lost_their_root_or_never_ended(several):
+    """One clear line for what is asked for; in a tree they are rows."""
+    bench, ids = several
+    client = bench.client()
+    experiment = client.get_run(ids["first"]).info.experiment_id
+    lonely = client.create_run(experiment, tags={"mlflow.parentRunId": "0" * 32}, run_name="lonely").info.run_id
+    client.set_terminated(lonely)
+    endless = client.create_run(experiment, tags={"mlflow.parentRunId": ids["first"]}, run_name="endless").info.run_id
+    client.delete_run(ids["clock"])
+    refusals = {
+        ids["clock"]: "is deleted (restore it, or pass --include-deleted)",
+        endless: "has not ended (status RUNNING)",
+        lonely: "has no git commit",
+    }
+    for run_id, words in refusals.items():
+        answer = bench.reproduce(run_id, "--dry-run")
+        assert (answer.returncode, answer.stdout) == (3, "")
+        assert words in answer.stderr
+    with bench.surroundings():
+        report = compare_trees(ids["first"], [ids["first"]], tracking_uri="", options=JudgeOptions())
+    statuses = {pair.name: pair.status for pair in report.children}
+    assert statuses == {"same": Status.IDENTICAL, "clock": Status.IGNORED, "endless": Status.UNKNOWN}
+    assert report.verdict is Verdict.INCONCLUSIVE
+    client.delete_run(ids["first"])
+    answer = bench.reproduce(ids["same"], "--dry-run")
+    assert answer.returncode == 3
+    assert f"comes back with the run that it belongs to, and run {ids['first']} is deleted" in answer.stderr
+
+
+def test_child_whose_root_is_gone_comes_back_by_itself(several):
+    """It recorded how its program was started, as each run does; the plan says what it goes without."""
+    bench, ids = several
+    with contextlib.closing(sqlite3.connect(bench.store)) as store, store:
+        store.execute("update tags set value = ? where key = 'mlflow.parentRunId'", ("f" * 32,))
+    answer = bench.reproduce(ids["same"], "--dry-run")
+    assert answer.returncode == 0, answer.stderr
+    assert f"brought back without its parent run {'f' * 32}, which is not in the store" in answer.stdout
