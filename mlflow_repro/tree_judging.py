@@ -14,7 +14,7 @@ from mlflow_repro.runtree import PROCESS_TAG, JudgedPair, RunPair, RunTree, is_w
 from mlflow_repro.tracking import find_root, find_starter, read_tree, short_retries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from mlflow_repro.judging import JudgeOptions
@@ -78,18 +78,21 @@ def find_target(store: TrackingStore, asked: RunRecord) -> Target:
         program = program_of(root.tags[PROCESS_TAG])
         firsts = [run.run_id for run in tree.top if run.tags.get(PROCESS_TAG) == program]
         tree = replace(tree, root_id=[*firsts, root.run_id][0])
-    notes = [note] if note else []
+    return Target(asked=asked, tree=tree, notes=(note,) if note else tuple(_explain_launch(store, asked, tree)))
+
+
+def _explain_launch(store: TrackingStore, asked: RunRecord, tree: RunTree) -> Iterator[str]:
+    """What is launched again for a run that is not the first of its program."""
+    name, index = f"run {asked.run_id}", asked.fact(_INDEX).value or "0"
     if tree.root_id != asked.run_id:
-        notes.append(f"run {asked.run_id} belongs to run {tree.root_id}, which is launched again for it")
-    elif asked.fact(_INDEX).value not in (None, "0"):
-        number = int(asked.fact(_INDEX).value or "0") + 1
-        notes.append(f"run {asked.run_id} is number {number} of its program, which is launched again as a whole")
-    elif not note:
-        notes += [
-            f"the program that started this run made run {run_id}: reproduce that to bring back the whole launch"
-            for run_id in find_starter(store, asked)
-        ]
-    return Target(asked=asked, tree=tree, notes=tuple(notes))
+        yield f"{name} belongs to run {tree.root_id}, which is launched again for it"
+    elif is_worker(asked):
+        yield f"{name} was made by a worker of its program, which is launched again as a whole"
+    elif index != "0":
+        yield f"{name} has the index {index} in its program, which is launched again as a whole"
+    else:
+        for run_id in find_starter(store, asked):
+            yield f"the program that started this one made run {run_id}: reproduce that to bring back the whole launch"
 
 
 def pair_relaunch(target: Target, store: TrackingStore, primary: RunRecord) -> tuple[tuple[RunPair, ...], RunRecord]:
@@ -99,6 +102,10 @@ def pair_relaunch(target: Target, store: TrackingStore, primary: RunRecord) -> t
     relaunch with their references. Raises CannotJudgeError when the run that was asked for has no counterpart.
     """
     tree = _without_unused(read_tree(store, primary))
+    if primary.run_id not in tree.by_id:
+        store.set_tags(
+            primary.run_id, {"repro.reference_run_id": "", "repro.error": "no process took this run for its own"}
+        )
     pairs = match_trees(target.tree, tree)
     chosen = target.choose(pairs, tree)
     if chosen[0].reproduction is None:

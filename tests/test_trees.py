@@ -78,6 +78,22 @@ with mlflow.start_run():
 """
 
 
+WORKERS = """\
+import multiprocessing, random
+import mlflow
+
+def try_out(k):
+    with mlflow.start_run():
+        mlflow.log_param("k", k)
+        mlflow.log_metric("m", random.random())
+
+if __name__ == "__main__":
+    workers = [multiprocessing.get_context("fork").Process(target=try_out, args=(k,)) for k in range(2)]
+    [worker.start() for worker in workers]
+    [worker.join() for worker in workers]
+"""
+
+
 def train_tree(bench, *arguments, **variables) -> dict[str, str]:
     """Start a script that makes several runs; their ids by name."""
     before = set(bench.run_ids())
@@ -127,6 +143,17 @@ def test_each_process_of_a_workflow_gets_its_own_random_state_back(bench):
     assert all(process.startswith(head) for process in processes)
 
 
+def test_run_of_a_worker_comes_back_with_its_program(bench):
+    """The program itself makes no run, so that nothing resumes the one that the relaunch prepares for it."""
+    bench.repository.commit({"train.py": WORKERS})
+    ids = list(train_tree(bench, "train.py").values())
+    asked = next(run_id for run_id in ids if bench.get(run_id).data.params["k"] == "1")
+    answer = bench.reproduce(asked)
+    assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
+    assert "was made by a worker of its program, which is launched again as a whole" in answer.stdout
+    assert bench.reproduction_of(asked).data.params["k"] == "1"
+
+
 @pytest.fixture
 def several(bench) -> tuple[Workbench, dict[str, str]]:
     """A script with two runs, of which one has two children, and their ids by name; the second run is ``second``."""
@@ -151,7 +178,7 @@ def test_one_child_that_changed_is_named(several):
     codes = {name: answer.returncode for name, answer in judged.items()}
     assert codes == {"first": 1, "same": 0, "clock": 1, "second": 0}
     assert judged["first"].stdout == answer.stdout
-    assert f"run {ids['second']} is number 4 of its program" in judged["second"].stdout
+    assert f"run {ids['second']} has the index 3 in its program" in judged["second"].stdout
     by_root = bench.reproduce(ids["same"], "--resume", again["first"])
     assert by_root.returncode == 0, by_root.stderr
     assert bench.reproduce(ids["same"], "--resume", again["clock"]).returncode == 2
