@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_repro.seeding import restoring
 from mlflow_repro.seeding import state as states
 from mlflow_repro.seeding.control import RandomControl, _read_mode
 from mlflow_repro.seeding.entropy import Entropy, new_root, root_from_seed
@@ -88,6 +91,31 @@ def test_modes(text, mode):
 def test_what_is_no_mode_is_refused(text):
     with pytest.raises(ValueError, match="off, auto or an integer"):
         RandomControl(SeedLog(), environ={"MLFLOW_REPRO_SEED": text})
+
+
+def put_states(folder, *rows: tuple[str, str]) -> None:
+    """Files of recorded states for a relaunch: script and arguments of each; ``root`` tells them apart."""
+    for number, (script, arguments) in enumerate(rows):
+        recorded = {"schema": 1, "script": script, "arguments": arguments, "root": str(number)}
+        (folder / f"{number}.json").write_text(json.dumps(recorded))
+
+
+def test_each_process_takes_the_state_of_its_script_and_arguments(tmp_path, monkeypatch):
+    """By the arguments first, in the order of the reference among the rest, and none twice."""
+    mine, other = (restoring.script_name(), restoring.digest_arguments()), "0" * 16
+    put_states(tmp_path, ("else.py", mine[1]), (mine[0], other), mine, (mine[0], other))
+    monkeypatch.setenv(restoring.RESTORE_VARIABLE, str(tmp_path))
+    assert [restoring.take_random_state().get("root") for _ in range(4)] == ["2", "1", "3", None]
+    assert os.environ[restoring.RESTORE_VARIABLE] == str(tmp_path)
+    assert (tmp_path / "0.json").exists()
+
+
+def test_arguments_that_name_runs_are_the_same_in_each_launch(monkeypatch):
+    digests = []
+    for path in ("/a/mlruns/0/" + "1" * 32 + "/artifacts", "s3://b/7/" + "2" * 32 + "/artifacts", "elsewhere"):
+        monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python", "draw.py", path])
+        digests.append(restoring.digest_arguments())
+    assert digests[0] == digests[1] != digests[2]
 
 
 UNSEEDED = """\

@@ -163,6 +163,17 @@ def test_later_run_is_never_paired_with_the_first_for_want_of_another():
     assert pair_ids(match_trees(here, there)) == {("s", None), (None, "R")}
 
 
+def test_later_run_of_a_process_whose_parameter_is_a_clock_is_found_by_its_index():
+    """Only without a name, with parameters of the same names, and on the top level."""
+
+    def later(run_id: str, index: int, *, at: str, name: str = "tidy-fox-1", **tags: str) -> RunRecord:
+        return run(run_id, name=name, tags={"repro.launch.run_index": str(index), **tags}, at=at)
+
+    here = tree(later("r", 0, at="1"), later("s", 1, at="2"), later("t", 2, at="3", name="x"), later("u", 3, at="4"))
+    there = tree(later("R", 0, at="5"), later("S", 1, at="6"), later("T", 2, at="7"))
+    assert pair_ids(match_trees(here, there)) == {("r", "R"), ("s", "S"), ("t", None), ("u", None), (None, "T")}
+
+
 @pytest.mark.parametrize(
     ("one", "note"),
     [

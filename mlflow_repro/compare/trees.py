@@ -37,7 +37,8 @@ def match_trees(reference: RunTree, reproduction: RunTree, *, pinned: bool = Fal
     order); else when they have parameters that none of their siblings has; else when they have the same name or, as
     steps of a workflow, the same entry point. Names that MLflow generated do not count, nor does what in a name is a
     date, a time or a hash, and in a parameter a time, a run's id or the place of its files. What is left has no
-    counterpart, but for the two roots where each was the first run of its process.
+    counterpart, but on the top level of the roots' own processes: the two first runs, and runs that were given no name,
+    have parameters of the same names and the same index in their process.
     """
     pairs: list[RunPair] = []
     waiting: list[tuple[str | None, str | None]] = [("", "")]
@@ -50,7 +51,7 @@ def match_trees(reference: RunTree, reproduction: RunTree, *, pinned: bool = Fal
         is_top = one == other == ""
         found = _match_pinned(siblings, reference, reproduction) if pinned and is_top else _match_siblings(*siblings)
         if is_top:
-            found = _join_roots(found, reference.root, reproduction.root)
+            found = _join_by_index(_join_roots(found, reference.root, reproduction.root), reference, reproduction)
         waiting += [(_id(pair.reference), _id(pair.reproduction)) for pair in found]
         pairs += [_with_note(pair, reference.root, reproduction.root) for pair in found]
     return tuple(pairs)
@@ -141,6 +142,23 @@ def _join_roots(pairs: list[RunPair], mine: RunRecord, theirs: RunRecord) -> lis
         return pairs
     others = [pair for pair in pairs if mine is not pair.reference and theirs is not pair.reproduction]
     return [RunPair(reference=mine, reproduction=theirs), *others]
+
+
+def _join_by_index(pairs: list[RunPair], reference: RunTree, reproduction: RunTree) -> list[RunPair]:
+    """The pairs of the top level, with nameless runs of the roots' processes as one where their places are the same."""
+
+    def key(run: RunRecord | None, root: RunRecord) -> Hashable:
+        index = run.fact("launch.run_index").value if run else None
+        if run is None or index is None or _name(run) or run.tags.get(PROCESS_TAG) != root.tags.get(PROCESS_TAG):
+            return None
+        return index, tuple(sorted(run.params))
+
+    mine = {key(pair.reference, reference.root): pair.reference for pair in pairs if pair.reproduction is None}
+    theirs = {key(pair.reproduction, reproduction.root): pair.reproduction for pair in pairs if pair.reference is None}
+    places = [place for place in mine if place is not None and place in theirs]
+    joined = [RunPair(reference=mine[place], reproduction=theirs[place]) for place in places]
+    taken = {run for pair in joined for run in (_id(pair.reference), _id(pair.reproduction))}
+    return [*joined, *(pair for pair in pairs if not {_id(pair.reference), _id(pair.reproduction)} & taken)]
 
 
 def _with_note(pair: RunPair, *roots: RunRecord) -> RunPair:
