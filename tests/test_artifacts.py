@@ -214,6 +214,7 @@ SAME_CONTENT = {
     "a.jsonl": lambda: (b'{"a": 1}\n{"b": 2}\n', b'{"a":1}\n\n{"b":2}'),
     "a.yaml": lambda: (b"a: 1\nb: [x, y]\n", b"# a comment\nb:\n- x\n- y\na: 1\n"),
     "a.csv": lambda: (b"x,y\n1,a\n", b'"x","y"\r\n1.0,"a"\r\n'),
+    "cv_results.csv": lambda: (b"mean_fit_time,rank\n0.25,1\n", b"mean_fit_time,rank\n0.5,1\n"),
     "a.tsv": lambda: (b"x\ty\n1\ta\n", b"x\ty\r\n1\ta\r\n"),
     "a.txt": lambda: (b"one\ntwo\n", b"one\r\ntwo\r\n"),
     "a.html": lambda: (b"<p>f at 0x7fd658d07740\n", b"<p>f at 0x7f11dd86c900\n"),
@@ -265,6 +266,8 @@ CHANGED = {
     "a.yaml": (lambda: (b"a: {b: x}\n", b"a: {b: y}\n"), "a.b: 'x' and 'y'"),
     "a.csv": (lambda: (b"x,y\n1,2\n3,4\n", b"x,y\n1,2\n3,5\n"), "1 cell differs: row 3, column 'y': '4' and '5'"),
     "b.csv": (lambda: (b"x,y\n1,2\n3,4\n", b"x,y\n3,4\n1,2\n"), "the same 3 rows in another order"),
+    "cv_results.csv": (lambda: (b"std_fit_time,a\n1,1\n", b"std_fit_time,a\n2,2\n"), "1 cell differs: row 2, column"),
+    "d.csv": (lambda: (b"mean_fit_time\n1\n", b"mean_fit_time\n2\n"), "column 'mean_fit_time': '1' and '2'"),
     "c.csv": (lambda: (b"x\n1\n2\n", b"x\n1\n"), "3 and 2 rows, those that both have are the same"),
     "a.tsv": (lambda: (b"x\ty\n", b"x\tz\n"), "columns 'x\\ty' and 'x\\tz'"),
     "a.txt": (
@@ -665,6 +668,7 @@ def test_environment_of_a_model_explains_and_does_not_judge(tmp_path, name, one,
         "fingerprint.pb",
         "variables/variables.data-00000-of-00001",
         "logs/train/events.out.tfevents.1.host.2.v2",
+        "estimator.html",
     ],
 )
 def test_what_nobody_can_read_and_always_differs_is_shown_and_not_judged(tmp_path, name):

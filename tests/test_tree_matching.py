@@ -46,6 +46,7 @@ def trees(draw) -> RunTree:
             draw(st.sampled_from(["", *(f"r{other}" for other in range(count)), "gone"])) if number else "",
             draw(st.sampled_from(["", "fold", "trial-1", "brave-owl-12", "at 2024-01-02"])),
             start=draw(st.integers(0, 3)),
+            tags=draw(st.sampled_from([{}, {"repro.launch.run_index": "0"}, {"repro.launch.run_index": "1"}])),
             **draw(st.sampled_from([{}, {"lr": "1"}, {"lr": "2"}])),
         )
         for number in range(count)

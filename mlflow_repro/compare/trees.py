@@ -138,9 +138,10 @@ def _join_roots(pairs: list[RunPair], mine: RunRecord, theirs: RunRecord) -> lis
     """The pairs of the top level, with the roots as one where both began their process and have no counterpart yet."""
     alone = {(_id(pair.reference), _id(pair.reproduction)) for pair in pairs}
     began = all((root.fact("launch.run_index").value or "0") == "0" for root in (mine, theirs))
-    if not (began and {(mine.run_id, None), (None, theirs.run_id)} <= alone):
+    lonely = {(mine.run_id, None), (None, theirs.run_id)}
+    if not (began and lonely <= alone):
         return pairs
-    others = [pair for pair in pairs if mine is not pair.reference and theirs is not pair.reproduction]
+    others = [pair for pair in pairs if (_id(pair.reference), _id(pair.reproduction)) not in lonely]
     return [RunPair(reference=mine, reproduction=theirs), *others]
 
 
@@ -157,8 +158,8 @@ def _join_by_index(pairs: list[RunPair], reference: RunTree, reproduction: RunTr
     theirs = {key(pair.reproduction, reproduction.root): pair.reproduction for pair in pairs if pair.reference is None}
     places = [place for place in mine if place is not None and place in theirs]
     joined = [RunPair(reference=mine[place], reproduction=theirs[place]) for place in places]
-    taken = {run for pair in joined for run in (_id(pair.reference), _id(pair.reproduction))}
-    return [*joined, *(pair for pair in pairs if not {_id(pair.reference), _id(pair.reproduction)} & taken)]
+    alone = {(_id(pair.reference), None) for pair in joined} | {(None, _id(pair.reproduction)) for pair in joined}
+    return [*joined, *(pair for pair in pairs if (_id(pair.reference), _id(pair.reproduction)) not in alone)]
 
 
 def _with_note(pair: RunPair, *roots: RunRecord) -> RunPair:
