@@ -11,6 +11,7 @@ import venv
 
 import pytest
 from conftest import TINY_TRAIN, git, tree_state
+from test_tempfolders import leave_folder
 
 import mlflow_repro
 
@@ -228,11 +229,15 @@ def test_concurrent_reproductions_do_not_disturb_each_other(tiny):
 
 
 def test_work_directory_is_removed(tiny, tmp_path):
+    """And those that killed processes have left, there and in the system's folder."""
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
     work = tmp_path / "work"
     work.mkdir()
+    left = [leave_folder(place) for place in (str(work), "")]
+    assert all(map(os.path.isdir, left))
     assert tiny.reproduce(run_id, "--work-dir", str(work)).returncode == 0
     assert list(work.iterdir()) == []
+    assert not any(map(os.path.exists, left))
 
 
 def test_dry_run_launches_nothing_and_its_commands_work(tiny):

@@ -21,6 +21,16 @@ with hold_folder(sys.argv[1]) as folder:
 """
 
 
+def leave_folder(parent: str) -> str:
+    """The folder that a process in ``parent`` has left behind when it was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        path = process.stdout.readline().decode().strip()
+        process.kill()
+    return path
+
+
 @pytest.fixture
 def holder(tmp_path):
     """A process that has a folder in ``tmp_path`` and waits, and the path of that folder."""
