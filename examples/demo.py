@@ -19,13 +19,14 @@ SUBDIRECTORY = "python/sklearn"
 NEW_MAIN = ("-c", "init.defaultBranch=main")
 
 
-def set_environment(store: str) -> None:
+def set_environment(store: str, cache: str) -> None:
     """Make the commands below do the same on every machine."""
     # With --env-manager local a project runs the `python` that comes first on PATH: let it be this one.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]
     os.environ["MLFLOW_TRACKING_URI"] = store
+    os.environ["MLFLOW_REPRO_CACHE"] = cache  # the repository is thrown away, and nothing of it is worth keeping
     # A fresh machine has no git identity, and a person's own settings (signing, hooks) have no part in this.
     os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
     for role in ("AUTHOR", "COMMITTER"):
@@ -103,7 +104,7 @@ def main() -> int:
     """Run the three steps in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="mlflow-repro-demo-") as name:
         folder = Path(name).resolve()
-        set_environment(f"sqlite:///{folder / 'mlflow.db'}")
+        set_environment(f"sqlite:///{folder / 'mlflow.db'}", str(folder / "cache"))
         say(f"$ cd {folder}")
         try:
             bare = make_repository(folder)

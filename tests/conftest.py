@@ -64,7 +64,7 @@ def _clean_environment(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     patch = pytest.MonkeyPatch()
     for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "GIT_")):
+        if name.startswith(("MLFLOW_", "GIT_")) or name == "XDG_CACHE_HOME":
             patch.delenv(name)
     for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
         patch.setenv(name, "tester")
