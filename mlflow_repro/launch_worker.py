@@ -60,7 +60,8 @@ def main(control: int, result: int) -> None:
     threading.Thread(target=_end_with, args=(pipe, abandoned), daemon=True).start()
     answer = _run(job)
     if abandoned.is_set():
-        _mark_abandoned(answer["run_id"])
+        if answer["run_id"]:  # a backend may not have made its run yet
+            _mark_abandoned(answer["run_id"])
         return
     with os.fdopen(result, "w", encoding="utf-8") as out:
         json.dump(answer, out)

@@ -70,7 +70,11 @@ def _lock_file(path: str) -> int:
 def _make_folder(parent: str) -> HeldFolder:
     while True:
         path = os.path.realpath(tempfile.mkdtemp(prefix=PREFIX, dir=parent or None))
-        descriptor = os.open(os.path.join(path, _LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            descriptor = os.open(os.path.join(path, _LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError:
+            os.rmdir(path)  # without its lock nobody would know it as ours
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # a sweeper came between the two calls, and removes it

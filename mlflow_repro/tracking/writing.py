@@ -55,7 +55,6 @@ def write_files(uri: str, run_id: str, files: Mapping[str, bytes]) -> None:
 
     client = MlflowClient(tracking_uri=uri)
     # Not a TemporaryDirectory: it is removed when the interpreter begins to end, and we may still be writing then.
-    # Not a TemporaryDirectory: it is removed when the interpreter begins to end, and we may still be writing then.
     with hold_folder() as folder:
         for path, content in files.items():
             directory, _, name = path.rpartition("/")
