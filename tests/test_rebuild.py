@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,8 +21,9 @@ from conftest import git
 from mlflow_repro.environment import Wanted, provide_environment
 from mlflow_repro.launch import Job, Launcher, Outcome, link_plugin
 from mlflow_repro.loopback import ServerError, is_database, serve_database
+from mlflow_repro.model import LaunchPlan, RunRecord, Source
 from mlflow_repro.pins import parse_lock
-from mlflow_repro.rebuild import Rebuild, describe_current, find_import_path
+from mlflow_repro.rebuild import Rebuild, describe_current, find_import_path, prepare_environment
 from mlflow_repro.recorded import RecordedEnvironment
 from mlflow_repro.tempfolders import hold_folder
 
@@ -168,6 +170,22 @@ def test_package_of_the_runs_own_repository_is_imported_from_the_checkout(tmp_pa
     )
     found = find_import_path(Rebuild(recorded=recorded, groups=(), at_hand=("pkg",)), tmp_path)
     assert [Path(folder) for folder in found] == [tmp_path / expected]
+
+
+def test_rebuilt_environment_that_is_another_than_the_recorded_one_is_said(tmp_path, monkeypatch):
+    """ENV-17: what was installed is looked at, whatever the lock had said."""
+    monkeypatch.setenv("MLFLOW_REPRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_SYSTEM_CERTS", "true")
+    installed = replace(describe_current(), distributions={"six": "1.15.0"})
+    rebuild = Rebuild(
+        recorded=RecordedEnvironment(installed=installed, imported=("six",), locks=()),
+        groups=(("default", parse_lock("six==1.16.0", "lock")),),
+        at_hand=(),
+    )
+    plan = LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="0" * 40))
+    surroundings, notes = prepare_environment(plan, RunRecord(run_id="a"), rebuild, tmp_path, allow_substitutions=False)
+    assert os.path.isdir(surroundings.environment)
+    assert notes[-1] == "the rebuilt environment differs from the recorded one: six 1.15.0, rebuilt 1.16.0"
 
 
 CHILD = """\
