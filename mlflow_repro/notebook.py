@@ -78,21 +78,22 @@ def fit_notebook(plan: LaunchPlan, recorded: RecordedNotebook, checkout: Path, w
     Raises CannotJudgeError when neither the file nor the cells are there to be executed.
     """
     found = _read_file(checkout, recorded.path)
+    caveats: list[str] = []
     if found is not None and _begins_with(found, recorded):
-        path, caveats = os.path.relpath(checkout / recorded.path, checkout / plan.working_directory), []
+        file = checkout / recorded.path
     else:
-        path, caveats = str(work_directory / _FILE), [_why_cells(recorded, found)]
         _check_cells(recorded, found)
-        (work_directory / _FILE).write_text(json.dumps(_make_notebook(recorded.cells)), encoding="utf-8")
+        caveats.append(_why_cells(recorded, found))
+        file = work_directory / _FILE
+        file.write_text(json.dumps(_make_notebook(recorded.cells)), encoding="utf-8")
+    path = os.path.relpath(file, checkout / plan.working_directory)
     parameters = _read_parameters(recorded.cells)
     words = ["--parameters_yaml", yaml.safe_dump(parameters, default_flow_style=True, width=2**30).strip()]
-    command = ["python", "-m", "papermill", path, os.devnull, "--kernel", _KERNEL, "--language", "python"]
+    command = [*plan.command, path, os.devnull, "--kernel", _KERNEL, "--language", "python"]
     command += ["--no-progress-bar", "--log-output", *(words if parameters else ())]
     for name, value in plan.parameters.items():
         command += ["--parameters", name, value]
-    return replace(
-        plan, entry_point="papermill", command=tuple(command), parameters={}, caveats=(*plan.caveats, *caveats)
-    )
+    return replace(plan, command=tuple(command), parameters={}, caveats=(*plan.caveats, *caveats))
 
 
 def check_installed(names: Iterable[str] | None, where: str) -> None:

@@ -226,10 +226,7 @@ def _reproduce(
         if launcher is None:
             return Report(plan=code.plan, reference=reference)
         if options.fail_fast and code.plan.backend != "local":
-            raise UsageError(
-                f"fail_fast does not reach a run on the backend {code.plan.backend!r}",
-                "leave it out",
-            )
+            raise UsageError(f"fail_fast does not reach a run on the backend {code.plan.backend!r}", "leave it out")
         options.say(BUILDING)
         surroundings, notes = prepare_environment(
             code.plan, reference, rebuild, code.checkout, allow_substitutions=options.allow_substitutions

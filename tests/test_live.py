@@ -146,15 +146,19 @@ def test_range_that_a_server_samples_is_read_in_parts():
     assert steps.tolist() == list(range(100, 100 + len(steps)))
 
 
-def test_diverging_run_is_ended(bench: Workbench):
+@pytest.mark.parametrize("kind", ["sql", pytest.param("server", marks=pytest.mark.slow)])
+def test_diverging_run_is_ended(bench: Workbench, kind: str, request: pytest.FixtureRequest):
     """The tree is gone, the run is KILLED and says why, the first step that differs is named, and what was saved."""
+    if kind == "server":
+        bench.tracking_uri = request.getfixturevalue("tracking_server")
+    before = set(bench.run_ids())
     run_id = reference(bench, TRAIN, broken=DIVERGING)
     answer = bench.reproduce(run_id, "--fail-fast")
     assert answer.returncode == 1, answer.stderr
     assert "History loss: differs from step 7 on: 0.125 and 0.375" in answer.stdout
     assert "Note: stopped by fail-fast after " in answer.stdout
     assert answer.stdout.endswith("Runs equal: False\n")
-    reproduction = bench.reproduction_of(run_id)
+    reproduction = bench.get(bench.new_run({*before, run_id}))
     assert reproduction.info.status == "KILLED"
     assert reproduction.data.tags["repro.error"] == "stopped by fail-fast: loss differed at step 7"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from typing import Any
 
@@ -41,11 +42,15 @@ Example:
 @click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
 def compare(*, show_all: bool, format_: str, verbose: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads verbose
     """Compare REFERENCE and REPRODUCTION, print the report, and give the exit code."""
+    from mlflow_repro.commands.progress import open_display
     from mlflow_repro.judging import JudgeOptions, compare_with_facts
+    from mlflow_repro.moments import COMPARING, Moment
 
     take_no_artifacts(settings)
     warn_of_predictions(settings)
     judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
-    report = compare_with_facts(**settings, options=JudgeOptions(**judge))
+    with open_display(is_quiet=not sys.stderr.isatty(), is_verbose=False) as display:
+        display.tell(Moment(phase=COMPARING))
+        report = compare_with_facts(**settings, options=JudgeOptions(**judge))
     print_report(report, format_, show_all=show_all)
     return int(report.exit_code)

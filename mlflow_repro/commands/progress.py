@@ -69,7 +69,7 @@ class LineDisplay(Display):
     def line(self, text: str) -> None:
         """As of `Display`."""
         if self._is_verbose or _LAUNCH_REMARK not in text:
-            self._write(f"  | {clean_line(text)}")
+            self._say(f"  | {clean_line(text)}")
 
     def tell(self, moment: Moment) -> None:
         """As of `Display`."""
@@ -81,8 +81,11 @@ class LineDisplay(Display):
                 return
             text = self._moments.describe()
             if text:
-                with suppress(OSError, ValueError):  # whoever read it has gone
-                    self._write(f"progress: {text}")
+                self._say(f"progress: {text}")
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # whoever read it has gone: the reproduction goes on
+            self._write(text)
 
 
 class LiveDisplay(Display):
@@ -100,7 +103,7 @@ class LiveDisplay(Display):
         column = TextColumn(
             "{task.fields[show]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
         )
-        self._progress = Progress(SpinnerColumn(), column, console=self._console, transient=True, expand=True)
+        self._progress = Progress(SpinnerColumn("line"), column, console=self._console, transient=True, expand=True)
 
     def __enter__(self) -> LiveDisplay:  # noqa: PYI034 - typing.Self is younger than Python 3.10
         self._progress.start()
@@ -113,7 +116,8 @@ class LiveDisplay(Display):
     def line(self, text: str) -> None:
         """As of `Display`."""
         if self._is_verbose or _LAUNCH_REMARK not in text:
-            self._console.print(f"  | {clean_line(text)}", soft_wrap=True)
+            with suppress(OSError, ValueError):  # as of `LineDisplay`
+                self._console.print(f"  | {clean_line(text)}", soft_wrap=True)
 
     def tell(self, moment: Moment) -> None:
         """As of `Display`."""
