@@ -220,8 +220,9 @@ def test_kernel_is_that_of_the_environment(tmp_path: Path):
 
 @pytest.mark.timeout(300)
 def test_unseeded_notebook_comes_back(bench: Workbench):
-    """From its file, with its parameters; and as what was run, where the file has been edited since."""
-    bench.repository.commit({"nb/train.ipynb": notebook(CELLS, parameters=1)})
+    """From its file, which was never committed, with its parameters; as its cells, where it has been edited since."""
+    bench.repository.commit({"nb/README": "notebooks\n"})
+    (bench.repository.clone / "nb/train.ipynb").write_text(notebook(CELLS, parameters=1))
     run_id = execute(bench, "nb/train.ipynb", "-p", "n", "5")
     reference = bench.get(run_id)
     assert reference.data.tags["repro.launch.kind"] == "notebook"
