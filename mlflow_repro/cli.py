@@ -200,7 +200,8 @@ def reproduce(
     wanted = {name: value for name, value in settings.items() if name in known}
     try:
         with open_display(is_quiet=quiet, is_verbose=verbose) as display:
-            report = reproduce_with(ReproduceOptions(**wanted, show=display.line, tell=display.tell))
+            told: dict[str, Any] = {} if quiet else {"show": display.line, "tell": display.tell}
+            report = reproduce_with(ReproduceOptions(**wanted, **told))
     except LaunchError as error:
         if not quiet:
             error.log_tail = ""  # it has been shown

@@ -78,21 +78,30 @@ def fit_notebook(plan: LaunchPlan, recorded: RecordedNotebook, checkout: Path, w
     Raises CannotJudgeError when neither the file nor the cells are there to be executed.
     """
     found = _read_file(checkout, recorded.path)
+    caveats: list[str] = []
     if found is not None and _begins_with(found, recorded):
-        path, caveats = os.path.relpath(checkout / recorded.path, checkout / plan.working_directory), []
+        file = checkout / recorded.path
     else:
-        path, caveats = str(work_directory / _FILE), [_why_cells(recorded, found)]
         _check_cells(recorded, found)
-        (work_directory / _FILE).write_text(json.dumps(_make_notebook(recorded.cells)), encoding="utf-8")
-    parameters = _read_parameters(recorded.cells)
+        caveats.append(_why_cells(recorded, found))
+        file = work_directory / _FILE
+        file.write_text(json.dumps(_make_notebook(recorded.cells)), encoding="utf-8")
+    path = os.path.relpath(file, checkout / plan.working_directory)
+    path = os.path.join(".", path) if path.startswith("-") else path  # not an option of papermill's
+    parameters = {
+        name: value for name, value in _read_parameters(recorded.cells).items() if name not in plan.parameters
+    }
+    for name, value in parameters.items():
+        if REDACTED in str(value):
+            raise CannotJudgeError(
+                f"parameter {name!r} was a secret and is not recorded", f"set it with -P {name}=VALUE"
+            )
     words = ["--parameters_yaml", yaml.safe_dump(parameters, default_flow_style=True, width=2**30).strip()]
-    command = ["python", "-m", "papermill", path, os.devnull, "--kernel", _KERNEL, "--language", "python"]
+    command = [*plan.command, path, os.devnull, "--kernel", _KERNEL, "--language", "python"]
     command += ["--no-progress-bar", "--log-output", *(words if parameters else ())]
     for name, value in plan.parameters.items():
         command += ["--parameters", name, value]
-    return replace(
-        plan, entry_point="papermill", command=tuple(command), parameters={}, caveats=(*plan.caveats, *caveats)
-    )
+    return replace(plan, command=tuple(command), parameters={}, caveats=(*plan.caveats, *caveats))
 
 
 def check_installed(names: Iterable[str] | None, where: str) -> None:
@@ -217,7 +226,7 @@ def _check_cells(recorded: RecordedNotebook, found: _Code | None) -> None:
         why = "it recorded no cells"
     elif not recorded.is_whole:
         why = "its cells were too long to be recorded whole"
-    elif any(REDACTED in cell for cell in recorded.cells):
+    elif any(REDACTED in cell for cell in recorded.cells if not _is_replaced(cell)):
         why = "a cell had a secret, which is not recorded"
     if why:
         is_there = "what is there has other cells" if found is not None else "is not there"
@@ -227,16 +236,20 @@ def _check_cells(recorded: RecordedNotebook, found: _Code | None) -> None:
         )
 
 
+def _is_replaced(cell: str) -> bool:
+    """True for papermill's cell, which it writes anew from the parameters that it is given."""
+    return cell.startswith(_INJECTED) and bool(_read_parameters([cell]))
+
+
 def _make_notebook(cells: Sequence[str]) -> dict[str, Any]:
     """The form that nbformat 4.4 has for code cells; the parameters' cell is marked, so that papermill replaces it."""
     tags = {True: {"tags": [_INJECTED_TAG]}, False: {}}
-    has_parameters = bool(_read_parameters(cells))
     return {
         "cells": [
             {
                 "cell_type": "code",
                 "execution_count": None,
-                "metadata": tags[has_parameters and cell.startswith(_INJECTED)],
+                "metadata": tags[_is_replaced(cell)],
                 "outputs": [],
                 "source": cell,
             }

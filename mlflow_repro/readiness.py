@@ -38,7 +38,7 @@ def grade_run(reference: RunRecord, record: Mapping[str, Any] | None, options: P
         reason = reference.fact("capture").reason or "it ended before its record was written"
         rows.append(Check(name="record", grade=Grade.WARNING, text=f"there is no record: {reason}", advice=advice))
         return Readiness(run_id=reference.run_id, checks=tuple(rows))
-    for section in (_check_code, _check_randomness, _check_environment, _check_data):
+    for section in (_check_notebook, _check_code, _check_randomness, _check_environment, _check_data):
         rows += section(record)
     return Readiness(run_id=reference.run_id, checks=tuple(rows))
 
@@ -60,6 +60,23 @@ def _check_outcome(reference: RunRecord) -> Check:
         text="it logged no metric to compare",
         advice="log one by mlflow.log_metric",
     )
+
+
+def _check_notebook(record: Mapping[str, Any]) -> Iterable[Check]:
+    """Nothing for a run that was not made in a notebook."""
+    notebook = record["launch"].get("notebook")
+    if not isinstance(notebook, dict) or "cells" not in notebook:
+        return
+    if notebook["cells"] == notebook.get("cells_kept"):
+        text = f"its {notebook['cells']} cells are recorded; papermill executes them (the extra notebook)"
+        yield Check(name="notebook", grade=Grade.READY, text=text)
+    else:
+        yield Check(
+            name="notebook",
+            grade=Grade.WARNING,
+            text=f"only {notebook.get('cells_kept')} of its {notebook['cells']} cells are recorded",
+            advice="commit the notebook before it is run, and run it from the top",
+        )
 
 
 def _check_code(record: Mapping[str, Any]) -> Iterable[Check]:

@@ -273,9 +273,10 @@ class Relaunch:
 
     def _close_stopped(self, run_id: str, divergence: Divergence) -> RunRecord:
         reason = f"stopped by fail-fast: {divergence.name} differed at step {divergence.step}"
+        self._close(run_id, "KILLED", reason)
         judged = self._find_judged(run_id)
-        for one in dict.fromkeys((run_id, judged)):
-            self._close(one, "KILLED", reason)
+        if judged != run_id:
+            self._close(judged, "KILLED", reason)
         return self.store.read_run_patiently(judged)
 
     def _variables(self) -> dict[str, str | None]:
@@ -382,6 +383,8 @@ def _failure_hint(outcome: Outcome, reference: RunRecord) -> str:
         return f"the script calls mlflow.set_experiment: pass --experiment_name {reference.experiment_name!r}"
     if outcome.run_id and f"{outcome.run_id}" in outcome.log_tail and "not found" in outcome.log_tail:
         return "the script sets a tracking URI of its own, where this run is not"
+    if "No module named papermill" in text or "No module named ipykernel" in text:
+        return "the environment cannot execute notebooks: add papermill and ipykernel to it, or pass --env current"
     if "ModuleNotFoundError" in text:
         return "the environment lacks a package: install it, or pass --env recorded, or --env project"
     return "its last lines are above" + ("; the failed run is kept" if outcome.run_id else "")

@@ -426,7 +426,7 @@ def test_closed_output_ends_quietly(tiny):
     """CLI-05."""
     run_id = tiny.mlflow_run(str(tiny.repository.clone / "ml/tiny"))
     answer = tiny.run(
-        "bash", "-c", f"python -m mlflow_repro.reproduce --run_id {run_id} --dry-run | true; echo ${{PIPESTATUS[0]}}"
+        "bash", "-c", f"python -m mlflow_repro.reproduce --run_id {run_id} --dry-run -q | true; echo ${{PIPESTATUS[0]}}"
     )
     assert answer.stdout.strip() in ("141", "0")
     assert answer.stderr == ""

@@ -24,6 +24,7 @@ from mlflow_repro.report.colour import colour_text
 from mlflow_repro.report.text import render_comparison
 from mlflow_repro.rules import Rules, Tolerances
 from mlflow_repro.tracking import open_store
+from mlflow_repro.watching import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,15 +147,19 @@ def test_range_that_a_server_samples_is_read_in_parts():
     assert steps.tolist() == list(range(100, 100 + len(steps)))
 
 
-def test_diverging_run_is_ended(bench: Workbench):
+@pytest.mark.parametrize("kind", ["sql", pytest.param("server", marks=pytest.mark.slow)])
+def test_diverging_run_is_ended(bench: Workbench, kind: str, request: pytest.FixtureRequest):
     """The tree is gone, the run is KILLED and says why, the first step that differs is named, and what was saved."""
+    if kind == "server":
+        bench.tracking_uri = request.getfixturevalue("tracking_server")
+    before = set(bench.run_ids())
     run_id = reference(bench, TRAIN, broken=DIVERGING)
     answer = bench.reproduce(run_id, "--fail-fast")
     assert answer.returncode == 1, answer.stderr
     assert "History loss: differs from step 7 on: 0.125 and 0.375" in answer.stdout
     assert "Note: stopped by fail-fast after " in answer.stdout
     assert answer.stdout.endswith("Runs equal: False\n")
-    reproduction = bench.reproduction_of(run_id)
+    reproduction = bench.get(bench.new_run({*before, run_id}))
     assert reproduction.info.status == "KILLED"
     assert reproduction.data.tags["repro.error"] == "stopped by fail-fast: loss differed at step 7"
 
@@ -166,6 +171,71 @@ def test_metrics_that_do_not_judge_stop_nothing(bench: Workbench):
     plain = json.loads(answer.stdout)
     assert not [note for note in plain["plan"]["caveats"] if "fail-fast" in note]
     assert bench.reproduction_of(run_id).info.status == "FINISHED"
+
+
+class TestWatch:
+    """A run that is followed while it logs, in a real store."""
+
+    @pytest.fixture
+    def watch(self, empty_store: Path, monkeypatch: pytest.MonkeyPatch):
+        """The ids of a finished reference and of a run that goes on, and a watch of it that has not begun."""
+        from mlflow import MlflowClient
+
+        monkeypatch.setattr("mlflow_repro.watching._PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr("mlflow_repro.watching._PAUSE_SHARE", 0)
+        self.client = MlflowClient(tracking_uri=f"sqlite:///{empty_store}")
+        self.reference, self.run = (self.client.create_run("0").info.run_id for _ in range(2))
+        for step in range(4):
+            self.log(self.reference, step, step / 2)
+        for value in (1.0, 2.0):  # two points of one step
+            self.log(self.reference, 4, value)
+        store = open_store(f"sqlite:///{empty_store}")
+        self.told: list[tuple[Arrival, ...]] = []
+        self.news = threading.Condition()
+        return Watch(store.read_run(self.reference), store, Rules(), find_run=lambda: self.run, tell=self.take)
+
+    def log(self, run_id: str, step: int, value: float) -> None:
+        self.client.log_metric(run_id, "x", value, timestamp=int(1000 + value), step=step)
+
+    def take(self, arrivals: tuple[Arrival, ...]) -> None:
+        with self.news:
+            self.told.append(arrivals)
+            self.news.notify_all()
+
+    def wait_for(self, step: int) -> Arrival:
+        with self.news:
+            assert self.news.wait_for(lambda: self.told and self.told[-1][0].step == step, 60)
+            return self.told[-1][0]
+
+    def test_metrics_beside_the_references(self, watch: Watch):
+        with watch:
+            for step in (0, 2):
+                self.log(self.run, step, step / 2)
+                assert self.wait_for(step) == Arrival(name="x", step=step, value=step / 2, reference=step / 2)
+            self.log(self.run, 9, 7.0)
+            assert self.wait_for(9) == Arrival(name="x", step=9, value=7.0)
+        assert not watch.has_diverged
+
+    def test_step_of_several_points_counts_when_the_next_has_begun(self, watch: Watch):
+        with watch:
+            self.log(self.run, 4, 2.0)  # the second of the reference's two
+            self.wait_for(4)
+            assert not watch.has_diverged
+            self.log(self.run, 4, 1.0)
+            self.log(self.run, 5, 0.0)
+            self.wait_for(5)
+            assert not watch.has_diverged
+        assert watch.run_id == self.run
+
+    def test_where_it_diverges(self, watch: Watch):
+        with watch:
+            self.log(self.run, 1, 0.5)
+            self.wait_for(1)
+            self.log(self.run, 3, 9.0)
+            self.wait_for(3)
+        found = watch.divergence
+        assert (found.name, found.step, found.reference, found.reproduction) == ("x", 3, 1.5, 9.0)
+        assert found.points == 1
 
 
 def test_store_that_cannot_be_watched_costs_nothing(bench: Workbench, monkeypatch: pytest.MonkeyPatch):

@@ -77,7 +77,8 @@ class TestPlan:
             folder.mkdir(parents=True, exist_ok=True)
         if file is not None:
             (checkout / "nb/a.ipynb").write_text(file)
-        return fit_notebook(plan(working_directory="nb", **changes), recorded, checkout, work)
+        launch = {"command": ("python", "-m", "papermill"), "working_directory": "nb", **changes}
+        return fit_notebook(plan(**launch), recorded, checkout, work)
 
     def test_file_that_begins_with_the_cells(self, tmp_path: Path):
         fitted = self.fit(tmp_path, RecordedNotebook(cells=tuple(CELLS[:3]), path="nb/a.ipynb"), notebook(CELLS))
@@ -88,14 +89,14 @@ class TestPlan:
     @pytest.mark.parametrize("tagged", [None, 1])
     def test_parameters_of_papermill_are_given_again(self, tmp_path: Path, tagged: int | None):
         place = 0 if tagged is None else tagged + 1
-        cells = [*CELLS[:place], '# Parameters\nn = 1e-07\nname = "it\'s {x}"\n', *CELLS[place:]]
+        cells = [*CELLS[:place], '# Parameters\nm = 1e-07\nn = 2\nname = "it\'s {x}"\n', *CELLS[place:]]
         recorded = RecordedNotebook(cells=tuple(cells), path="nb/a.ipynb")
         fitted = self.fit(tmp_path, recorded, notebook(CELLS, parameters=tagged), parameters={"n": "9"})
         words = fitted.command
         import yaml
 
         given = yaml.safe_load(words[words.index("--parameters_yaml") + 1])
-        assert given == {"n": 1e-07, "name": "it's {x}"}
+        assert given == {"m": 1e-07, "name": "it's {x}"}
         assert words[-3:] == ("--parameters", "n", "9")
         assert fitted.parameters == {}
         assert fitted.caveats == ()
@@ -119,7 +120,7 @@ class TestPlan:
         assert words in caveat
         made = json.loads((tmp_path / "work/cells.ipynb").read_text())
         assert [cell["source"] for cell in made["cells"]] == cells
-        assert fitted.command[3] == str(tmp_path / "work/cells.ipynb")
+        assert fitted.command[3] == "../../work/cells.ipynb"
 
     def test_cell_of_the_parameters_is_marked_among_the_cells(self, tmp_path: Path):
         self.fit(tmp_path, RecordedNotebook(cells=("# Parameters\nn = 1\n", *CELLS)))
@@ -139,6 +140,18 @@ class TestPlan:
         with pytest.raises(CannotJudgeError, match="commit it before it is run") as caught:
             self.fit(tmp_path, recorded, notebook(CELLS))
         assert words in caught.value.message
+
+    def test_parameter_that_was_a_secret_is_asked_for(self, tmp_path: Path):
+        recorded = RecordedNotebook(cells=("# Parameters\nkey = '[redacted]'\nn = 1\n", *CELLS))
+        with pytest.raises(CannotJudgeError, match=r"'key' was a secret and is not recorded .*-P key=VALUE"):
+            self.fit(tmp_path, recorded)
+        assert self.fit(tmp_path, recorded, parameters={"key": "k"}).command[-3:] == ("--parameters", "key", "k")
+
+    def test_name_is_no_option(self, tmp_path: Path):
+        (tmp_path / "checkout/nb").mkdir(parents=True)
+        (tmp_path / "checkout/nb/-x.ipynb").write_text(notebook(CELLS))
+        recorded = RecordedNotebook(cells=tuple(CELLS), path="nb/-x.ipynb")
+        assert self.fit(tmp_path, recorded).command[3] == "./-x.ipynb"
 
     def test_file_with_a_secret_is_known_by_its_redacted_cells(self, tmp_path: Path):
         secret = "token = 'ghp_" + "a" * 36 + "'"
@@ -207,20 +220,21 @@ def test_environment_that_cannot_execute_notebooks(lacking: str):
 
 
 def test_kernel_is_that_of_the_environment(tmp_path: Path):
-    from jupyter_client.kernelspec import KernelSpecManager
-
+    kernelspec = pytest.importorskip("jupyter_client.kernelspec")
     variables = write_kernel(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", variables["JUPYTER_PATH"])
-        spec = KernelSpecManager().get_kernel_spec("python3")
+        spec = kernelspec.KernelSpecManager().get_kernel_spec("python3")
     assert spec.resource_dir == str(tmp_path / "jupyter/kernels/python3")
     assert spec.argv[0] == "python"
 
 
 @pytest.mark.timeout(300)
 def test_unseeded_notebook_comes_back(bench: Workbench):
-    """From its file, with its parameters; and as what was run, where the file has been edited since."""
-    bench.repository.commit({"nb/train.ipynb": notebook(CELLS, parameters=1)})
+    """From its file, which was never committed, with its parameters; as its cells, where it has been edited since."""
+    pytest.importorskip("papermill")
+    bench.repository.commit({"nb/README": "notebooks\n"})
+    (bench.repository.clone / "nb/train.ipynb").write_text(notebook(CELLS, parameters=1))
     run_id = execute(bench, "nb/train.ipynb", "-p", "n", "5")
     reference = bench.get(run_id)
     assert reference.data.tags["repro.launch.kind"] == "notebook"
@@ -242,6 +256,7 @@ def test_unseeded_notebook_comes_back(bench: Workbench):
 @pytest.mark.timeout(300)
 def test_cells_come_back_without_a_file(bench: Workbench, monkeypatch: pytest.MonkeyPatch):
     """A notebook of which nobody knows where it is: its kernel was driven by a program."""
+    pytest.importorskip("papermill")
     drive = (
         "import nbformat, nbclient, sys\n"
         "cells = [nbformat.v4.new_code_cell(text) for text in sys.stdin.read().split('---')]\n"

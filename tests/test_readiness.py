@@ -116,6 +116,13 @@ def test_what_is_missing_is_a_row_of_its_own(path, value, name, grade, words):
     assert {row[0] for row in others.values()} == {Grade.READY}
 
 
+@pytest.mark.parametrize(("kept", "grade"), [(3, Grade.READY), (1, Grade.WARNING)])
+def test_notebook(kept, grade):
+    found = rows(change("launch.notebook", {"cells": 3, "cells_kept": kept, "file": "repro/launch/cells.json"}))
+    assert found["notebook"][0] is grade
+    assert "notebook" not in rows(RECORD)
+
+
 def test_bundle_stands_for_a_push():
     record = change("code.is_pushed", value=False)
     record["code"]["bundle"] = {"file": "repro/code/commits.bundle"}

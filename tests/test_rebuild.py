@@ -104,7 +104,7 @@ def test_obstacles_are_found_before_a_run_is_created(tiny, trained, tmp_path):
     runs = tiny.run_ids()
 
     def expect(code: int, words: str, *options: str, **variables: str) -> None:
-        answer = tiny.reproduce(trained, *options, **variables)
+        answer = tiny.reproduce(trained, "--quiet", *options, **variables)
         assert (answer.returncode, answer.stdout) == (code, ""), answer.stderr
         assert words in answer.stderr
         assert "hunter2" not in answer.stderr

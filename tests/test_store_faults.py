@@ -84,7 +84,7 @@ def test_server_that_lets_nobody_write(proxied, status):
     """TRK-09: found out before anything is launched."""
     bench, proxy = proxied
     proxy.fault, proxy.is_faulty = status, lambda path, _body: path.endswith(("/runs/create", "/experiments/create"))
-    answer = bench.reproduce(bench.run_id, "--tracking_uri", proxy.url)
+    answer = bench.reproduce(bench.run_id, "--tracking_uri", proxy.url, "--quiet")
     assert (answer.returncode, answer.stdout) == (5, "")
     assert answer.stderr.startswith("error: the tracking store")
     assert "(check the credentials)" in answer.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from typing import Any
 
@@ -48,12 +49,16 @@ def compare(
     **settings: Any,
 ) -> int:
     """Compare REFERENCE and REPRODUCTION, print the report, and give the exit code."""
+    from mlflow_repro.commands.progress import open_display
     from mlflow_repro.explaining import compare_and_explain
     from mlflow_repro.judging import JudgeOptions
+    from mlflow_repro.moments import COMPARING, Moment
 
     take_no_artifacts(settings)
     warn_of_predictions(settings)
     check_outputs(output)
     judge = {field.name: settings.pop(field.name) for field in fields(JudgeOptions)}
-    report = compare_and_explain(**settings, options=JudgeOptions(**judge))
+    with open_display(is_quiet=not sys.stderr.isatty(), is_verbose=False) as display:
+        display.tell(Moment(phase=COMPARING))
+        report = compare_and_explain(**settings, options=JudgeOptions(**judge))
     return hand_out(report, format_, output, verbose=show_all)

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from contextlib import AbstractContextManager, suppress
-from typing import TYPE_CHECKING, Any
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
 
 import click
 
@@ -50,11 +51,10 @@ class LineDisplay(Display):
         write: Callable[[str], None],
         *,
         pauses: Sequence[float] = _PAUSES,
-        clock: Callable[[], float] = time.monotonic,
         is_verbose: bool = False,
     ) -> None:
-        self._write, self._pauses, self._clock, self._is_verbose = write, pauses, clock, is_verbose
-        self._moments = _Moments(clock)
+        self._write, self._pauses, self._is_verbose = write, pauses, is_verbose
+        self._moments = _Moments()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._report, name="mlflow-repro-progress", daemon=True)
 
@@ -69,20 +69,23 @@ class LineDisplay(Display):
     def line(self, text: str) -> None:
         """As of `Display`."""
         if self._is_verbose or _LAUNCH_REMARK not in text:
-            self._write(f"  | {clean_line(text)}")
+            self._say(f"  | {clean_line(text)}")
 
     def tell(self, moment: Moment) -> None:
         """As of `Display`."""
         self._moments.take(moment)
 
     def _report(self) -> None:
-        for number in range(sys.maxsize):
-            if self._is_over.wait(self._pauses[min(number, len(self._pauses) - 1)]):
+        for pause in chain(self._pauses, repeat(self._pauses[-1])):
+            if self._is_over.wait(pause):
                 return
             text = self._moments.describe()
             if text:
-                with suppress(OSError, ValueError):  # whoever read it has gone
-                    self._write(f"progress: {text}")
+                self._say(f"progress: {text}")
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # whoever read it has gone: the reproduction goes on
+            self._write(text)
 
 
 class LiveDisplay(Display):
@@ -94,13 +97,13 @@ class LiveDisplay(Display):
         from rich.table import Column
 
         self._is_verbose = is_verbose
-        self._moments = _Moments(time.monotonic)
+        self._moments = _Moments()
         # No markup: names of metrics and lines of the child are text, whatever is in them.
         self._console = Console(stderr=True, markup=False, highlight=False, emoji=False)
         column = TextColumn(
             "{task.fields[show]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
         )
-        self._progress = Progress(SpinnerColumn(), column, console=self._console, transient=True, expand=True)
+        self._progress = Progress(SpinnerColumn("line"), column, console=self._console, transient=True, expand=True)
 
     def __enter__(self) -> LiveDisplay:  # noqa: PYI034 - typing.Self is younger than Python 3.10
         self._progress.start()
@@ -113,7 +116,8 @@ class LiveDisplay(Display):
     def line(self, text: str) -> None:
         """As of `Display`."""
         if self._is_verbose or _LAUNCH_REMARK not in text:
-            self._console.print(f"  | {clean_line(text)}", soft_wrap=True)
+            with suppress(OSError, ValueError):  # as of `LineDisplay`
+                self._console.print(f"  | {clean_line(text)}", soft_wrap=True)
 
     def tell(self, moment: Moment) -> None:
         """As of `Display`."""
@@ -129,15 +133,11 @@ class _Late:
     def __format__(self, _: str) -> str:
         return self._make()
 
-    def __deepcopy__(self, _: Any) -> _Late:
-        return self
-
 
 class _Moments:
     """What is being done now, by the number of the repeat, and when that began."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._now: dict[int, tuple[Moment, float]] = {}
         self._done = 0
         self._lock = threading.Lock()  # several repeats and their watches speak at once
@@ -149,12 +149,12 @@ class _Moments:
                 self._done += 1
                 return
             is_same = before is not None and before[0].phase == moment.phase
-            self._now[moment.repeat] = moment, before[1] if before is not None and is_same else self._clock()
+            self._now[moment.repeat] = moment, before[1] if before is not None and is_same else time.monotonic()
 
     def describe(self) -> str:
         with self._lock:
             now = list(self._now.values())
-        parts = [describe_moment(moment, self._clock() - since) for moment, since in now]
+        parts = [describe_moment(moment, time.monotonic() - since) for moment, since in now]
         if self._done:
             parts.insert(0, f"{self._done} done")
         return " | ".join(parts)
