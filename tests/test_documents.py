@@ -16,6 +16,7 @@ from markdown_it import MarkdownIt
 
 from mlflow_repro.causes import Cause
 from mlflow_repro.compare import compare_records
+from mlflow_repro.compare.curves import MOST_CURVES
 from mlflow_repro.curves import Curve
 from mlflow_repro.model import Finding, LaunchPlan, Report, RunRecord, Source, Status
 from mlflow_repro.report.html import render_html
@@ -321,6 +322,29 @@ class TestPlots:
         assert "3 more histories were compared and are not drawn." in render_html(
             make_document(replace(report, comparison=comparison))
         )
+
+
+def large_report(metrics: int) -> Report:
+    """As many metrics, each with a history that was thinned out and differs in the middle."""
+    names = [f"layer.{number}/loss" for number in range(metrics)]
+    one, other = (run(dict.fromkeys(names, value)) for value in (1.0, 1.0 + 1e-6))
+    curve = tuple((step * 3_333, math.sin(step / 9) / (1 + step)) for step in range(300))
+    late = tuple((step, value + (step > 500_000) / 50) for step, value in curve)
+    rows = [
+        Finding(kind="history", name=name, reference=1e6, reproduction=1e6, status=Status.DIFFERENT,
+                note="differs from step 500001 on, 499999 of 1000000 points",
+                details={"points": 1_000_000, "unequal": 499_999, "first_different_step": 500_001})
+        for name in names
+    ]  # fmt: skip
+    curves = tuple(Curve(name=name, reference=curve, reproduction=late) for name in names[:MOST_CURVES])
+    comparison = compare_records(one, other, fetched=rows)
+    return Report(plan=plan(), reference=one, reproduction=other, comparison=comparison, curves=curves)
+
+
+def test_report_of_many_metrics_stays_small():
+    text = render_html(make_document(large_report(500)))
+    assert len(text.encode()) < 2_000_000
+    assert "400 more histories were compared and are not drawn." in text
 
 
 def test_markdown_of_many_rows_keeps_those_that_differ():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 _MOST_ROWS = 5_000
-_VALUES = ("Reference", "Reproduction")
+_CLASSES = {"Reference": "value", "Reproduction": "value", "Result": "result", "Note": "note"}
 
 
 def render_html(document: Document) -> str:
@@ -100,7 +100,7 @@ def _add_table(parent: ET.Element, table: Table) -> None:
     for row in table.rows[:_MOST_ROWS]:
         line = _add(body, "tr", **({"class_": row.tone} if row.tone else {}))
         for name, cell in zip(table.headers, row.cells, strict=True):
-            _add(_add(line, "td", **({"class_": "value"} if name in _VALUES else {})), "bdi", cell)
+            _add(_add(line, "td", **({"class_": _CLASSES[name]} if name in _CLASSES else {})), "bdi", cell)
     if len(table.rows) > _MOST_ROWS:
         _add(parent, "p", f"{len(table.rows) - _MOST_ROWS} more rows are not shown; the JSON form has all.")
 

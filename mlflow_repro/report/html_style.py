@@ -35,12 +35,14 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; 
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 caption { text-align: left; color: var(--faint); padding: .35rem .6rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-top: 1px solid var(--line);
-  min-width: 4.5rem; max-width: 26rem; }
+  max-width: 26rem; }
+th, tbody td:first-child { overflow-wrap: normal; }
+td.value { min-width: 8rem; } td.note { min-width: 14rem; } td.result { overflow-wrap: normal; }
 thead th { background: var(--raised); }
-tr.different td:nth-last-child(2), tr.unknown td:nth-last-child(2) { font-weight: 600; }
-tr.same td:nth-last-child(2) { color: var(--same); }
-tr.different td:nth-last-child(2) { color: var(--different); }
-tr.unknown td:nth-last-child(2) { color: var(--unknown); }
+tr.different td.result, tr.unknown td.result { font-weight: 600; }
+tr.same td.result { color: var(--same); }
+tr.different td.result { color: var(--different); }
+tr.unknown td.result { color: var(--unknown); }
 tr.ignored td { color: var(--faint); }
 code, pre, td.value { font-family: ui-monospace, monospace; font-size: .85rem; }
 pre { background: var(--raised); border: 1px solid var(--line); border-radius: .375rem; padding: .75rem;
