@@ -95,6 +95,7 @@ def cli() -> None:
 @option("run_id", multiple=True, callback=_once, metavar="ID", help="The reference run.")
 @option("model", default="", metavar="URI", help="Or the model it made: models:/NAME/VERSION, models:/NAME@ALIAS.")
 @option("uri", default="", metavar="URI#SUBDIR", help="Git URI of its project. Default: as the run recorded it.")
+@option("commit", default="", metavar="SHA", help="Run this commit in place of the recorded one: is the result kept?")
 @option(
     "experiment_name",
     default="Default",

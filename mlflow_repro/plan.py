@@ -31,6 +31,7 @@ ENV_MANAGERS = ("local", "virtualenv", "uv", "conda")
 NOTEBOOK_RUNNER = "papermill"
 """The module that executes notebooks; the entry point of a plan that does."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][\w\-]{0,255}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PARAM_NAME = re.compile(r"[\w.\-/ ]+")
 _PARAM_CUT = 6000  # characters; where MLflow cuts a parameter that it logs
 _ARGUMENT_LIMIT = 128 * 1024 - 1  # bytes of one argument, Linux's MAX_ARG_STRLEN
@@ -42,6 +43,7 @@ class PlanOptions:
     """What the user asked for beside the run itself. Empty means "as the reference had it"."""
 
     uri: str = ""
+    commit: str = ""
     experiment_name: str = "Default"
     tracking_uri: str = ""
     env: str = ""
@@ -66,6 +68,8 @@ def check_options(options: PlanOptions) -> None:
     """Find bad input before anything is read or started. Raises UsageError or RefusedError."""
     if options.uri:
         parse_git_uri(options.uri)
+    if options.commit and not _COMMIT.fullmatch(options.commit):
+        raise UsageError(f"not a commit: {options.commit[:80]!r}", "give its whole id: git rev-parse HEAD")
     if options.env_manager and options.env_manager not in ENV_MANAGERS:
         raise UsageError(
             f"unknown environment manager {options.env_manager!r}", f"use one of {', '.join(ENV_MANAGERS)}"
@@ -115,6 +119,7 @@ def plan_launch(reference: RunRecord, options: PlanOptions) -> LaunchPlan:
         backend=options.backend or reference.tags.get("mlflow.project.backend", "local"),
         backend_config=options.backend_config,
         env_manager=options.env_manager or _recorded_env_manager(reference),
+        caveats=_note_other_commit(reference, options),
     )
     plan = _plan_entry_point(reference, plan) if is_project_run(reference) else _plan_script(reference, plan)
     if options.params:
@@ -169,7 +174,7 @@ def _chosen_parameters(plan: LaunchPlan, names: Collection[str]) -> Mapping[str,
 
 
 def _plan_source(reference: RunRecord, options: PlanOptions) -> Source:
-    commit = reference.fact("git.commit").value or reference.tags.get("mlflow.source.git.commit", "")
+    commit = options.commit or _recorded_commit(reference)
     if not commit:
         raise CannotJudgeError(
             f"run {reference.run_id} has no git commit: {_why_no_commit(reference)}",
@@ -191,6 +196,18 @@ def _why_no_commit(reference: RunRecord) -> str:
     if not (reference.is_captured or "mlflow.source.name" in reference.tags):
         return "it was made by MlflowClient.create_run or over REST, of which MLflow tells no plugin"
     return reference.fact("git.error").value or "it was not made from a git repository with a commit"
+
+
+def _recorded_commit(reference: RunRecord) -> str:
+    return reference.fact("git.commit").value or reference.tags.get("mlflow.source.git.commit", "")
+
+
+def _note_other_commit(reference: RunRecord, options: PlanOptions) -> tuple[str, ...]:
+    recorded = _recorded_commit(reference)
+    if options.commit in ("", recorded):
+        return ()
+    note = f"the code is that of commit {options.commit[:12]}, not of {recorded[:12] or 'the reference'}"
+    return (f"{note}: this asks whether the change keeps the result",)
 
 
 def _recorded_uri(reference: RunRecord) -> str:

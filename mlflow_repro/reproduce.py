@@ -54,7 +54,9 @@ class ReproduceOptions(JudgeOptions):
     """Everything that a reproduction can be asked for. Empty text means "as the reference had it".
 
     The reference is ``run_id``, or the run that ``model`` came from (``models:/NAME/VERSION``, ``models:/NAME@ALIAS``,
-    ``runs:/ID/PATH``). ``ignore_diff`` runs the commit without the uncommitted changes that the reference had.
+    ``runs:/ID/PATH``). ``commit`` is another commit than the recorded one, to see whether a change keeps the result;
+    the changes that the reference had beside its own commit stay away then.
+    ``ignore_diff`` runs the commit without the uncommitted changes that the reference had.
     ``timeout`` is in seconds, None for no limit. ``resume`` is the id of a reproduction that has already run: it
     is judged, and nothing is launched. ``restore_rng`` puts the recorded random state back, so that a run that set no
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
@@ -70,6 +72,7 @@ class ReproduceOptions(JudgeOptions):
     run_id: str = ""
     model: str = ""
     uri: str = ""
+    commit: str = ""
     experiment_name: str = "Default"
     tracking_uri: str = ""
     env: str = ""
@@ -306,6 +309,8 @@ def _prepare(
     if options.restore_rng and options.seed is None and plan.backend == LOCAL:  # which runs on this machine
         random_state = recast_folder(fetch_random_states(store, target, Path(place.path, "random-state")), changes)
     record = recast_record(record, changes)
+    if options.commit:  # another's code: what the run's own commit lacked does not belong to it
+        record = {**record, "code": {}} if record else {}
     ignore_diff = options.ignore_diff or changes.without_patch
     put_back = PutBack(
         has_random_state=random_state is not None,

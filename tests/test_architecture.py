@@ -109,6 +109,7 @@ FLOORS = {
         "stress",
         "trial_options",
         "trying",
+        "testing",
     },
 }
 FLOOR_OF = {unit: floor for floor, units in FLOORS.items() for unit in units}
@@ -197,6 +198,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("", "explaining"),
     ("", "isolate"),
     ("", "stress"),
+    ("testing", "reproduce"),
     ("", "autologging"),  # the public names, loaded on first use
     ("", "judging"),
     ("", "reproduce"),
