@@ -61,8 +61,12 @@ def autolog(  # noqa: PLR0913 - the switches of MLflow's own autologging, keywor
     logging.getLogger("mlflow_repro").setLevel(logging.ERROR if silent else logging.NOTSET)
     if deterministic and not disable:
         make_deterministic()
-    if is_disabled():
-        return
+    if not is_disabled():
+        _record(options)
+
+
+def _record(options: AutologOptions) -> None:
+    """Record runs from here on, the active one too."""
     import mlflow
 
     from mlflow_repro.recorder import install_recorder
