@@ -12,14 +12,14 @@ if __name__ == "__main__":  # before anything else is imported
 import shutil
 import tempfile
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.changes import NO_CHANGES, recast_record, recast_reference
 from mlflow_repro.env_choice import EnvironmentWish
-from mlflow_repro.errors import CannotJudgeError, LaunchError, UsageError
+from mlflow_repro.errors import CannotJudgeError, LaunchError, ReproError, UsageError
 from mlflow_repro.judging import JudgeOptions, Side, judge_repeats, judge_runs, read_more_references
 from mlflow_repro.model import LaunchPlan, Report, RunRecord
 from mlflow_repro.plan import (
@@ -229,7 +229,9 @@ def _with_causes(options: ReproduceOptions, report: Report) -> Report:
         store = open_store(options.tracking_uri)
         sides = Side(record=report.reference, store=store), Side(record=report.reproduction, store=store)
         caveats = report.plan.caveats if report.plan else ()
-        return replace(report, causes=find_causes(*sides, report.comparison, caveats=caveats))
+        with suppress(ReproError):
+            return replace(report, causes=find_causes(*sides, report.comparison, caveats=caveats))
+        return report
 
 
 def _reproduce(
@@ -342,8 +344,11 @@ def _judge(  # noqa: PLR0913 - both runs with all that is known of them
 
     sides = Side(record=reference, store=store), Side(record=reproduction, store=store)
     comparison = judge_runs(*sides, options)
-    causes = find_causes(*sides, comparison, caveats=plan.caveats, folder=folder) if options.explain else ()
-    return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison, causes=causes)
+    report = Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
+    if options.explain:
+        with suppress(ReproError):  # the verdict stands, with its causes or without
+            return replace(report, causes=find_causes(*sides, comparison, caveats=plan.caveats, folder=folder))
+    return report
 
 
 @contextmanager
