@@ -61,11 +61,13 @@ def main() -> int:
     """Run the cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="seven cases")
-    parser.add_argument("--only", default="", help="cases whose name has this text")
+    parser.add_argument("--only", action="append", help="cases whose name has this text; may be repeated")
     parser.add_argument("--no-isolate", action="store_true", help="explain alone: two trainings a case")
     parser.add_argument("--no-keras", action="store_true", help="without the cases that import TensorFlow")
     arguments = parser.parse_args()
-    chosen = [case for case in CASES if arguments.only in case.name and (case.is_quick or not arguments.quick)]
+    words = arguments.only or [""]
+    chosen = [case for case in CASES if any(word in case.name for word in words)]
+    chosen = [case for case in chosen if case.is_quick or not arguments.quick]
     chosen = [case for case in chosen if not (arguments.no_keras and case.project == "keras")]
     with tempfile.TemporaryDirectory(prefix="mlflow-repro-causes-") as folder:
         prepare(Path(folder))

@@ -61,10 +61,11 @@ def autolog(  # noqa: PLR0913 - the switches of MLflow's own autologging, keywor
     if deterministic and not disable:
         make_deterministic()
     if not is_disabled():
-        _record_from_here_on(options)
+        _record(options)
 
 
-def _record_from_here_on(options: AutologOptions) -> None:
+def _record(options: AutologOptions) -> None:
+    """Record runs from here on, the active one too."""
     import mlflow
 
     from mlflow_repro.recorder import install_recorder

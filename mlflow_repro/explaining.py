@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import ReproError
+from mlflow_repro.errors import CannotJudgeError, ReproError
 from mlflow_repro.explain import explain
 from mlflow_repro.explain.evidence import ChangedFile, Evidence
 from mlflow_repro.explain.hints import find_hints
@@ -21,7 +21,7 @@ from mlflow_repro.judging import JudgeOptions, compare_facts_of, compare_with_fa
 from mlflow_repro.model import Source, Verdict
 from mlflow_repro.reference import read_tree
 from mlflow_repro.restoring import restore_working_tree
-from mlflow_repro.tracking import RNG_TRACE_FILE
+from mlflow_repro.tracking import RNG_TRACE_FILE, short_retries
 from mlflow_repro.tree_judging import compare_trees
 from mlflow_repro.treediff import diff_folders, read_sources
 
@@ -55,9 +55,9 @@ def explain_report(reference: str, reproduction: str, *, tracking_uri: str, opti
     report = compare_with_facts(reference, [reproduction], tracking_uri=tracking_uri, options=options)
     if report.comparison is None:
         return report
-    sides = read_pair(reference, reproduction, tracking_uri)
-    causes = find_causes(*sides, report.comparison, fetches=True)
-    return replace(report, causes=causes)
+    with short_retries():
+        sides = read_pair(reference, reproduction, tracking_uri)
+        return replace(report, causes=find_causes(*sides, report.comparison, fetches=True))
 
 
 def compare_and_explain(
@@ -67,8 +67,10 @@ def compare_and_explain(
     report = compare_trees(reference, reproductions, tracking_uri=tracking_uri, options=options)
     if report.comparison is None or report.comparison.verdict is not Verdict.DIFFERENT:
         return report
-    sides = read_pair(reference, reproductions[-1], tracking_uri)
-    return replace(report, causes=find_causes(*sides, report.comparison, fetches=False))
+    with short_retries(), suppress(ReproError):  # the verdict stands, with its causes or without
+        sides = read_pair(reference, reproductions[-1], tracking_uri)
+        return replace(report, causes=find_causes(*sides, report.comparison, fetches=False))
+    return report
 
 
 def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
@@ -83,7 +85,7 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
     """The causes of a difference, the most likely first; none where there is no difference.
 
     ``folder`` is a checkout of the code that both runs had; without it the code is fetched: from this machine, or with
-    ``fetches`` from wherever it is. Raises UnreachableError when a store fails.
+    ``fetches`` from wherever it is. Raises UnreachableError when a store fails, CannotJudgeError for a damaged record.
     """
     if comparison.verdict is not Verdict.DIFFERENT:
         return ()
@@ -105,7 +107,12 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
         traces=_read_traces(one, other),
         between=_look_between(one, records[0], comparison),
     )
-    return explain(evidence)
+    try:
+        return explain(evidence)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CannotJudgeError(
+            f"the records of the two runs cannot be read: {type(error).__name__}: {error}", "one of them is damaged"
+        ) from error
 
 
 def _look_between(one: Side, record: Mapping[str, Any], comparison: Comparison) -> tuple[str, ...]:

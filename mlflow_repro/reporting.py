@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.errors import CannotJudgeError, ReproError
 from mlflow_repro.judging import Side, judge_runs
 from mlflow_repro.model import Report
 
@@ -64,7 +65,9 @@ def with_causes(options: ReproduceOptions, report: Report, store: TrackingStore,
         return report
     sides = Side(record=report.reference, store=store), Side(record=report.reproduction, store=store)
     caveats = report.plan.caveats if report.plan else ()
-    return replace(report, causes=find_causes(*sides, report.comparison, caveats=caveats, folder=folder))
+    with suppress(ReproError):  # the verdict stands, with its causes or without
+        return replace(report, causes=find_causes(*sides, report.comparison, caveats=caveats, folder=folder))
+    return report
 
 
 def report_stopped(plan: LaunchPlan, pair: RunPair, divergence: Divergence, rules: Rules) -> Report:

@@ -470,6 +470,23 @@ class TestCommand:
         assert "There is no difference to explain." in out
         assert out.splitlines()[-1] == "Runs equal: True"
 
+    def test_a_damaged_record_costs_no_verdict(self, tiny):
+        """The comparison stands without causes; who asks for them is told why there are none."""
+        client = tiny.client()
+        runs = []
+        for value in (1.0, 2.0):
+            run = client.create_run("0").info.run_id
+            client.log_metric(run, "x", value)
+            damaged = {"schema": 1, "seeds": {"digests": {"start": [value]}, "entropy": 3}, "data": {"params": [[]]}}
+            client.log_text(run, json.dumps(damaged), "repro/record.json")
+            client.set_terminated(run)
+            runs.append(run)
+        code, out, err = command(tiny, "compare", *runs)
+        assert (code, err, out.splitlines()[-1]) == (1, "", "Runs equal: False")
+        code, out, err = command(tiny, "explain", *runs)
+        assert (code, out) == (3, "")
+        assert "one of them is damaged" in err
+
     def test_no_such_run(self, tiny):
         code, out, err = command(tiny, "explain", "a" * 32, "b" * 32)
         assert (code, out) == (3, "")
