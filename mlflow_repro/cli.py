@@ -169,6 +169,12 @@ def cli() -> None:
     help="End the relaunched run as soon as a judged metric has left its tolerance at some step.",
 )
 @click.option(
+    "--explain/--no-explain",
+    default=True,
+    show_default=True,
+    help="Where the runs differ, name the likely causes.",
+)
+@click.option(
     "--annotate/--no-annotate",
     default=True,
     show_default=True,

@@ -260,6 +260,7 @@ def test_each_option_of_the_api_is_one_of_the_command_line():
     api = {field.name for field in dataclasses.fields(ReproduceOptions)} - {"show", "tell"}
     assert {option.name for option in options_of_reproduce()} - {
         "format_",
+        "output",
         "quiet",
         "verbose",
         "debug",
