@@ -252,7 +252,7 @@ class Recording:
     def _dump_record(
         self, run_id: str, tags: dict[str, str], *, is_complete: bool, end_digests: dict[str, str] | None = None
     ) -> bytes:
-        facts = [*self._facts, *tags_to_facts(tags)]
+        facts = [*self._facts, *tags_to_facts({"repro.launch.process": process_path(), **tags})]
         digests = {"start": self._start_digests[run_id], "end": end_digests or missing("the run has not ended")}
         seeds = Section(facts={**self._random.describe(), "digests": digests})
         sections = {**({"seeds.control": seeds} if self._options.log_rng else {}), **self._sections}
