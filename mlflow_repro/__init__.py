@@ -2,7 +2,7 @@
 
 >>> import mlflow_repro
 >>> report = mlflow_repro.reproduce_run("d1b4b10969174863a2bad1342f6746ce")    # doctest: +SKIP
->>> report.comparison.verdict    # doctest: +SKIP
+>>> report.verdict    # doctest: +SKIP
 <Verdict.IDENTICAL: 'IDENTICAL'>
 
 Importing this package imports nothing else: not mlflow, not numpy, not git. The plugin part of it runs inside

@@ -115,11 +115,9 @@ def find_overruled(pairs: Iterable[RunPair]) -> list[str]:
     stored = [run.fact("launch.overruled").value or "[]" for run in runs]
     lists = [json.loads(text) if text.startswith("[") else [text] for text in stored]
     calls = ", ".join(dict.fromkeys(call for row in lists for call in row))
-    return (
-        [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
-        if calls
-        else []
-    )
+    if not calls:
+        return []
+    return [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
 
 
 def fetch_random_states(store: TrackingStore, target: Target, directory: Path) -> Path | None:

@@ -108,7 +108,6 @@ class RandomControl:
             "run_index": index,
             "script": script_name(),
             "arguments": digest_arguments(),
-            "is_worker": self._is_worker or bool(self.entropy.place),
             "states": {"import": self._at_import, "first_run": self._at_first_run, "run": now},
         }
 

@@ -62,7 +62,7 @@ def _take_from_folder(folder: str) -> dict[str, Any]:
     for name in names:
         with contextlib.suppress(FileNotFoundError):  # another process was quicker
             recorded = _read(os.path.join(folder, name))
-            if recorded.get("schema") == SCHEMA and recorded.get("script") == script_name():
+            if recorded.get("schema") == SCHEMA and recorded.get("script") in ("", script_name()):
                 found.append((name, recorded))
     arguments = digest_arguments()
     for name, recorded in sorted(found, key=lambda row: row[1].get("arguments") != arguments):
