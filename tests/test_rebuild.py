@@ -299,7 +299,8 @@ def test_run_of_an_older_environment_comes_back(bench, tmp_path, monkeypatch):
     assert "mlflow db upgrade" in answer.stderr
     assert bench.run("mlflow", "db", "upgrade", bench.tracking_uri).returncode == 0
     (run_id,) = bench.run_ids()
-    shutil.rmtree(bench.repository.clone)
+    shutil.rmtree(bench.repository.clone / ".git")
+    (bench.repository.clone / "train.py").unlink()  # what is left there are the artifacts: MLflow's default place
 
     here = metadata.version("scikit-learn")
     for options in ((), ("--env", "recorded")):
