@@ -1,4 +1,4 @@
-"""Development sessions, each with all of its set-up; `nox -l` lists them, `nox` runs lint, types and test."""
+"""Development sessions, each with all of its set-up; `nox -l` lists them, `nox` runs lint, types, docs and test."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import nox
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "test"]
+nox.options.sessions = ["lint", "types", "docs", "test"]
 
 NEWEST = "constraints.txt"
 OLDEST = "constraints-oldest.txt"
@@ -62,6 +62,14 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     session.install("-r", "pyproject.toml", "--group", "types", "--constraint", NEWEST)
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into `site`; whatever it warns of is an error."""
+    install(session, "--group", "docs")
+    env = {"NO_MKDOCS_2_WARNING": "1"}  # an advertisement, which says nothing of these pages
+    session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs, env=env)
 
 
 @nox.session
