@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 KINDS = (
-    "code", "parameter", "seed", "random_state", "data", "package", "python", "threads", "blas", "cpu", "gpu", "determinism",
-    "hash_seed", "variable", "locale", "time", "not_restored", "nondeterminism",
+    "code", "parameter", "seed", "random_state", "data", "package", "python", "threads", "blas", "cpu", "gpu",
+    "determinism", "hash_seed", "variable", "locale", "time", "not_restored", "nondeterminism",
 )  # fmt: skip
 """What a cause can be; `docs/explain.md` says what is looked at for each."""
 
