@@ -56,8 +56,8 @@ class ReproduceOptions(JudgeOptions):
     seed comes back too. ``seed`` (0 to 2**63-1) asks the other question, whether the result replicates: everything is
     seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched.
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
-    recorded environment is replaced or left out. With ``explain`` the report says
-    why the runs differ, where they do. ``show`` gets each line that the child prints.
+    recorded environment is replaced or left out. With ``explain`` the report says why the runs differ, where they do.
+    ``show`` gets each line that the child prints.
     """
 
     run_id: str = ""
