@@ -9,11 +9,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+KINDS = (
+    "code", "parameter", "seed", "random_state", "data", "package", "python", "threads", "blas", "cpu", "gpu",
+    "determinism", "hash_seed", "variable", "locale", "time", "not_restored", "nondeterminism",
+)  # fmt: skip
+"""What a cause can be; `docs/explain.md` says what is looked at for each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cause:
     """One cause of a difference. Causes are given in their order: the most likely first.
 
-    ``kind`` is a word out of a fixed list (``seed``, ``package``, ``code``, ...); ``what`` is the cause in one line
+    ``kind`` is one of `KINDS`; ``what`` is the cause in one line
     (``numpy 1.26.4 -> 2.1.0``); ``confidence`` goes from 0 to 1 and is 1 for what was proven by launching the run
     without it; ``evidence`` are the facts that speak for it; ``fix`` is the one command or line that settles it.
     """

@@ -34,7 +34,6 @@ from mlflow_repro.seeding import (
     take_states,
     watch_generators,
 )
-from mlflow_repro.seeding.trace import RngTrace
 from mlflow_repro.tracking import (
     RANDOM_STATE_FILE,
     RECORD_FILE,
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.background import Background
     from mlflow_repro.model import Fact
+    from mlflow_repro.seeding.trace import RngTrace
 
 # The most that waiting for us may delay the end of the program: a local store does not hang, it is only slow on a busy
 # machine; a server may, and then the user's patience is short.
@@ -88,7 +88,7 @@ class Recording:
         self._written: dict[str, dict[str, str]] = {}
         self._last_work: dict[str, Callable[[], None]] = {}
         self._tagged: set[str] = set()
-        self._trace = RngTrace()
+        self._trace: RngTrace | None = None
         self._run_count = 0
         self._ahead: Deadline | None = None
         if hasattr(os, "register_at_fork"):
@@ -98,6 +98,12 @@ class Recording:
         """Record of later runs what ``options`` ask for; what is known of this process is collected anew."""
         with self._lock:
             self._options, self._tags, self._sections = options, {}, {}
+        if options.rng_trace and self._trace is None:
+            from mlflow_repro.seeding.trace import RngTrace
+
+            self._trace = RngTrace()
+        elif not options.rng_trace:
+            self._trace = None
 
     def context_tags(self) -> dict[str, str]:
         """The facts of this process; collected at the first call, then the same dictionary's copy."""
@@ -152,7 +158,7 @@ class Recording:
 
     def metrics_logged(self, run_id: str, steps: Iterable[int]) -> None:
         """Metrics of ``run_id`` are about to be written at ``steps``."""
-        if self._options.rng_trace and run_id in self._written:
+        if self._trace is not None and run_id in self._written:
             self._trace.note(run_id, steps)
 
     def run_ended(self, run_id: str) -> None:
@@ -235,7 +241,7 @@ class Recording:
         late = ("data.used", "launch.session") if cells is not None else ("data.used",)
         parts = [self._sections.get(name, _EMPTY).files for name in late]
         files = {f"repro/{path}": content for part in parts for path, content in part.items()}
-        trace = self._trace.take(run_id)
+        trace = self._trace.take(run_id) if self._trace else None
         if trace is not None:
             files[RNG_TRACE_FILE] = json.dumps(trace).encode()
         with self._background.hold_forks():
@@ -298,6 +304,8 @@ class Recording:
         self._run_count = 0
         self._ahead = None
         self._lock = threading.RLock()
+        if self._trace is not None:
+            self._trace = type(self._trace)()  # its lock may be held as well
 
 
 def _overruled_tags() -> dict[str, str]:

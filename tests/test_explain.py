@@ -6,6 +6,7 @@ import copy
 import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_repro.arguments import change_arguments, diff_arguments, split_arguments, value_of
+from mlflow_repro.causes import KINDS
 from mlflow_repro.cli import main
 from mlflow_repro.compare.facts import compare_facts
 from mlflow_repro.explain import explain
 from mlflow_repro.explain.evidence import ChangedFile, CodeHint, Divergence, Evidence
 from mlflow_repro.explain.hints import find_hints
-from mlflow_repro.explain.shape import find_shape
+from mlflow_repro.explain.shape import _LIKELIHOODS, find_shape
 from mlflow_repro.explain.traces import compare_traces
 from mlflow_repro.model import Comparison, Finding, RunRecord, Status
 from mlflow_repro.rules import Rules
@@ -288,6 +290,12 @@ class TestRules:
         confidences = [cause.confidence for cause in causes]
         assert confidences == sorted(confidences, reverse=True)
         assert 0 < sum(confidences) < 1.01
+
+
+def test_each_kind_of_cause_has_a_likelihood_and_is_documented():
+    assert set(_LIKELIHOODS) == set(KINDS)
+    text = (Path(__file__).resolve().parent.parent / "docs" / "explain.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}`" not in text] == []
 
 
 class TestShape:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow_repro.explain.evidence import Evidence
 
 _LIBRARY_FACTS = (("version", "blas", 0.5), ("architecture", "cpu", 0.6), ("threads", "threads", 0.6))
+_NO_SWITCHES = ("version", "git_version", "compiler")
 _FLAG_WEIGHT = 0.3
 _SHOWN = 6
 
@@ -82,17 +83,16 @@ def suspect_gpus(evidence: Evidence) -> Iterator[Suspect]:
 
 def suspect_determinism(evidence: Evidence) -> Iterator[Suspect]:
     """Deterministic modes and switches of precision that are not the same."""
-    for prefix in ("frameworks.",):
-        for name, row in evidence.changed("machine", prefix).items():
-            if name.endswith(("version", "threads")) or "absent" in f"{row.reference}{row.reproduction}":
-                continue
-            yield Suspect(
-                kind="threads" if "thread" in name else "determinism",
-                what=f"{name}: {shorten(row.reference)} -> {shorten(row.reproduction)}",
-                weight=0.4,
-                evidence=(_describe(row, name),),
-                fix="mlflow_repro.make_deterministic()",
-            )
+    for name, row in evidence.changed("machine", "frameworks.").items():
+        if name.rpartition(".")[2] in _NO_SWITCHES or "absent" in f"{row.reference}{row.reproduction}":
+            continue
+        yield Suspect(
+            kind="threads" if "thread" in name else "determinism",
+            what=f"{name}: {shorten(row.reference)} -> {shorten(row.reproduction)}",
+            weight=0.4,
+            evidence=(_describe(row, name),),
+            fix="mlflow_repro.make_deterministic()",
+        )
     for name, row in evidence.changed("seeds", "determinism.").items():
         yield Suspect(
             kind="determinism",
