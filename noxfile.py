@@ -75,7 +75,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def test(session: nox.Session) -> None:
     """Test the built distribution on this Python with the newest MLflow; arguments after -- go to pytest."""
-    install(session, ".[keras,artifacts,notebook]", "--group", "test")
+    install(session, ".[keras,artifacts,notebook]", "--group", "test", "--group", "recipes")
     run_tests(session)
 
 
@@ -97,7 +97,7 @@ def matrix(session: nox.Session, mlflow: str) -> None:
     if mlflow == "oldest":
         install(session, ".[artifacts,notebook]", "--group", "test", "--group", "oldest", constraints=OLDEST)
     else:
-        install(session, ".[keras,artifacts,notebook]", "--group", "test")
+        install(session, ".[keras,artifacts,notebook]", "--group", "test", "--group", "recipes")
     run_tests(session)
 
 

@@ -9,10 +9,10 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mlflow
 import pytest
 from conftest import Workbench, make_repository, make_workbench
 
@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver (apt install chromium-driver)"),
-    pytest.mark.skipif(int(mlflow.__version__.split(".")[0]) < 3, reason="the pages are those of MLflow 3"),
+    pytest.mark.skipif(int(version("mlflow").split(".")[0]) < 3, reason="the pages are those of MLflow 3"),
 ]
 FLAGS = (
     "--headless=new",
@@ -237,7 +237,9 @@ def test_runs_are_listed(browser: Browser, shown: Shown):
 
 def test_report_is_a_page_of_its_own(browser: Browser, shown: Shown, tmp_path: Path):
     """Light and dark, on paper, by the keyboard alone; nothing is fetched and nothing is written to the console."""
-    client = mlflow.MlflowClient(tracking_uri=shown.url)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=shown.url)
     page = client.download_artifacts(shown.reproduction, "repro/report.html", str(tmp_path))
     grounds = set()
     browser.driver.get_log("browser")  # reading it empties it: what MLflow's own pages said is not ours
