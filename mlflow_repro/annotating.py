@@ -21,23 +21,27 @@ _PARENT_TAG = "mlflow.parentRunId"
 _SEPARATOR = "\n\n---\n\n"  # between our part of a description and what the run's own code wrote
 
 
-def annotate(report: Report, store: TrackingStore) -> tuple[str, ...]:
+def annotate(report: Report, store: TrackingStore, *, with_reference: bool = True) -> tuple[str, ...]:
     """Write the answer to both runs; a note for each thing that the store did not take.
 
-    The reproduction gets a description, the report as an artifact, and metrics to sort by; the reference two tags.
+    The reproduction gets a description, the report as an artifact, and metrics to sort by; the reference two tags,
+    but not when other code ran.
     """
     if report.comparison is None or report.reproduction is None:
         return ()
     notes: list[str] = []
     _annotate_run(report, store, report.reproduction.run_id, report.reproduction.tags, notes)
-    _annotate_reference(report, store, report.reproduction.run_id, notes)
+    if with_reference:
+        _annotate_reference(report, store, report.reproduction.run_id, notes)
     return tuple(notes)
 
 
-def annotate_repeats(report: Report, reproductions: Sequence[RunRecord], store: TrackingStore) -> tuple[str, ...]:
+def annotate_repeats(
+    report: Report, reproductions: Sequence[RunRecord], store: TrackingStore, *, with_reference: bool = True
+) -> tuple[str, ...]:
     """Group repeats under a run of their own, which gets the answer; a note for each thing the store did not take."""
-    if report.comparison is None or not reproductions:
-        return ()
+    if report.comparison is None or len(reproductions) < 2:  # noqa: PLR2004 - one needs no group
+        return annotate(report, store, with_reference=with_reference)
     notes: list[str] = []
     reference = report.reference
     group = ""
@@ -56,7 +60,8 @@ def annotate_repeats(report: Report, reproductions: Sequence[RunRecord], store: 
             store.finish_run(group, "FINISHED")
     if group:
         _annotate_run(report, store, group, {}, notes)
-    _annotate_reference(report, store, group or reproductions[-1].run_id, notes)
+    if with_reference:
+        _annotate_reference(report, store, group or reproductions[-1].run_id, notes)
     return tuple(notes)
 
 

@@ -64,7 +64,8 @@ def reproduce_repeatedly(
         report = with_causes(options, replace(reports[-1], comparison=comparison, curves=()), store)
         if not options.annotate:
             return report
-        return with_caveats(report, annotate_repeats(report, reproductions, store))
+        notes = annotate_repeats(report, reproductions, store, with_reference=not options.commit)
+        return with_caveats(report, notes)
 
 
 def _number(options: ReproduceOptions, number: int) -> ReproduceOptions:

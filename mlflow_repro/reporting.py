@@ -54,7 +54,7 @@ def report_pairs(
         return report
     from mlflow_repro.annotating import annotate, with_caveats
 
-    return with_caveats(report, annotate(report, store))
+    return with_caveats(report, annotate(report, store, with_reference=not options.commit))
 
 
 def with_causes(options: ReproduceOptions, report: Report, store: TrackingStore, folder: Path | None = None) -> Report:

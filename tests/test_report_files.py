@@ -126,8 +126,12 @@ class TestFiles:
     def test_file_that_cannot_be_written_is_one_line(self, uri: str, tmp_path: Path, capsys):
         run_id = log_run(uri, 1.0)
         (tmp_path / "taken.html").mkdir()
-        assert main(["compare", run_id, run_id, "--tracking_uri", uri, "--output", "taken.html"]) == 3
-        assert "cannot be written to taken.html" in capsys.readouterr().err
+        files = ("--output", "taken.html", "--output", "other.html")
+        assert main(["compare", run_id, run_id, "--tracking_uri", uri, *files]) == 3
+        printed = capsys.readouterr()
+        assert "cannot be written to taken.html" in printed.err
+        assert printed.out.endswith("Runs equal: True\n")
+        assert (tmp_path / "other.html").is_file()
         assert not list(tmp_path.glob("*.part"))
 
     def test_summary_that_cannot_be_written_is_a_note(self, uri: str, tmp_path: Path, capsys, monkeypatch):
@@ -196,6 +200,17 @@ class TestAnnotations:
             "the reference's page does not name its reproduction",
         ]
         assert all("\n" not in note for note in notes)
+
+    def test_reference_is_left_alone_when_other_code_ran(self, uri: str):
+        from mlflow import MlflowClient
+
+        one, other = log_run(uri, 1.0), log_run(uri, 2.0)
+        report, store = compare(uri, one, other), open_store(uri)
+        store_notes = annotate_repeats(report, [store.read_run(other)], store, with_reference=False)
+        assert store_notes == ()
+        assert MlflowClient(uri).get_run(other).data.tags["repro.verdict"] == "DIFFERENT"
+        assert "mlflow.parentRunId" not in MlflowClient(uri).get_run(other).data.tags
+        assert "repro.last_verdict" not in MlflowClient(uri).get_run(one).data.tags
 
     def test_repeats_are_grouped(self, uri: str):
         from mlflow import MlflowClient

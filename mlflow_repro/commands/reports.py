@@ -31,13 +31,22 @@ def check_outputs(paths: Sequence[str]) -> None:
 
 
 def hand_out(report: Report, format_: str, paths: Sequence[str], *, verbose: bool) -> int:
-    """Write the report everywhere it is wanted and give the exit code. Raises ReproError for a file that fails."""
+    """Write the report everywhere it is wanted and give the exit code.
+
+    A file that cannot be written does not keep the others, nor what is printed; then ReproError is raised.
+    """
     from mlflow_repro.report import RENDERERS
 
+    failures = []
     for path in paths:
-        _write_file(path, RENDERERS[_FORMAT_OF[Path(path).suffix.lower()]](report, verbose))
+        try:
+            _write_file(path, RENDERERS[_FORMAT_OF[Path(path).suffix.lower()]](report, verbose))
+        except ReproError as error:
+            failures.append(error)
     _add_to_summary(report)
     print_report(report, format_, show_all=verbose)
+    if failures:
+        raise failures[0]
     return int(report.exit_code)
 
 
@@ -51,7 +60,7 @@ def _write_file(path: str, text: str) -> None:
         with suppress(OSError):
             part.unlink()
         raise ReproError(
-            f"the report cannot be written to {path}: {error.strerror}", "the run itself is done"
+            f"the report cannot be written to {path}: {error.strerror}", "mlflow-repro compare makes it once more"
         ) from error
 
 
