@@ -83,7 +83,7 @@ _HASHED = _plain('hash("apple") % 97')
 SINGLE = (
     # numpy
     _simple("numpy parameter", "numpy", ("parameter", "lr"), Setting(arguments=("--lr", "0.002", *SEEDED)),
-            Setting(arguments=("--lr", "0.003", *SEEDED)), edits=_NUMPY_FILES, is_quick=True),
+            Setting(arguments=("--lr", "0.003", *SEEDED)), edits=_NUMPY_FILES),
     _simple("numpy batch", "numpy", ("parameter", "batch"), _numpy(*SEEDED), _numpy(*SEEDED, "--batch", "8"),
             edits=_NUMPY_FILES),
     Case(name="numpy seed", project="numpy", causes=(("seed", "seed"),), isolated=(("parameter", "seed"),),
@@ -121,7 +121,7 @@ SINGLE = (
     # scikit-learn
     _simple("sklearn parameter", "sklearn", ("parameter", "max-depth"), Setting(arguments=("--random-state", "1")),
             Setting(arguments=("--random-state", "1", "--max-depth", "3"))),
-    _simple("sklearn unseeded", "sklearn", ("random_state", "numpy"), Setting(), Setting(), is_quick=True),
+    _simple("sklearn unseeded", "sklearn", ("random_state", "numpy"), Setting(), Setting()),
     Case(name="sklearn random_state", project="sklearn", causes=(("seed", "random-state"),),
          isolated=(("parameter", "random-state"),), one=Setting(arguments=("--random-state", "1")),
          other=Setting(arguments=("--random-state", "2"))),
@@ -141,7 +141,7 @@ SINGLE = (
     _simple("plain unseeded", "plain", ("random_state", "Python"), Setting(), Setting(),
             edits={"train.py": ("random.seed(arguments.seed)\n", "")}),
     _simple("plain set order", "plain", ("hash_seed", "PYTHONHASHSEED"), _variables(PYTHONHASHSEED="1"),
-            _variables(PYTHONHASHSEED="2"), edits=_SET_ORDER, is_quick=True),
+            _variables(PYTHONHASHSEED="2"), edits=_SET_ORDER),
     _simple("plain hash", "plain", ("hash_seed", "PYTHONHASHSEED"), _variables(PYTHONHASHSEED="3"),
             _variables(PYTHONHASHSEED="4"), edits=_HASHED),
     _simple("plain assertion", "plain", ("variable", "PYTHONOPTIMIZE"), Setting(), _variables(PYTHONOPTIMIZE="1"),
