@@ -60,7 +60,7 @@ class Result:
 def main() -> int:
     """Run the cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="seven cases")
+    parser.add_argument("--quick", action="store_true", help="four cases")
     parser.add_argument("--only", action="append", help="cases whose name has this text; may be repeated")
     parser.add_argument("--no-isolate", action="store_true", help="explain alone: two trainings a case")
     parser.add_argument("--no-keras", action="store_true", help="without the cases that import TensorFlow")

@@ -202,6 +202,14 @@ class TestRules:
         assert causes[0].kind == kind
         assert explain(evidence_of(other, history(first=0.2)))[0].kind == "parameter"
 
+    def test_a_seed_that_an_argument_gave_is_one_cause(self):
+        """Also where the reference had the default."""
+        other = changed(
+            "seeds/numpy", "6", changed("launch/argv", ["python", "train.py", "--alpha", "0.5", "--seed", "6"])
+        )
+        causes = explain(evidence_of(other))
+        assert [cause.what for cause in causes if cause.kind == "seed"] == ["seed seed: nothing -> 6"]
+
     def test_an_unseeded_generator_that_drew_is_named(self):
         other = changed("seeds/digests", {"start": {"python": "q", "numpy": "x"}, "end": {"python": "q", "numpy": "y"}})
         other["seeds"]["numpy"] = None

@@ -209,6 +209,29 @@ class TestFactors:
         found = self.factors(conditions("a", STATE, seeds=USED), conditions("b", OTHER_STATE, seeds=USED))
         assert found == {"random state of numpy": Changes(generators=("numpy",), random_state=OTHER_STATE)}
 
+    def test_the_state_that_a_seed_led_to_goes_with_the_seed(self):
+        """Else the state that is put back would overrule the other seed."""
+        one = conditions("a", STATE, seeds={**USED, "numpy": "1"}, launch={"argv": ["python", "t.py", "--seed", "1"]})
+        other = conditions(
+            "b", OTHER_STATE, seeds={**USED, "numpy": "2"}, launch={"argv": ["python", "t.py", "--seed=2"]}
+        )
+        (changes,) = self.factors(one, other).values()
+        assert (changes.generators, changes.random_state) == (("numpy",), OTHER_STATE)
+        assert changes.arguments[0].name == "--seed"
+
+    def test_a_seed_of_the_code_goes_with_the_code(self):
+        one = conditions("a", STATE, seeds={**USED, "numpy": "1"}, code={"commit": "1", "tree": "x"})
+        other = conditions("b", OTHER_STATE, seeds={**USED, "numpy": "2"}, code={"commit": "2", "tree": "y"})
+        found = self.factors(one, other)
+        assert set(found) == {"the code"}
+        assert found["the code"].generators == ("numpy",)
+
+    def test_a_seed_that_nothing_gave_is_a_factor_of_its_own(self):
+        one = conditions("a", STATE, seeds={**USED, "numpy": "1"})
+        assert set(self.factors(one, conditions("b", OTHER_STATE, seeds={**USED, "numpy": "2"}))) == {
+            "random state of numpy"
+        }
+
     def test_entropy_where_it_was_asked(self):
         seeds = {"entropy": {"asked": 2, "users": ["draw"]}}
         found = self.factors(conditions("a", STATE, seeds=seeds), conditions("b", OTHER_STATE, seeds=seeds))

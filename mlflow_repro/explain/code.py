@@ -21,7 +21,7 @@ _SHOWN = 5
 _CODE = (".py", ".pyx", ".pyi", ".ipynb", ".sh", ".r", ".c", ".cc", ".cpp", ".cu", ".rs", ".jl", "mlproject")
 _SETTINGS = (".yaml", ".yml", ".toml", ".json", ".ini", ".cfg", ".env", ".conf")
 _NO_INFLUENCE = (".md", ".rst", ".gitignore", ".gitattributes", "license", ".editorconfig", ".svg")
-_SEED_NAME = re.compile(r"(?:^|[_\-.\s])(?:seed|random[_\-]?state)s?$", re.IGNORECASE)
+SEED_NAME = re.compile(r"(?:^|[_\-.\s])(?:seed|random[_\-]?state)s?$", re.IGNORECASE)
 
 
 def suspect_code(evidence: Evidence) -> Iterator[Suspect]:
@@ -104,7 +104,7 @@ def suspect_start(evidence: Evidence) -> Iterator[Suspect]:
 def changed_seed_parameters(evidence: Evidence) -> set[tuple[str | None, str | None]]:
     """The two values of each launch parameter that differs and is called a seed."""
     rows = _launch_differences(evidence)
-    return {(one, other) for name, one, other, _ in rows if _SEED_NAME.search(name.lstrip("-"))}
+    return {(one, other) for name, one, other, _ in rows if SEED_NAME.search(name.lstrip("-"))}
 
 
 def read_arguments(argv: Any) -> tuple[str, ...] | None:
@@ -136,7 +136,7 @@ def _launch_differences(evidence: Evidence) -> Iterator[tuple[str, str | None, s
 
 def _parameter(name: str, one: str | None, other: str | None, way: str, weight: float = 0.95) -> Suspect:
     one, other = (None if side is None else redact_named(name, side) for side in (one, other))
-    is_seed = bool(_SEED_NAME.search(name.lstrip("-")))
+    is_seed = bool(SEED_NAME.search(name.lstrip("-")))
     shown = name.lstrip("-")
     fix = f"start it with {_as_option(name, one)}" if one is not None else f"start it without {name}"
     return Suspect(

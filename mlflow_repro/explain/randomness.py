@@ -39,7 +39,7 @@ def suspect_seeds(evidence: Evidence) -> Iterator[Suspect]:
     """A generator was seeded with another value; of a seed that no parameter gave, that is the clock's doing or so."""
     given = changed_seed_parameters(evidence)
     for generator, (one, other) in _seeds_of(evidence).items():
-        if one is None or other is None or one == other or (one, other) in given:
+        if one is None or other is None or one == other or _is_given(one, other, given):
             continue
         where = _places(evidence, generator)
         facts = [f"{_NAMES[generator]} was seeded with {shorten(one)} and {shorten(other)}", *where]
@@ -122,6 +122,11 @@ def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
         evidence=("PYTHONHASHSEED was not set in either run", *places),
         fix="export PYTHONHASHSEED=0, or iterate over sorted(...) of the set",
     )
+
+
+def _is_given(one: str, other: str, given: set[tuple[str | None, str | None]]) -> bool:
+    """True when a parameter that differs explains the two seeds; one that is not there has the default."""
+    return any(before in (None, one) and after in (None, other) for before, after in given)
 
 
 def _has_fixed_hashes(evidence: Evidence) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.arguments import diff_arguments, value_of
-from mlflow_repro.changes import GENERATORS, Changes
-from mlflow_repro.explain.code import read_arguments
+from mlflow_repro.changes import GENERATORS, Changes, merge_changes
+from mlflow_repro.explain.code import SEED_NAME, read_arguments
 from mlflow_repro.explain.evidence import count, shorten
 from mlflow_repro.explain.surroundings import classify_variable, weigh_package
 from mlflow_repro.pins import VERSION
@@ -71,7 +71,32 @@ def list_factors(one: Conditions, other: Conditions) -> tuple[Factor, ...]:
         *_packages(one, other),
         *_python(one, other),
     ]
-    return tuple(sorted(found, key=lambda factor: -factor.weight))
+    return tuple(sorted(_attach_states(found, one, other), key=lambda factor: -factor.weight))
+
+
+def _attach_states(found: list[Factor], one: Conditions, other: Conditions) -> list[Factor]:
+    """The factors with the random state of a generator that the program seeds made a part of what gives the seed.
+
+    A relaunch puts back the state with which a run started, so another seed alone would be overruled: the state that it
+    led to goes with it. That is the argument of the same two values, else one that is called a seed, else the code.
+    """
+    states = {factor.changes.generators[0]: factor for factor in found if factor.kind == "random_state"}
+    for generator, state in states.items():
+        seeds = [_get(side, "seeds", generator) for side in (one, other)]
+        givers = [factor for factor in found if factor.kind == "parameter"]
+        same = [factor for factor in givers if _values(factor) == seeds]
+        named = [factor for factor in givers if SEED_NAME.search(factor.name)]
+        giver = next(iter([*same, *named, *(factor for factor in found if factor.kind == "code")]), None)
+        if generator in ("python", "numpy") and seeds[0] != seeds[1] and giver is not None:
+            both = merge_changes([giver.changes, state.changes])
+            found = [replace(giver, changes=both) if factor is giver else factor for factor in found]
+            found.remove(state)
+    return found
+
+
+def _values(factor: Factor) -> list[str | None]:
+    """The two values of an argument; those of a launch parameter are not known here any more."""
+    return [value_of(side) for change in factor.changes.arguments for side in (change.one, change.other)]
 
 
 def _parameters(one: Conditions, other: Conditions) -> Iterator[Factor]:
