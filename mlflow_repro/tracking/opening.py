@@ -104,8 +104,9 @@ def _check_server(uri: str) -> None:
 
 @contextmanager
 def short_retries() -> Iterator[None]:
-    """Let MLflow give up on a server after seconds, not minutes, unless the user has set limits."""
+    """Let MLflow give up on a server after seconds, not minutes, unless the user has set limits; and draw no bars."""
     limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+    limits["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # where tqdm is installed: one for each small file
     added = [name for name in limits if name not in os.environ]
     os.environ.update({name: limits[name] for name in added})
     try:
