@@ -29,7 +29,7 @@ def suspect_code(evidence: Evidence) -> Iterator[Suspect]:
     rows = evidence.changed("code")
     trees = evidence.both("code", "tree")
     is_other = all(trees) and trees[0] != trees[1]
-    if not (is_other or ("commit" in rows and not all(trees)) or evidence.changed_files):
+    if not (is_other or (not all(trees) and rows.keys() & {"commit", "dirty"}) or evidence.changed_files):
         return
     facts = [_describe_commits(rows, evidence)]
     files = [file for file in evidence.changed_files or () if not _is_data(file.path)]
