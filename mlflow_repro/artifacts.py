@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError
-from mlflow_repro.progressbars import without_progress_bars
 from mlflow_repro.redact import redact_text
 
 if TYPE_CHECKING:
@@ -161,7 +160,7 @@ def fetch_file(file: ArtifactFile, directory: Path) -> Path:
         raise CannotJudgeError("its name leads out of the folder")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    with _explained(), without_progress_bars():
+    with _explained():
         path = Path(file.download(file.path, str(directory)))
     if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(directory.resolve()):
         raise CannotJudgeError("what was fetched is not a file")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from mlflow_repro.errors import ReproError, UsageError
 from mlflow_repro.judging import judge_repeats, read_more_references
 from mlflow_repro.moments import DONE
-from mlflow_repro.progressbars import without_progress_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +41,8 @@ def reproduce_repeatedly(
     from mlflow_repro.reporting import with_causes
     from mlflow_repro.tracking import open_store, short_retries
 
-    # Both change the environment of this process: here, so that no repeat takes away what another one relies on.
-    with short_retries(), without_progress_bars():
+    # It changes the environment of this process: here, so that no repeat takes away what another one relies on.
+    with short_retries():
         store = open_store(options.tracking_uri)
         options = replace(options, run_id=options.run_id or store.find_model_run(options.model), model="")
         more = read_more_references(options, store.uri) if options.against else []

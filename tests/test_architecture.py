@@ -37,7 +37,6 @@ FLOORS = {
         "outcomes",
         "pins",
         "plain",
-        "progressbars",
         "proofs",
         "pyargv",
         "quoting",

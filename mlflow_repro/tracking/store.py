@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
 from mlflow_repro.model import OWN_METRICS, RunRecord
 from mlflow_repro.outcomes import list_model_ids, list_model_metrics
-from mlflow_repro.progressbars import without_progress_bars
 from mlflow_repro.redact import redact_value
 from mlflow_repro.section import RECORD_SCHEMA
 from mlflow_repro.tempfolders import hold_folder
@@ -101,8 +100,7 @@ class TrackingStore:
             if path not in {file.path for file in self._client.list_artifacts(run_id, folder)}:
                 return None
             directory.mkdir(parents=True, exist_ok=True)
-            with without_progress_bars():
-                return Path(self._client.download_artifacts(run_id, path, str(directory)))
+            return Path(self._client.download_artifacts(run_id, path, str(directory)))
 
     def read_file(self, run_id: str, path: str) -> bytes | None:
         """The content of one artifact, or None when the run does not have it. Raises UnreachableError."""
