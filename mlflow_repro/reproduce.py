@@ -337,7 +337,6 @@ def _judge_existing(options: ReproduceOptions) -> Report:
     from mlflow_repro.tree_judging import find_target, pair_relaunch
 
     check_run_id(options.resume)
-
     with short_retries():
         store = open_store(options.tracking_uri)
         options = _with_run_id(options, store)
