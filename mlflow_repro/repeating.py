@@ -104,7 +104,8 @@ def run_repeats(count: int, jobs: int, run_one: Callable[[int, threading.Event],
                 running[executor.submit(run_one, number, is_over)] = number
             if not running:
                 break
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            # Not for ever: a signal that another thread gets wakes this one only when it wakes by itself.
+            done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in done:
                 number = running.pop(future)
                 try:

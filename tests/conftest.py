@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -98,6 +99,16 @@ def put_before_git(folder: Path, script: str) -> str:
     (folder / "git").write_text(f'#!/bin/sh\nreal={shutil.which("git")}\n{script}\nexec $real "$@"\n')
     (folder / "git").chmod(0o755)
     return os.pathsep.join([str(folder), os.environ["PATH"]])
+
+
+def heed_interrupts() -> None:
+    """A shell that starts something in the background lets it ignore SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def own_metrics(run) -> dict[str, float]:
+    """What the run's code logged, without what a reproduction is tagged with for MLflow's table of runs."""
+    return {name: value for name, value in run.data.metrics.items() if not name.startswith("repro.")}
 
 
 @dataclass

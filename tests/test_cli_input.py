@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from conftest import heed_interrupts
 
 from mlflow_repro import __version__
 from mlflow_repro.cli import cli, main
@@ -578,6 +579,7 @@ def test_import_of_mlflow_that_does_not_go_well_is_one_line(tmp_path: Path, sour
             capture_output=True,
             text=True,
             check=False,
+            preexec_fn=heed_interrupts,
         )
         # click ends the line in which the terminal shows ^C
         assert (answer.returncode, answer.stdout, answer.stderr.removeprefix("\n")) == (code, "", said)

@@ -12,7 +12,17 @@ import time
 
 import psutil
 import pytest
-from conftest import TINY_MLPROJECT, TINY_TRAIN, git, make_repository, make_workbench, put_before_git, tree_state
+from conftest import (
+    TINY_MLPROJECT,
+    TINY_TRAIN,
+    git,
+    heed_interrupts,
+    make_repository,
+    make_workbench,
+    own_metrics,
+    put_before_git,
+    tree_state,
+)
 
 from mlflow_repro.launch import _Log
 from mlflow_repro.tempfolders import sweep_folders
@@ -123,7 +133,7 @@ def test_parameter_that_the_script_logs_itself(tiny):
     reproduction = tiny.reproduction_of(run_id)
     assert reproduction.info.status == "FINISHED"
     assert reproduction.data.params["text"] == "a b"
-    assert reproduction.data.metrics == tiny.get(run_id).data.metrics
+    assert own_metrics(reproduction) == tiny.get(run_id).data.metrics
 
 
 def test_secrets_in_the_childs_output_are_not_shown(bench):
@@ -249,11 +259,6 @@ def runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def heed_interrupts() -> None:
-    """A shell that starts something in the background lets it ignore SIGINT, and so would its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_commit_that_was_never_pushed_nor_recorded(tiny):

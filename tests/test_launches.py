@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
-from conftest import git
+from conftest import git, own_metrics
 from test_failures import expect_error
 
 RUN = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('m', 1)\n"
@@ -32,7 +32,7 @@ def test_script_with_positional_arguments_and_an_experiment_of_its_own(bench):
     answer = bench.reproduce(run_id)
     assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
     assert "Note: the script's own set_experiment('mine') was overruled" in answer.stdout
-    assert bench.reproduction_of(run_id).data.metrics == {"m": 4.5}
+    assert own_metrics(bench.reproduction_of(run_id)) == {"m": 4.5}
 
 
 def test_standard_input_and_a_prompt_are_recorded_and_refused(bench):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -382,13 +383,15 @@ class TestColour:
         """``compare`` with its standard output on a pseudo-terminal, and in a pipe."""
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=f"sqlite:///{empty_store}")
+        store = tmp_path / "mlflow.db"
+        shutil.copy(empty_store, store)
+        client = MlflowClient(tracking_uri=f"sqlite:///{store}")
         ids = []
         for value in (1.0, 2.0):
             ids.append(client.create_run("0").info.run_id)
             client.log_metric(ids[-1], "x", value)
             client.set_terminated(ids[-1])
-        bench = Workbench(root=tmp_path, store=empty_store, repository=None)
+        bench = Workbench(root=tmp_path, store=store, repository=None)
         command = [sys.executable, "-m", "mlflow_repro.cli", "compare", *ids]
         plain = bench.run(*command)
         assert plain.returncode == 1, plain.stderr

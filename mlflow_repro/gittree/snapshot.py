@@ -95,6 +95,9 @@ def read_rows(answer: bytes) -> list[Row]:
     return list(rows.values())
 
 
+_ATTEMPTS = 5  # a file that shrinks while git reads it, such as a log that is begun anew, is read again
+
+
 class Snapshot:
     """A copy of an index in a ``folder`` of our own, with an object store. Making it raises OSError."""
 
@@ -133,7 +136,14 @@ class Snapshot:
             names = "".join(f"{name}\n" for name in sorted(known)).encode("ascii")
             self.both.ask("pack-objects", "-q", "--window=0", base, stdin=names)
         paths = b"".join(encode_path(row.path) + b"\0" for row in rows)
-        self.write.ask("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=paths)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.write.ask("update-index", "-z", "--add", "--remove", "--replace", "--stdin", stdin=paths)
+            except GitError as error:
+                if "short read" not in str(error) or attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
 
     def put(self, lines: Iterable[tuple[str, str, str]]) -> None:
         """Set (mode, object name, path) in the index; the mode 000000 takes the path out. Raises GitError."""
