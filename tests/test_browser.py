@@ -100,9 +100,9 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory, empty_store, tracking_server) -> Shown:
+def shown(tmp_path_factory, empty_store, preloaded, tracking_server) -> Shown:
     root = tmp_path_factory.mktemp("browser")
-    bench: Workbench = make_workbench(root, empty_store, make_repository(root))
+    bench: Workbench = make_workbench(root, empty_store, make_repository(root), preloaded)
     bench.tracking_uri = tracking_server
     bench.repository.commit({"train.py": TRAIN})
     reference = bench.train("train.py")
