@@ -284,9 +284,11 @@ def test_cache_that_cannot_be_used_is_done_without(repository, commits, tmp_path
     assert "belongs to another user" in note
 
 
-def test_shallow_remote_is_fetched_without_the_cache(repository, commits, tmp_path, cache):
+def test_of_a_shallow_remote_the_commit_alone_is_kept(repository, commits, tmp_path, cache):
     git("clone", "--quiet", "--bare", "--depth=1", repository.hub.as_uri(), "shallow.git", cwd=tmp_path)
     bring(str(tmp_path / "shallow.git"), commits[1], tmp_path / "one")
+    (clone,) = clones_in(cache)
+    assert git("for-each-ref", "--format=%(objectname)", cwd=clone) == commits[1]
 
 
 def test_reproduction_of_a_repository_that_was_fetched_before_needs_no_network(bench):
