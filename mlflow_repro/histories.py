@@ -55,6 +55,15 @@ class HistoryReader(AbstractContextManager["HistoryReader"]):
     def read_latest(self, run_id: str) -> dict[str, tuple[int, float]]:
         """The greatest step of each metric of a run, and the value there."""
 
+    def read_sample(self, run_id: str, name: str, high: int, count: int) -> Points:  # noqa: ARG002 - for readers that can
+        """About ``count`` points spread over the steps up to ``high``, the first step among them; none if that is hard.
+
+        Two histories with the same steps up to ``high`` give points of the same steps.
+        """
+        import numpy as np
+
+        return np.empty(0, np.int64), np.empty(0, np.float64)
+
     def read_range(self, run_id: str, name: str, low: int, high: int) -> Points:
         """The points of the steps from ``low`` to ``high``; of very many the first, up to the end of a step."""
         import numpy as np
@@ -111,6 +120,23 @@ class SqlHistories(HistoryReader):
         with self._engine.connect() as connection:
             return _first_steps(*_from_rows(connection.execute(query).fetchall()))
 
+    def read_sample(self, run_id: str, name: str, high: int, count: int) -> Points:
+        """As of `HistoryReader`: of each stretch of steps the first. Newer stores find the steps in an index."""
+        from sqlalchemy import func, select
+
+        columns = _metrics_table().c
+        metric = (columns.run_uuid == run_id, columns.key == name, columns.step <= high)
+        stretch = columns.step - columns.step % max(1, abs(high) // count)
+        firsts = select(func.min(columns.step)).where(*metric).group_by(stretch)
+        query = (
+            select(columns.step, columns.value, columns.is_nan)
+            .where(*metric, columns.step.in_(firsts))
+            .order_by(columns.step, columns.timestamp, columns.value, columns.is_nan)
+            .limit(_SQL_BLOCK)
+        )
+        with self._engine.connect() as connection:
+            return _from_rows(connection.execute(query).fetchall())
+
     def stream(self, run_id: str, name: str) -> Iterator[Points]:
         """The history of one metric."""
         from sqlalchemy import select
@@ -163,11 +189,17 @@ class RestHistories(HistoryReader):
                 return _to_columns(rows)
             high = max(low, min(int(rows[len(rows) // 2]["step"]), high - 1))
 
+    def read_sample(self, run_id: str, name: str, high: int, count: int) -> Points:
+        """As of `HistoryReader`, by one request: the server samples a range that has more points."""
+        if not self._by_ranges:
+            return super().read_sample(run_id, name, high, count)
+        return _to_columns(self._read_range(run_id, name, _FIRST_STEP, high, most=count))
+
     def _submit(self, run_id: str, name: str, low: int, high: int) -> tuple[int, int, Future[Rows]]:
         return low, high, self._pool.submit(self._read_range, run_id, name, low, high)
 
-    def _read_range(self, run_id: str, name: str, low: int, high: int) -> Rows:
-        asked = {"run_ids": [run_id], "metric_key": name, "start_step": low, "end_step": high, "max_results": _LIMIT}
+    def _read_range(self, run_id: str, name: str, low: int, high: int, *, most: int = _LIMIT) -> Rows:
+        asked = {"run_ids": [run_id], "metric_key": name, "start_step": low, "end_step": high, "max_results": most}
         rows: Rows = self._get("/api/2.0/mlflow/metrics/get-history-bulk-interval", asked).get("metrics", [])
         return rows
 

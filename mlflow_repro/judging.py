@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +13,14 @@ from mlflow_repro.plan import check_run_id
 from mlflow_repro.rules import RuleSettings, make_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from mlflow_repro.artifact_outcomes import Selection
     from mlflow_repro.compare.curves import CurveSampler
-    from mlflow_repro.histories import HistoryReader, Points
     from mlflow_repro.model import Comparison, RunRecord
     from mlflow_repro.predictions import PredictionWish
     from mlflow_repro.rules import Rules
     from mlflow_repro.tracking import TrackingStore
-
-HISTORIES = ("full", "first", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +28,9 @@ class JudgeOptions(RuleSettings):
     """How a comparison is judged: the rules, and ``config``, the file of rules that these stand on top of.
 
     An empty ``config`` means ``[tool.mlflow-repro]`` of the working directory's ``pyproject.toml``, if it has that.
-    ``histories`` is ``full``, ``first`` (read no further than the first difference) or ``off``. ``against`` names more
-    reference runs, several with commas. ``margin`` (``PATTERN=X``, or ``X`` for every metric) is how far the means of
+    ``histories`` is ``full``, ``first`` (read no further than the first difference), ``sampled`` (find a difference by
+    a sample, and read all where that shows none) or ``off``. ``against`` names more reference runs, several with
+    commas. ``margin`` (``PATTERN=X``, or ``X`` for every metric) is how far the means of
     repeats may lie apart, in the metric's unit; where none matches, two standard deviations of the references.
     ``as_good_as`` (``PATTERN=higher`` or ``PATTERN=lower``, what is better) asks no more of repeats than to be as good.
     ``artifacts`` are patterns of the artifacts that are compared, empty for all and None for none; ``artifact_limit``
@@ -56,6 +53,8 @@ class JudgeOptions(RuleSettings):
     prediction_timeout: float = 300.0
 
     def __post_init__(self) -> None:
+        from mlflow_repro.history_outcomes import HISTORIES
+
         if self.histories not in HISTORIES:
             raise UsageError(f"histories is {self.histories!r}", f"it must be one of {', '.join(HISTORIES)}")
 
@@ -323,42 +322,11 @@ def _judge_predictions(one: Side, other: Side, rules: Rules, wish: PredictionWis
 
 def _judge_histories(one: Side, other: Side, rules: Rules, mode: str, sampler: CurveSampler | None) -> list[Finding]:
     """The findings about the metrics that both runs have and that judge."""
-    from mlflow_repro.compare.histories import compare_histories
+    from mlflow_repro.history_outcomes import compare_run_histories
 
     names = [name for name in sorted({*one.record.metrics} & {*other.record.metrics}) if not rules.why_ignored(name)]
-    if mode == "off":
-        note = "not compared, as histories is off"
-        row = Finding(kind="history", name="*", reference=None, reproduction=None, status=Status.IGNORED, note=note)
-        return [row] if names else []
-    with one.store.explained(), other.store.explained(), ExitStack() as stack:
-        here = stack.enter_context(open_histories(one.store))
-        there = here if other.store is one.store else stack.enter_context(open_histories(other.store))
-        ids = one.record.run_id, other.record.run_id
-        single, single_there = here.read_single_steps(ids[0]), there.read_single_steps(ids[1])
-        return compare_histories(
-            [name for name in names if name not in single or single[name] != single_there.get(name)],
-            lambda name: _watched(sampler, name, here.stream(ids[0], name), there.stream(ids[1], name)),
-            rules,
-            stop_at_difference=mode == "first",
-        )
-
-
-def _watched(
-    sampler: CurveSampler | None, name: str, one: Iterator[Points], other: Iterator[Points]
-) -> tuple[Iterator[Points], Iterator[Points]]:
-    return (sampler.watch(name, 0, one), sampler.watch(name, 1, other)) if sampler else (one, other)
-
-
-def open_histories(store: TrackingStore) -> HistoryReader:
-    """The quickest reader of histories that a store allows."""
-    from mlflow_repro.histories import ClientHistories, RestHistories, SqlHistories
-
-    if store.sql_engine is not None:
-        return SqlHistories(store.sql_engine)
-    version = store.read_server_version()
-    if version:
-        return RestHistories(store.get_json, server_version=version)
-    return ClientHistories(store.read_points, store.read_last_points)
+    runs = (one.store, one.record.run_id), (other.store, other.record.run_id)
+    return compare_run_histories(runs, names, rules, mode, sampler)
 
 
 def compare_runs(reference_id: str, reproduction_id: str, *, tracking_uri: str = "", **options: Any) -> Comparison:

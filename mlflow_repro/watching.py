@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.live import find_divergence
-from mlflow_repro.judging import open_histories
+from mlflow_repro.history_outcomes import open_histories
 from mlflow_repro.moments import Arrival, Divergence
 
 if TYPE_CHECKING:

@@ -23,7 +23,9 @@ from git_http import serve_git
 from preloaded import Preloaded, Program, start_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+_templates: dict[Path, bytes] = {}
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -276,7 +278,18 @@ def empty_store(tmp_path_factory) -> Path:
         MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     finally:
         os.chdir(before)
+    _templates[path] = path.read_bytes()
     return path
+
+
+@pytest.fixture(autouse=True)
+def _untouched_template() -> Iterator[None]:
+    """Whoever writes to the store that all others are copies of is named, and not those that find more in theirs."""
+    yield
+    for path, content in _templates.items():
+        if path.read_bytes() != content:
+            path.write_bytes(content)
+            pytest.fail("this test wrote to the store that all others are copies of")
 
 
 def make_repository(root: Path) -> Repository:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from contextlib import ExitStack
 from itertools import pairwise
@@ -18,6 +19,7 @@ import mlflow_repro
 from mlflow_repro.compare.growth import describe_growth
 from mlflow_repro.compare.histories import close, compare_history, count_ulps, identical
 from mlflow_repro.compare.metrics import compare_value, is_close, is_identical, ulp_distance
+from mlflow_repro.compare.sampling import find_interval
 from mlflow_repro.errors import UsageError
 from mlflow_repro.histories import ClientHistories, RestHistories, SqlHistories
 from mlflow_repro.model import Finding, Status, Verdict
@@ -38,11 +40,10 @@ def stream(rows: Rows, cuts: list[int] = ()):
     """``rows`` as a reader gives them, in blocks that end at ``cuts``."""
     bounds = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
     for start, end in pairwise(bounds):
-        steps, values = zip(*rows[start:end], strict=True)
-        yield np.array(steps, np.int64), np.array(values, np.float64)
+        yield in_columns(rows[start:end])
 
 
-def compare(one: Rows, other: Rows, tolerances: Tolerances | None = None, **options: bool) -> Finding | None:
+def compare(one: Rows, other: Rows, tolerances: Tolerances | None = None, **options: str) -> Finding | None:
     return compare_history("loss", stream(one), stream(other), tolerances or Tolerances(), **options)
 
 
@@ -119,6 +120,26 @@ def align(one: Rows, other: Rows) -> tuple[list[tuple[int, float, float]], int, 
     return pairs, missing, extra
 
 
+@given(small_histories, small_histories, st.sets(st.integers(-3, 6)), strategies.tolerances)
+def test_interval_between_samples_has_a_difference(one: Rows, other: Rows, kept: set[int], tolerances: Tolerances):
+    """Whatever steps the samples are of."""
+    samples = [[row for row in rows if row[0] in kept] for rows in (one, other)]
+    pairs = align(*samples)[0]
+    first = next((at for at, (_, *pair) in enumerate(pairs) if not is_close(*pair, tolerances)), None)
+    interval = find_interval(*map(in_columns, samples), tolerances)
+    assert (interval and interval.equal) == first
+    if interval is not None:
+        inside = [[row for row in rows if interval.low <= row[0] <= interval.high] for rows in (one, other)]
+        found = compare(*inside, tolerances, reading="part")
+        assert found.status is Status.DIFFERENT
+        assert all(step < interval.low or step == interval.high for step, *_ in pairs[:first])
+
+
+def in_columns(rows: Rows):
+    steps, values = zip(*rows, strict=True) if rows else ((), ())
+    return np.array(steps, np.int64), np.array(values, np.float64)
+
+
 class TestFinding:
     """What a person reads about a history."""
 
@@ -174,7 +195,7 @@ class TestFinding:
                 read.append(start)
                 yield np.arange(start, start + 10), np.full(10, scale if start >= 500 else 1.0)
 
-        found = compare_history("x", blocks(1.0), blocks(2.0), Tolerances(), stop_at_difference=True)
+        found = compare_history("x", blocks(1.0), blocks(2.0), Tolerances(), reading="first")
         assert found.details["first_different_step"] == 500
         assert found.note.endswith("not read any further")
         assert max(read) <= 520
@@ -235,6 +256,17 @@ def points_of(reader, run_id: str, name: str) -> list[str]:
         for steps, values in reader.stream(run_id, name)
         for step, value in zip(steps.tolist(), values.tolist(), strict=True)
     ]
+
+
+def noted(read: list, asked: tuple, points):
+    read.append((asked[2], len(points[0])))
+    return points
+
+
+def spy(read: list, asked: tuple, blocks):
+    """The blocks as they are; how many points of which metric they have is kept in ``read``."""
+    for block in blocks:
+        yield noted(read, asked, block)
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +337,38 @@ class TestReaders:
             assert (row.name, row.details["first_different_step"], row.details["different"]) == ("dense", 4321, 1)
             final = mlflow_repro.compare_runs(run_id, other, tracking_uri=store.uri, histories="off")
             assert final.verdict is Verdict.IDENTICAL
+
+    def test_samples_find_a_late_difference_without_reading_what_is_before(self, stored, served, monkeypatch):
+        """The step is the first that differs; a history of which no sample differs is read whole."""
+        monkeypatch.setattr("mlflow_repro.history_outcomes._FEW_STEPS", 1000)
+        read = []
+        for kind in (SqlHistories, RestHistories):
+            stream, read_range = kind.stream, kind.read_range
+            monkeypatch.setattr(kind, "stream", lambda *asked, stream=stream: spy(read, asked, stream(*asked)))
+            monkeypatch.setattr(kind, "read_range", lambda *asked, old=read_range: noted(read, asked, old(*asked)))
+        late = {name: list(rows) for name, rows in HISTORIES.items()}
+        late["dense"][5007:] = [(step, value + 1, time) for step, value, time in late["dense"][5007:]]
+        late["plain"][7] = (7, 0.0, 1007)
+        late["one step"].pop()
+        hidden = {"dense": list(HISTORIES["dense"])}
+        hidden["dense"][4321] = (4321, 9.0, 5321)
+        for client, store, run_id in (stored, served):
+            other = log(client, late)
+            read.clear()
+            found = mlflow_repro.compare_runs(run_id, other, tracking_uri=store.uri, histories="sampled")
+            rows = {row.name: row for row in found.of_kind("history")}
+            dense = rows["dense"]
+            assert (dense.status, dense.details["first_different_step"]) == (Status.DIFFERENT, 5007)
+            assert dense.details["whole"] == "no"
+            assert re.search(
+                r"; found by samples: before it \d+ samples are equal, and the rest was not read$", dense.note
+            )
+            assert 0 < sum(count for name, count in read if name == "dense") <= 2 * 40
+            different = {name for name, row in rows.items() if row.status is Status.DIFFERENT}
+            assert different == {"dense", "plain", "one step"}
+            found = mlflow_repro.compare_runs(run_id, log(client, hidden), tracking_uri=store.uri, histories="sampled")
+            (row,) = found.of_kind("history")
+            assert (row.details["first_different_step"], row.details["whole"]) == (4321, "yes")
 
     def test_unknown_mode_is_refused(self, stored):
         _, store, run_id = stored

@@ -153,10 +153,11 @@ _JUDGE_OPTIONS = (
     ),
     option(
         "histories",
-        type=click.Choice(("full", "first", "off")),
+        type=click.Choice(("full", "first", "sampled", "off")),
         default="full",
         show_default=True,
-        help="Compare each point of the metrics; read no further than the first difference; or final values only.",
+        help="Compare each point of the metrics; read no further than the first difference; find a difference by "
+        "samples, and read all only where they show none; or compare final values only.",
     ),
     option(
         "against",

@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlflow_repro.compare.growth import describe_growth
 from mlflow_repro.model import Finding, Status
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
     Points = tuple[Array, Array]
+    Reading = Literal["whole", "first", "part"]
     Fetch = Callable[[str], tuple[Iterator[Points], Iterator[Points]]]
 
 
@@ -96,9 +97,7 @@ class _Side:
         return block
 
 
-def compare_histories(
-    names: Iterable[str], fetch: Fetch, rules: Rules, *, stop_at_difference: bool = False
-) -> list[Finding]:
+def compare_histories(names: Iterable[str], fetch: Fetch, rules: Rules, reading: Reading = "whole") -> list[Finding]:
     """One finding for each of ``names`` whose history says more than its final value.
 
     ``fetch`` begins to read a metric's history on both sides and gives the two streams. The next few are begun before
@@ -112,8 +111,7 @@ def compare_histories(
         if not coming:
             return findings
         name, one, other = coming.popleft()
-        tolerances = rules.tolerances_of(name)
-        found = compare_history(name, one, other, tolerances, stop_at_difference=stop_at_difference)
+        found = compare_history(name, one, other, rules.tolerances_of(name), reading)
         if found is not None:
             findings.append(found)
 
@@ -123,21 +121,21 @@ def compare_history(
     reference: Iterator[Points],
     reproduction: Iterator[Points],
     tolerances: Tolerances,
-    *,
-    stop_at_difference: bool = False,
+    reading: Reading = "whole",
 ) -> Finding | None:
     """The finding about one metric's history; None when both sides are one point at the same step.
 
-    ``stop_at_difference`` reads no further than the block with the first difference.
+    ``reading`` is ``whole``, ``first`` (no further than the block with the first difference), or ``part``: no further
+    than that, and the streams are parts of longer histories.
     """
     one, other, tally = _Side(reference), _Side(reproduction), _Tally()
     while not (one.is_done and other.is_done):
         (one if one.horizon <= other.horizon else other).read()
         below = min(one.horizon, other.horizon)
         _count(one.take(below), other.take(below), tolerances, tally)
-        if stop_at_difference and (tally.different or tally.missing or tally.extra):
+        if reading != "whole" and (tally.different or tally.missing or tally.extra):
             break
-    is_whole = one.is_done and other.is_done
+    is_whole = one.is_done and other.is_done and reading != "part"
     if is_whole and tally.reference <= 1 and tally.reproduction <= 1 and not (tally.missing or tally.extra):
         return None
     return _make_finding(name, tally, is_whole=is_whole)
