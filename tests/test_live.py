@@ -112,7 +112,7 @@ def test_new_points_are_read_by_ranges_of_steps(kind, tracking_server, tmp_path,
     """Of every reader: the last points, and what lies between two steps."""
     from mlflow import MlflowClient
 
-    uri = tracking_server if kind == "server" else f"sqlite:///{empty_store}"
+    uri = tracking_server if kind == "server" else f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
     client = MlflowClient(tracking_uri=uri)
     run_id = client.create_run("0").info.run_id
     for step, value in ((0, 1.0), (3, float("nan")), (3, 2.0), (9, -1.0)):
@@ -178,19 +178,20 @@ class TestWatch:
     """A run that is followed while it logs, in a real store."""
 
     @pytest.fixture
-    def watch(self, empty_store: Path, monkeypatch: pytest.MonkeyPatch):
+    def watch(self, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch):
         """The ids of a finished reference and of a run that goes on, and a watch of it that has not begun."""
         from mlflow import MlflowClient
 
         monkeypatch.setattr("mlflow_repro.watching._PAUSE_SECONDS", 0.01)
         monkeypatch.setattr("mlflow_repro.watching._PAUSE_SHARE", 0)
-        self.client = MlflowClient(tracking_uri=f"sqlite:///{empty_store}")
+        uri = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
+        self.client = MlflowClient(tracking_uri=uri)
         self.reference, self.run = (self.client.create_run("0").info.run_id for _ in range(2))
         for step in range(4):
             self.log(self.reference, step, step / 2)
         for value in (1.0, 2.0):  # two points of one step
             self.log(self.reference, 4, value)
-        store = open_store(f"sqlite:///{empty_store}")
+        store = open_store(uri)
         self.told: list[tuple[Arrival, ...]] = []
         self.news = threading.Condition()
         return Watch(store.read_run(self.reference), store, Rules(), find_run=lambda: self.run, tell=self.take)
