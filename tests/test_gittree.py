@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Repository, git
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlflow_repro import redact
@@ -724,6 +724,7 @@ class TestSecrets:
         assert taken.is_pushed is False
 
     @given(token=st.from_regex(redact._TOKEN_SHAPES, fullmatch=True), around=st.binary(max_size=20))
+    @example(token="secret_access_key:\n" + 40 * "0", around=b"")
     @settings(max_examples=300, deadline=None)
     def test_every_form_that_is_redacted_is_found(self, token: str, around: bytes):
         """The quick look for clues passes over none of them."""

@@ -55,16 +55,20 @@ def _is_secret(text: bytes) -> bool:
 
 
 def _suspects(piece: bytes) -> Iterator[tuple[int, int]]:
-    """Where in ``piece`` a line stands that has a clue; of a long line what is around the clue."""
+    """Where in ``piece`` a line stands that has a clue, with the one after it; of long ones what is around the clue."""
     lowered = piece.lower()
     for clue in _CLUES:
         at = lowered.find(clue)
         while at >= 0:
             first = max(piece.rfind(b"\n", 0, at) + 1, at - _OVERLAP)
-            end = piece.find(b"\n", at)
-            last = min(len(piece) if end < 0 else end, at + _WINDOW)
-            yield first, last
-            at = lowered.find(clue, max(last - _OVERLAP, at + 1))
+            end = _line_end(piece, at)
+            yield first, min(_line_end(piece, end + 1), at + _WINDOW)
+            at = lowered.find(clue, max(min(end, at + _WINDOW) - _OVERLAP, at + 1))
+
+
+def _line_end(piece: bytes, at: int) -> int:
+    end = piece.find(b"\n", at)
+    return len(piece) if end < 0 else end
 
 
 def link_leaves(path: str, target: str) -> bool:
