@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import strategies
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlflow_repro.compare.trees import match_trees, select_subtree
@@ -80,6 +80,7 @@ def test_swapping_the_sides_mirrors_the_pairs(one: RunTree, other: RunTree, pinn
 
 
 @given(trees(), trees())
+@example(*(tree(run("r0"), run("r1", tags={"repro.launch.run_index": "1"}, lr=lr)) for lr in "12"))  # joined by place
 def test_pinned_roots_are_the_first_pair(one: RunTree, other: RunTree):
     first = match_trees(one, other, pinned=True)[0]
     assert (first.reference, first.reproduction) == (one.root, other.root)

@@ -52,6 +52,8 @@ def match_trees(reference: RunTree, reproduction: RunTree, *, pinned: bool = Fal
         found = _match_pinned(siblings, reference, reproduction) if pinned and is_top else _match_siblings(*siblings)
         if is_top:
             found = _join_by_index(_join_roots(found, reference.root, reproduction.root), reference, reproduction)
+            if pinned:
+                found.sort(key=lambda pair: pair.reference is not reference.root)
         waiting += [(_id(pair.reference), _id(pair.reproduction)) for pair in found]
         pairs += [_with_note(pair, reference.root, reproduction.root) for pair in found]
     return tuple(pairs)
