@@ -167,6 +167,7 @@ def become(asked: dict[str, Any]) -> None:
     place_descriptors(dict(zip(asked["fds"], asked["mine"], strict=True)))
     os.environ.clear()
     os.environ.update(asked["env"])
+    sys.path[:0] = filter(None, asked["env"].get("PYTHONPATH", "").split(os.pathsep))
     os.chdir(asked["cwd"])
     if asked["kind"] == "worker":
         from mlflow_repro.launch_worker import main
