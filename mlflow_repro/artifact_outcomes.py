@@ -18,7 +18,7 @@ from mlflow_repro.tempfolders import hold_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlflow_repro.rules import Tolerances
+    from mlflow_repro.rules import Rules
 
 ALL = "all artifacts"
 """The name of the one row that says why none were compared."""
@@ -41,11 +41,12 @@ class Selection:
 
 
 def compare_run_artifacts(
-    reference: tuple[str, str], reproduction: tuple[str, str], tolerances: Tolerances, selection: Selection
+    reference: tuple[str, str], reproduction: tuple[str, str], rules: Rules, selection: Selection
 ) -> tuple[Finding, ...]:
     """One finding for each file that either run has and that is selected, the plugin's own left out.
 
-    Both sides are the URI of a tracking store and the id of a run in it. A store that does not answer is one finding
+    Both sides are the URI of a tracking store and the id of a run in it. The numbers in a file are judged by the
+    tolerance of the first rule that matches its path. A store that does not answer is one finding
     that is not judged: the metrics still give their verdict.
     """
     try:
@@ -54,7 +55,7 @@ def compare_run_artifacts(
         return (_not_compared(ALL, None, None, str(error)),)
     pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}
     with hold_folder(selection.work_directory) as folder:
-        findings = list(_compare_pairs(pairs, tolerances, selection.limit, Path(folder.path)))
+        findings = list(_compare_pairs(pairs, rules, selection.limit, Path(folder.path)))
     unused = [pattern for pattern in selection.patterns if not any(fnmatchcase(name, pattern) for name in pairs)]
     reason = "no artifact of either run has such a path"
     return (*findings, *(_not_compared(pattern, None, None, reason) for pattern in unused))
@@ -95,7 +96,7 @@ def _label(folders: Sequence[ArtifactFolder]) -> dict[str, ArtifactFolder]:
 
 def _compare_pairs(
     pairs: dict[str, tuple[ArtifactFile | None, ArtifactFile | None]],
-    tolerances: Tolerances,
+    rules: Rules,
     limit: int,
     directory: Path,
 ) -> Iterator[Finding]:
@@ -117,7 +118,7 @@ def _compare_pairs(
         except (ReproError, OSError) as error:
             yield _not_compared(name, mine, theirs, str(error))
             continue
-        yield compare_artifact(name, paths[0], paths[1], tolerances)
+        yield compare_artifact(name, paths[0], paths[1], rules.tolerances_of(name))
 
 
 def _one_sided(name: str, mine: ArtifactFile | None, theirs: ArtifactFile | None) -> Finding:

@@ -301,13 +301,13 @@ def compare_facts_of(one: Side, other: Side) -> list[Finding]:
 
 
 def _judge_artifacts(one: Side, other: Side, rules: Rules, selection: Selection | None) -> tuple[Finding, ...]:
-    """What both runs left behind beside numbers; the default tolerance holds for the numbers in it."""
+    """What both runs left behind beside numbers."""
     from mlflow_repro.artifact_outcomes import compare_run_artifacts
 
     if selection is None:
         return ()
     here, there = ((side.store.uri, side.record.run_id) for side in (one, other))
-    return compare_run_artifacts(here, there, rules.default, selection)
+    return compare_run_artifacts(here, there, rules, selection)
 
 
 def _judge_predictions(one: Side, other: Side, rules: Rules, wish: PredictionWish | None) -> list[Finding]:

@@ -42,8 +42,9 @@ _PARTS = {"rel": "rel_tol", "abs": "abs_tol", "ulp": "ulp"}
 class Tolerances:
     """How far two numbers may lie apart and still be equal.
 
-    ``rel_tol`` and ``abs_tol`` are those of `math.isclose`; ``ulp`` counts the float64 numbers from one to the
-    other. Each that holds is enough. ``exact`` means the same bits and nothing else.
+    ``rel_tol`` and ``abs_tol`` are those of `math.isclose`; ``ulp`` counts the float64 numbers from one to the other,
+    in an array the numbers of its own precision. Each that holds is enough. ``exact`` means the same bits and nothing
+    else.
     """
 
     rel_tol: float = DEFAULT_REL_TOL
@@ -70,7 +71,7 @@ EXACT = Tolerances(rel_tol=0.0, exact=True)
 
 @dataclass(frozen=True, kw_only=True)
 class ToleranceRule:
-    """The tolerance of the metrics whose name matches ``pattern``."""
+    """The tolerance of the metrics whose name, and the artifacts whose path matches ``pattern``."""
 
     pattern: str
     tolerances: Tolerances
@@ -104,7 +105,7 @@ class Rules:
             raise UsageError("a pattern is empty", "'*' matches every metric")
 
     def tolerances_of(self, name: str) -> Tolerances:
-        """The tolerance of the metric called ``name``: the first rule that matches, else the default."""
+        """The tolerance of the metric or artifact called ``name``: the first rule that matches, else the default."""
         found = (rule.tolerances for rule in self.tolerances if fnmatchcase(name, rule.pattern))
         return next(found, self.default)
 
@@ -117,12 +118,12 @@ class Rules:
             return f"left out by the rule only {', '.join(self.only)}"
         return MACHINE_REASON if measures_machine(name) and not first_match(name, self.judge) else ""
 
-    def unused(self, names: Collection[str]) -> list[tuple[str, str]]:
-        """Each rule that decides nothing about the metrics ``names``, and why."""
-        judged = [name for name in names if not self.why_ignored(name)]
+    def unused(self, names: Collection[str], artifacts: Collection[str] = ()) -> list[tuple[str, str]]:
+        """Each rule that decides nothing about the metrics ``names`` and the ``artifacts``, and why."""
+        judged = [name for name in names if not self.why_ignored(name)] + list(artifacts)
         deciding = {self._deciding(name) for name in judged}
         unused = [
-            (f"tolerance {rule}", _why_unused(rule.pattern, names, judged))
+            (f"tolerance {rule}", _why_unused(rule.pattern, [*names, *artifacts], judged))
             for rule in self.tolerances
             if rule not in deciding
         ]
@@ -163,10 +164,10 @@ def _read_rule(pattern: str, **tolerances: Any) -> ToleranceRule:
 
 def _why_unused(pattern: str, names: Collection[str], judged: Collection[str]) -> str:
     if not any(fnmatchcase(name, pattern) for name in names):
-        return "matches no metric of either run"
+        return "matches no metric or artifact of either run"
     if not any(fnmatchcase(name, pattern) for name in judged):
         return "matches only metrics that are not judged"
-    return "an earlier rule decides each metric that it matches"
+    return "an earlier rule decides each that it matches"
 
 
 def first_match(name: str, patterns: Iterable[str]) -> str:

@@ -169,7 +169,9 @@ def judge_children(
     children = tuple(_judge_pair(pair, stores, options) for pair in pairs[1:])
     if children:
         runs = [run for pair in pairs for run in (pair.reference, pair.reproduction) if run is not None]
-        unused = find_unused_rules({name for run in runs for name in run.metrics}, comparison.rules)
+        compared = [comparison, *(child.comparison for child in children if child.comparison)]
+        artifacts = {row.name for one in compared for row in one.of_kind("artifact")}
+        unused = find_unused_rules({name for run in runs for name in run.metrics}, comparison.rules, artifacts)
         comparison = _without_rules(comparison)
         comparison = replace(comparison, findings=(*comparison.findings, *unused))
     return comparison, children

@@ -12,9 +12,10 @@ import pytest
 
 from mlflow_repro.artifact_outcomes import ALL, Selection, _compare_pairs, compare_run_artifacts, pair_files
 from mlflow_repro.artifacts import ArtifactFile, ArtifactFolder, fetch_file, list_folders
+from mlflow_repro.compare import compare_records
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.model import RunRecord, Status
-from mlflow_repro.rules import Tolerances
+from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
 
 FILES = {"data/a.json": '{"x": 1}', "notes.txt": "hello\n", "repro/record.json": "{}", "w.bin": "\1\2\3"}
 
@@ -46,13 +47,27 @@ def store(request, tmp_path, empty_store):
 
 def compare(store, one: RunRecord, other: RunRecord, *patterns: str, limit: int = 2**30):
     rows = compare_run_artifacts(
-        (store.uri, one.run_id), (store.uri, other.run_id), Tolerances(), Selection(patterns=patterns, limit=limit)
+        (store.uri, one.run_id), (store.uri, other.run_id), Rules(), Selection(patterns=patterns, limit=limit)
     )
     return {row.name: row for row in rows}
 
 
 class TestTwoRuns:
     """In a folder of this machine, and behind a server."""
+
+    def test_the_tolerance_of_a_file_is_that_of_the_rule_that_its_path_matches(self, store):
+        files = {**FILES, "data/a.json": json.dumps({"x": 1.0})}
+        pair = store.make_run(files), store.make_run({**files, "data/a.json": json.dumps({"x": 1.05})})
+        assert compare(store, *pair)["data/a.json"].status is Status.DIFFERENT
+        rule = ToleranceRule(pattern="data/*", tolerances=Tolerances(rel_tol=0.1))
+        unused = ToleranceRule(pattern="date/*", tolerances=Tolerances(rel_tol=0.1))
+        rules = Rules(tolerances=(unused, rule))
+        rows = compare_run_artifacts(*((store.uri, run.run_id) for run in pair), rules, Selection())
+        assert {row.name: row.status for row in rows}["data/a.json"] is Status.CLOSE
+        warned = [row for row in compare_records(*pair, rules, fetched=rows).findings if row.kind == "rule"]
+        assert [(row.name, row.note) for row in warned] == [
+            ("tolerance date/*=rel:0.1", "matches no metric or artifact of either run")
+        ]
 
     def test_same_files(self, store):
         rows = compare(store, store.make_run(FILES), store.make_run(FILES))
@@ -146,7 +161,7 @@ class TestObstacles:
         here = client.create_run(client.create_experiment("here", artifact_location=str(tmp_path / "here")))
         away = client.create_run(client.create_experiment("away", artifact_location="/nowhere/to/be/found"))
         client.log_text(here.info.run_id, "x", "a.txt")
-        rows = compare_run_artifacts((uri, away.info.run_id), (uri, here.info.run_id), Tolerances(), Selection())
+        rows = compare_run_artifacts((uri, away.info.run_id), (uri, here.info.run_id), Rules(), Selection())
         (row,) = rows
         assert (row.name, row.status, row.is_judged) == (ALL, Status.IGNORED, False)
         assert "/nowhere/to/be/found" in row.note
@@ -160,7 +175,7 @@ class TestObstacles:
         client = MlflowClient(tracking_uri=uri)
         run = client.create_run(client.create_experiment("ftp", artifact_location="ftp://user:hunter2@127.0.0.1:1/x"))
         record = RunRecord(run_id=run.info.run_id)
-        (row,) = compare_run_artifacts((uri, record.run_id), (uri, record.run_id), Tolerances(), Selection())
+        (row,) = compare_run_artifacts((uri, record.run_id), (uri, record.run_id), Rules(), Selection())
         assert row.status is Status.IGNORED
         assert row.note.startswith("not compared: the artifact store failed: ")
         assert "hunter2" not in row.note
@@ -201,7 +216,7 @@ class TestObstacles:
             (folder / "folder").symlink_to("/etc")
             os.mkfifo(folder / "pipe")
             records.append(RunRecord(run_id=run.info.run_id))
-        rows = compare_run_artifacts(*((uri, record.run_id) for record in records), Tolerances(), Selection())
+        rows = compare_run_artifacts(*((uri, record.run_id) for record in records), Rules(), Selection())
         assert {row.name: row.status for row in rows} == dict.fromkeys(("file", "folder", "pipe"), Status.IGNORED)
 
 
@@ -211,7 +226,7 @@ def test_events_of_tensorboard_of_one_run_only_are_not_judged():
     folders = [[ArtifactFolder(files={name.format(n): ArtifactFile(path=name.format(n))})] for n in (1, 2)]
     pairs = pair_files(*folders)
     assert len(pairs) == 2
-    rows = list(_compare_pairs(pairs, Tolerances(), 1, Path()))
+    rows = list(_compare_pairs(pairs, Rules(), 1, Path()))
     assert {row.status for row in rows} == {Status.IGNORED}
 
 

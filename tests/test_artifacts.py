@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import pickle
 import subprocess
 import sys
@@ -434,6 +435,15 @@ def test_numbers_may_lie_within_tolerance(tmp_path, name):
     assert compare(tmp_path, name, *NEAR[name]()).status is Status.DIFFERENT
 
 
+@pytest.mark.parametrize(("ulp", "status"), [(2, Status.CLOSE), (1, Status.DIFFERENT)])
+def test_numbers_of_a_text_may_lie_some_ulp_apart(tmp_path, ulp: int, status: Status):
+    later = math.nextafter(math.nextafter(0.1, 1), 1)
+    tolerances = Tolerances(rel_tol=0.0, ulp=ulp)
+    for name, form in (("a.json", '{{"x": {!r}}}'), ("a.csv", "x\n{!r}\n")):
+        one, other = (form.format(number).encode() for number in (0.1, later))
+        assert compare(tmp_path, name, one, other, tolerances).status is status
+
+
 class TestArrays:
     """What is said about two arrays."""
 
@@ -447,6 +457,8 @@ class TestArrays:
         assert found.status is Status.CLOSE
         assert "3 of 3 elements differ" in found.note
         assert "1 ULP)" in found.note
+        for ulp, status in ((1, Status.CLOSE), (0, Status.DIFFERENT)):
+            assert compare(tmp_path, "a.npy", npy(one), npy(other), Tolerances(rel_tol=0.0, ulp=ulp)).status is status
 
     @pytest.mark.parametrize(
         ("one", "other", "status", "note"),

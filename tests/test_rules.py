@@ -174,8 +174,8 @@ def test_rule_that_decides_nothing_is_a_row():
         ),
     )
     assert {row.name: row.note for row in result.of_kind("rule")} == {
-        "tolerance vall_*=rel:1.0": "matches no metric of either run",
-        "tolerance acc=exact": "an earlier rule decides each metric that it matches",
+        "tolerance vall_*=rel:1.0": "matches no metric or artifact of either run",
+        "tolerance acc=exact": "an earlier rule decides each that it matches",
         "tolerance fit_time=abs:1.0": "matches only metrics that are not judged",
         "ignore lr": "matches no metric of either run",
         "judge wall_*": "matches no metric of either run",
@@ -300,7 +300,9 @@ class TestCommandLine:
     def test_unused_rule_is_a_warning(self, judge):
         code, out, _ = judge("--tolerance", "lo*=rel:0.1", "--tolerance", "los=rel:1")
         assert code == 0
-        assert "Warning: the rule tolerance los=rel:1.0 is not used: matches no metric of either run\n" in out
+        assert (
+            "Warning: the rule tolerance los=rel:1.0 is not used: matches no metric or artifact of either run\n" in out
+        )
 
     @pytest.mark.parametrize(
         ("options", "words"),

@@ -139,8 +139,8 @@ _JUDGE_OPTIONS = (
         "tolerance",
         multiple=True,
         metavar="PATTERN=T",
-        help="Of the metrics that match: T is rel:X, abs:X, ulp:N, several with commas, or exact. May be repeated; "
-        "the first that matches decides.",
+        help="Of the metrics and artifacts that match: T is rel:X, abs:X, ulp:N, several with commas, or exact. May be "
+        "repeated; the first that matches decides.",
     ),
     _patterns("only", "Judge no metrics but those that match."),
     _patterns("ignore", "Show metrics that match, and do not judge them."),

@@ -22,9 +22,10 @@ def compare_records(
 ) -> Comparison:
     """Compare final metrics and status (they make the verdict) and parameters (they explain it) of two runs.
 
-    ``fetched`` are findings about what the records do not hold: histories, metrics of models.
+    ``fetched`` are findings about what the records do not hold: histories, metrics of models, artifacts.
     """
-    rules = rules or Rules()
+    rules, fetched = rules or Rules(), tuple(fetched)
+    artifacts = {row.name for row in fetched if row.kind == "artifact"}
     return Comparison(
         reference_run_id=reference.run_id,
         reproduction_run_id=reproduction.run_id,
@@ -33,7 +34,7 @@ def compare_records(
             *fetched,
             *compare_status(reference, reproduction),
             *compare_params(reference, reproduction),
-            *find_unused_rules({*reference.metrics, *reproduction.metrics}, rules),
+            *find_unused_rules({*reference.metrics, *reproduction.metrics}, rules, artifacts),
         ),
         rules=rules,
     )

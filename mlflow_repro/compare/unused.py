@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from mlflow_repro.rules import Rules
 
 
-def find_unused_rules(names: Collection[str], rules: Rules) -> list[Finding]:
-    """One finding for each rule that decides nothing about the metrics ``names``."""
+def find_unused_rules(names: Collection[str], rules: Rules, artifacts: Collection[str] = ()) -> list[Finding]:
+    """One finding for each rule that decides nothing about the metrics ``names`` and the ``artifacts``."""
     return [
         Finding(kind="rule", name=rule, reference=None, reproduction=None, status=Status.IGNORED, note=reason)
-        for rule, reason in rules.unused(names)
+        for rule, reason in rules.unused(names, artifacts)
     ]

@@ -88,15 +88,18 @@ class Tally:
             if not is_float:
                 distance = np.maximum(distance, 1)  # integers that are the same float
             scale = np.maximum(np.abs(left), np.abs(right))
-            near = distance <= np.maximum(self.tolerances.rel_tol * scale, self.tolerances.abs_tol)
+            near = finite & (distance <= np.maximum(self.tolerances.rel_tol * scale, self.tolerances.abs_tol))
+            if is_float and one.dtype.itemsize <= 8 and finite.any():  # noqa: PLR2004 - a double
+                ulps = _count_ulps(one[finite], other[finite])
+                self.ulp = max(self.ulp, int(ulps.max()))
+                if self.tolerances.ulp:
+                    near[finite] |= ulps <= self.tolerances.ulp
             # Exact asks for the same bits: not even zeros of two signs are near then.
-            self.beyond += len(one) if self.tolerances.exact else int(np.count_nonzero(~(near & finite)))
+            self.beyond += len(one) if self.tolerances.exact else int(np.count_nonzero(~near))
             self.has_other_nan |= bool((np.isnan(left) | np.isnan(right)).any())
             if finite.any():
                 self.absolute = max(self.absolute, float(distance[finite].max()))
                 self.relative = max(self.relative, float(np.nan_to_num(distance / scale)[finite].max()))
-                if is_float and one.dtype.itemsize <= 8:  # noqa: PLR2004 - a double
-                    self.ulp = max(self.ulp, _greatest_ulp(one[finite], other[finite]))
 
     def outcome(self, what: str = "") -> Outcome:
         """What it comes to; ``what`` describes the arrays."""
@@ -119,8 +122,8 @@ def _same_floats(one: Any, other: Any) -> Any:
     return ((one == other) & (np.signbit(one) == np.signbit(other))) | (np.isnan(one) & np.isnan(other))
 
 
-def _greatest_ulp(one: Any, other: Any) -> int:
-    """The greatest number of representable floats between two elements: their bits, in the order of their values."""
+def _count_ulps(one: Any, other: Any) -> Any:
+    """How many floats of that precision lie from one element to the other: their bits, in the order of their values."""
     import numpy as np
 
     bits = f"u{one.dtype.itemsize}"
@@ -131,7 +134,7 @@ def _greatest_ulp(one: Any, other: Any) -> int:
         return np.where(raw & sign, ~raw + np.array(1, dtype=bits), raw | sign)
 
     left, right = order(one), order(other)
-    return int((np.maximum(left, right) - np.minimum(left, right)).max())
+    return np.maximum(left, right) - np.minimum(left, right)
 
 
 def _plain(value: Any) -> Any:

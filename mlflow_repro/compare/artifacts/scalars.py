@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, same_content
+from mlflow_repro.compare.metrics import is_close
 from mlflow_repro.model import Status
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _SHOWN = 3
 
 
 def compare_numbers(one: float, other: float, tolerances: Tolerances) -> Status:
-    """Two real numbers: the same value and sign is IDENTICAL (NaN equals NaN), near is CLOSE as of `math.isclose`.
+    """Two real numbers: the same value and sign is IDENTICAL (NaN equals NaN), near is CLOSE as of `is_close`.
 
     Where the tolerance is exact, zeros of two signs are DIFFERENT.
     """
@@ -31,7 +32,7 @@ def compare_numbers(one: float, other: float, tolerances: Tolerances) -> Status:
     try:
         if math.isnan(one) and math.isnan(other):
             return Status.IDENTICAL
-        if math.isclose(one, other, rel_tol=tolerances.rel_tol, abs_tol=tolerances.abs_tol):
+        if is_close(one, other, tolerances):
             return Status.CLOSE
     except OverflowError:  # integers beyond any float
         if abs(one - other) <= int(tolerances.abs_tol):
