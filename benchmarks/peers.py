@@ -7,7 +7,9 @@ drifts is unfair to none; the first round warms caches and is dropped; medians a
 that what a tool does in the background has a core where the machine has two. Two rows record nothing: the second shows
 how much is noise.
 
-Usage: python benchmarks/peers.py [--quick] [--envs DIR] [--only NAME,NAME]
+Ctrl-C ends it with the table of the rounds that were measured until then.
+
+Usage: python benchmarks/peers.py [--quick] [--rounds N] [--envs DIR] [--only NAME,NAME]
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -321,6 +324,7 @@ def main() -> None:
     """Measure, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, to see that it works")
+    parser.add_argument("--rounds", type=int, default=7, help="of all tools in turns, and one more that is dropped")
     parser.add_argument("--envs", type=Path, help="keep the environments of the tools in this folder")
     parser.add_argument("--only", default=",".join(TOOLS), help="these tools, separated by commas")
     options = parser.parse_args()
@@ -334,8 +338,10 @@ def main() -> None:
         if sides[BASE].reason:
             sys.exit(f"without a bare environment nothing can be compared: {sides[BASE].reason}")
         steps = calibrate(sides[BASE])
-        rounds, runs = (2, 3) if options.quick else (7, 15)
-        measure(sides, rounds=rounds, steps=steps, runs=runs)
+        rounds, runs = (2, 3) if options.quick else (options.rounds, 15)
+        with suppress(KeyboardInterrupt):
+            measure(sides, rounds=rounds, steps=steps, runs=runs)
+        rounds = max(len(side.samples["import"]) for side in sides.values())
     rows = [make_row(side, sides[BASE]) for side in sides.values()]
     print(tabulate(rows, headers=HEADERS, disable_numparse=True))
     for side in sides.values():
