@@ -1,8 +1,8 @@
 """What comparing two histories costs, as a ratio to reading both by MLflow's client, from SQLite and over HTTP.
 
-For each length it prints the seconds of ``client.get_metric_history`` for both runs, those of comparing them (both runs
-read, compared and measured), their ratio, and the microseconds for each point of both; then what finding the first of
-differences costs that begin after a tenth of the history (``--histories first``) and after nine tenths of it
+For each length it prints the seconds of ``client.get_metric_history`` for both runs, those of comparing them (read,
+compared and measured; no artifacts), their ratio, and the microseconds for each point of both; then what finding the
+first of differences costs that begin after a tenth of the history (``--histories first``) and after nine tenths of it
 (``--histories sampled``), the latter as a ratio to the client, too. The sides take turns and medians are compared; of
 the longest histories each is measured once. The peak of memory is that of the whole process.
 
@@ -105,7 +105,8 @@ def print_row(kind: str, uri: str, runs: dict[tuple[str, int], str], length: int
     sides = {side: Side(record=store.read_run(runs[side, length]), store=store) for side in DIFFERENT_FROM}
 
     def compare(other: str, mode: str) -> None:
-        (row,) = judge_runs(sides["reference"], sides[other], JudgeOptions(histories=mode)).of_kind("history")
+        options = JudgeOptions(histories=mode, artifacts=None)
+        (row,) = judge_runs(sides["reference"], sides[other], options).of_kind("history")
         expected = None if other == "same" else DIFFERENT_FROM[other] * length
         if row.details.get("first_different_step") != expected:
             raise SystemExit(f"{kind}, {length}: {row}")
