@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 FETCH_TIMEOUT = 600.0
+GENERATED_KEY = "mlflow-repro.generated"
+"""In the configuration of a checkout of ours: tracked files that the relaunch has written over, from its top."""
 _STALL_SECONDS = 30
 _DEATH_SECONDS = 1.0
 _OPTIONS = (

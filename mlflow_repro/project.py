@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.gitrepo import run_git
+from mlflow_repro.gitrepo import GENERATED_KEY, run_git
 from mlflow_repro.mlproject import Parameter, Project
 
 if TYPE_CHECKING:
@@ -79,7 +79,11 @@ def write_command_project(directory: Path, command: tuple[str, ...]) -> str:
         declared = _load(path)
         plain.update({kind: declared[kind] for kind in ("name", "python_env", "conda_env") if kind in declared})
         own = declared.get("entry_points") or {}
+        # What is there may be an uncommitted change of the user's: the index keeps it, and what we write over it is
+        # passed over by git, and by what records the relaunched run.
+        run_git(["update-index", "--add", "--", path.name], cwd=directory)
         run_git(["update-index", "--skip-worktree", "--", path.name], cwd=directory)
+        run_git(["config", "--add", GENERATED_KEY, f"{_relative_to_top(directory)}{path.name}"], cwd=directory)
     else:
         path = directory / "MLproject"
         git_directory = Path(run_git(["rev-parse", "--absolute-git-dir"], cwd=directory))

@@ -8,6 +8,7 @@ import os
 import shutil
 import sysconfig
 import venv
+from pathlib import Path
 
 import pytest
 from conftest import TINY_TRAIN, git, tree_state
@@ -133,6 +134,25 @@ def test_plain_script_comes_back_with_its_arguments(tiny):
     assert tags["repro.launch.cwd"] == "ml/tiny"
     assert json.loads(tags["repro.launch.argv"])[1:3] == ["-W", "ignore"]
     assert tags["mlflow.source.name"] == "train.py"
+
+
+def test_project_file_that_we_write_is_no_change_of_the_code(tiny):
+    """A script beside an MLproject, itself changed: the reproduction has the same tree, and the code is not blamed."""
+    project = tiny.repository.clone / "ml/tiny/MLproject"
+    project.write_text(project.read_text().replace("0.5", "0.75"))
+    script = TINY_TRAIN.replace("1 / (1", "__import__('time').time_ns() / (1")
+    (tiny.repository.clone / "ml/tiny/train.py").write_text(script)
+    run_id = tiny.train_quickly("train.py", cwd=tiny.repository.clone / "ml/tiny")
+    answer = tiny.reproduce(run_id)
+    assert answer.stdout.endswith("Runs equal: False\n"), answer.stderr
+    assert "the code is another one" not in answer.stdout
+    trees = []
+    for each in (run_id, tiny.reproduction_of(run_id).info.run_id):
+        path = tiny.client().download_artifacts(each, "repro/record.json", str(tiny.elsewhere()))
+        code = json.loads(Path(path).read_text())["code"]
+        trees.append((code["tree"], code["is_clean"]))
+    assert trees[0] == trees[1]
+    assert trees[0][1] is False
 
 
 def test_script_started_by_its_absolute_path_from_elsewhere(tiny):

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_repro.gitrepo import GitError
+from mlflow_repro.gitrepo import GENERATED_KEY, GitError
 from mlflow_repro.gittree.calls import RAW_OPTIONS, GitCalls, Question, TooLargeError
 from mlflow_repro.gittree.commits import ask_if_pushed, take_bundle
 from mlflow_repro.gittree.grafting import Changes, graft, make_leaf, read_folders
@@ -212,10 +212,14 @@ class _Taker:
         return [graft(folders, change, algorithm=algorithm) for change in changes]
 
     def _uncovered(self, listing: Listing) -> list[str]:
-        """Files that git was told to pass over, and that are there for all that; not those of a sparse checkout."""
+        """Files that git was told to pass over, and that are there for all that; not those of a sparse checkout.
+
+        What a relaunch has written over a file in its own checkout is nobody's change.
+        """
         if self._config.get("core.sparsecheckout", ["false"])[-1] == "true":
             return []  # git looks by itself whether they are there
-        skipped = (file.path for file in listing.special if file.is_skipped)
+        generated = self._config.get(GENERATED_KEY, ())
+        skipped = (file.path for file in listing.special if file.is_skipped and file.path not in generated)
         return [path for path in skipped if os.path.lexists(file_path(self._place.top, path))]
 
     def _record_changes(
