@@ -138,11 +138,22 @@ artifact_findings = st.builds(
     status=statuses,
     note=texts,
 )
+other_findings = st.builds(
+    Finding,
+    kind=st.sampled_from(("prediction", "status", "code", "machine", "rule", "run")),
+    name=names,
+    reference=st.none() | texts,
+    reproduction=st.none() | texts,
+    status=statuses,
+    note=texts,
+)
 comparisons = st.builds(
     Comparison,
     reference_run_id=texts,
     reproduction_run_id=texts,
-    findings=st.lists(metric_findings | history_findings | param_findings | artifact_findings, max_size=4).map(tuple),
+    findings=st.lists(
+        metric_findings | history_findings | param_findings | artifact_findings | other_findings, max_size=4
+    ).map(tuple),
     rules=rule_sets,
 )
 causes = st.builds(

@@ -1,7 +1,8 @@
-"""The report as Markdown, HTML and JUnit: goldens, and names that try to be more than names."""
+"""Every form of a report: goldens, and names that try to be more than names."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -17,14 +18,17 @@ from markdown_it import MarkdownIt
 from mlflow_repro.causes import Cause
 from mlflow_repro.compare import compare_records
 from mlflow_repro.compare.curves import MOST_CURVES
+from mlflow_repro.compare.repeats import compare_repeats
 from mlflow_repro.curves import Curve
-from mlflow_repro.model import Finding, LaunchPlan, Report, RunRecord, Source, Status
+from mlflow_repro.model import OUTCOMES, Finding, LaunchPlan, Report, RunRecord, Source, Status
+from mlflow_repro.report import RENDERERS
 from mlflow_repro.report.html import render_html
 from mlflow_repro.report.html_style import STYLE
 from mlflow_repro.report.junit import render_junit
 from mlflow_repro.report.markdown import NOTE_LIMIT, render_markdown, render_note
 from mlflow_repro.report.plots import describe_plot
 from mlflow_repro.report.sections import make_document
+from mlflow_repro.rules import Rules
 from mlflow_repro.runtree import JudgedPair
 
 GOLDEN = Path(__file__).parent / "golden" / "document"
@@ -128,6 +132,16 @@ def equal_report() -> Report:
     return Report(plan=None, reference=one, reproduction=one, comparison=compare_records(one, one))
 
 
+def repeats_report() -> Report:
+    """Three reproductions against one reference."""
+    sides = [
+        [run({"acc": value, "loss": 0.5}, run_id=f"{side}{number}" * 16) for number, value in enumerate(values)]
+        for side, values in (("a", (0.75,)), ("b", (0.5, 0.5625, 0.53125)))
+    ]
+    comparison = compare_repeats(*sides, Rules(), {})
+    return Report(plan=plan(), reference=sides[0][0], reproduction=sides[1][0], comparison=comparison)
+
+
 def empty_report() -> Report:
     return Report(plan=plan(), reference=run({}), reproduction=run({}), comparison=compare_records(run({}), run({})))
 
@@ -135,10 +149,11 @@ def empty_report() -> Report:
 REPORTS = {
     "full": full_report,
     "equal": equal_report,
+    "repeats": repeats_report,
     "nothing": empty_report,
     "plan": lambda: Report(plan=plan(tracking_uri=f"https://me:{CANARY}@host"), reference=run({})),
 }
-FORMATS = {"md": render_markdown, "html": render_html, "xml": render_junit}
+FORMATS = {"txt": "text", "json": "json", "md": "markdown", "html": "html", "xml": "junit"}
 
 
 class Page(HTMLParser):
@@ -194,8 +209,9 @@ def check_markdown(text: str) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("name", REPORTS)
-def test_document_is_as_reviewed(name: str, suffix: str):
-    text = FORMATS[suffix](make_document(REPORTS[name]())).replace(STYLE, "") + "\n"
+def test_report_is_as_reviewed(name: str, suffix: str):
+    """One report in every form: what a tree, repeats and causes look like in each of them."""
+    text = RENDERERS[FORMATS[suffix]](REPORTS[name](), False).replace(STYLE, "") + "\n"  # noqa: FBT003
     path = GOLDEN / f"{name}.{suffix}"
     assert path.is_file(), f"{path} is missing; it should hold:\n{text}"
     assert text == path.read_text(encoding="utf-8")
@@ -203,6 +219,7 @@ def test_document_is_as_reviewed(name: str, suffix: str):
 
 
 def test_each_golden_has_its_test():
+    assert set(FORMATS.values()) == set(RENDERERS)
     names = {f"{name}.{suffix}" for name in REPORTS for suffix in FORMATS}
     assert {path.name for path in GOLDEN.iterdir()} == names
 
@@ -268,6 +285,32 @@ class TestHostileText:
 
 class TestLaws:
     """What holds of the document of any report."""
+
+    @given(strategies.reports)
+    def test_all_forms_give_one_answer(self, report: Report):
+        """The text and the JSON are made from the report, the others from the document of it."""
+        texts = {name: render(report, True) for name, render in RENDERERS.items()}  # noqa: FBT003
+        if report.comparison is None or report.reproduction is None or report.verdict is None:
+            return
+        plain = json.loads(texts["json"])
+        word, (line, runs_equal) = plain["verdict"], texts["text"].split("\n")[-1].partition(": ")[::2]
+        assert line == "Runs equal"
+        assert re.search(rf"^Verdict: {word}\b", texts["text"], flags=re.MULTILINE)
+        assert runs_equal.split(" ")[0] == plain["runs_equal"]
+        assert f"<strong>{word}</strong><span>Runs equal: {runs_equal}</span>" in texts["html"]
+        assert f"**{word.replace('_', chr(92) + '_')}**" in texts["markdown"].split("\n")[2]
+        assert f"Verdict: {word}" in texts["junit"]
+        assert f"Runs equal: {runs_equal}\n" in texts["junit"]
+
+    @pytest.mark.parametrize("kind", OUTCOMES)
+    def test_each_kind_that_judges_is_shown(self, kind: str):
+        """Also what ``--compare-predictions`` adds."""
+        row = Finding(kind=kind, name="net", reference=1.0, reproduction=2.0, status=Status.DIFFERENT, note="differs")
+        one = run({})
+        comparison = replace(compare_records(one, one), findings=(row,))
+        made = Report(plan=plan(), reference=one, reproduction=one, comparison=comparison)
+        for name, render in RENDERERS.items():
+            assert "net" in render(made, False), name  # noqa: FBT003 - a renderer's form
 
     @given(strategies.reports)
     def test_page_is_well_formed_and_runs_nothing(self, report: Report):

@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_repro.arguments import diff_arguments
+from mlflow_repro.causes import Cause
 from mlflow_repro.changes import NO_CHANGES, Changes, merge_changes, recast_random_state, recast_reference
 from mlflow_repro.cli import main
 from mlflow_repro.errors import CannotJudgeError
@@ -23,8 +26,9 @@ from mlflow_repro.isolation.factors import Conditions, Factor, list_factors
 from mlflow_repro.isolation.search import FIXED_LAUNCHES, BudgetSpentError, search
 from mlflow_repro.isolation.variations import VARIATIONS, Place, vary
 from mlflow_repro.model import RunRecord
-from mlflow_repro.proofs import Conclusion, Isolation, Trial
-from mlflow_repro.report.isolation_text import render_isolation, render_sentence
+from mlflow_repro.proofs import Blame, Conclusion, Isolation, Profile, Stress, Trial
+from mlflow_repro.report.isolation_text import render_isolation, render_profile, render_sentence
+from mlflow_repro.report.json_format import render_plain
 from mlflow_repro.trying import CannotChangeError
 
 
@@ -307,6 +311,61 @@ def isolation(conclusion: Conclusion, *trials: Trial, other: str = "b") -> Isola
         reference_run_id="a", other_run_id=other, parent_run_id="p", factors=factors, trials=trials,
         conclusion=conclusion, limit=6,
     )  # fmt: skip
+
+
+ISOLATIONS = {
+    "found": lambda: replace(
+        isolation(
+            Conclusion(
+                state="found", blames=(Blame(factors=("numpy",), is_alone=True, changed=frozenset({"numpy"})),),
+                harmless=("seed", "tz"),
+            ),
+            Trial(changed=(), answer="equal", run_id="1" * 32, seconds=2.0),
+            Trial(changed=("numpy", "seed", "tz"), answer="different", difference="rmse", run_id="2" * 32),
+            Trial(changed=("numpy",), answer="different", difference="rmse from step 0 on", run_id="3" * 32),
+        ),
+        causes=(
+            Cause(
+                kind="package", what="numpy 1.26.4 -> 2.1.0", confidence=1.0, fix="pip install numpy==1.26.4",
+                evidence=("run 3: different, rmse from step 0 on",),
+            ),
+        ),
+    ),
+    "nondeterministic": lambda: isolation(
+        Conclusion(state="nondeterministic"),
+        Trial(changed=(), answer="equal", run_id="1" * 32),
+        Trial(changed=(), answer="different", attempt=1, difference="<b>loss</b>\x1b[31m", run_id="2" * 32),
+    ),
+    "nothing": lambda: isolation(Conclusion(state="no difference")),
+}  # fmt: skip
+PROFILES = {
+    "profile": lambda: Profile(
+        run_id="a" * 32, parent_run_id="b" * 32, control="equal", repeat="equal",
+        rows=(
+            Stress(name="hash seed", what="another PYTHONHASHSEED", answer="equal", run_id="c" * 32),
+            Stress(name="threads", what="1 in place of 4", answer="different", note="loss from step 3 on"),
+        ),
+    )
+}  # fmt: skip
+GOLDEN = Path(__file__).parent / "golden" / "isolation"
+
+
+def render_goldens() -> dict[str, str]:
+    made = {name: (render_isolation, make) for name, make in ISOLATIONS.items()}
+    made |= {name: (render_profile, make) for name, make in PROFILES.items()}
+    texts = {f"{name}.txt": render(make()) for name, (render, make) in made.items()}
+    return texts | {f"{name}.json": render_plain(make().to_dict()) for name, (_, make) in made.items()}
+
+
+@pytest.mark.parametrize("name", render_goldens())
+def test_what_people_and_programs_read_is_as_reviewed(name: str):
+    text, path = render_goldens()[name] + "\n", GOLDEN / name
+    assert path.is_file(), f"{path} is missing; it should hold:\n{text}"
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_each_golden_has_its_test():
+    assert {path.name for path in GOLDEN.iterdir()} == set(render_goldens())
 
 
 class TestSentence:

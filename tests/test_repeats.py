@@ -187,7 +187,7 @@ class TestVerdict:
         assert row.reproduction == pytest.approx(0.91)
         assert row.details["low"] < 0.905 < row.details["high"]
         assert render_comparison(result).endswith(
-            "\nVerdict: CONSISTENT, from 1 metric and 1 references against 3 reproductions (rel:1e-09)"
+            "\nVerdict: CONSISTENT, from 1 metric and 1 reference against 3 reproductions (rel:1e-09)"
             "\nRuns equal: True (statistically consistent, n=4)"
         )
 

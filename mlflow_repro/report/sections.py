@@ -37,6 +37,7 @@ _KINDS = {
     "history": "history",
     "model_metric": "metric of a model",
     "artifact": "artifact",
+    "prediction": "prediction of a model",
     "status": "status of the run",
 }
 _HEADERS = ("What", "Name", "Reference", "Reproduction", "Result", "Note")
@@ -291,15 +292,20 @@ def _describe_run(run: RunRecord) -> dict[str, str | None]:
 
 def _commands(report: Report) -> Section:
     reference, reproduction = report.reference, report.reproduction
+    rows = report.comparison.of_kind("run") if report.comparison else ()
+    others = [str(row.reference) for row in rows if row.reference][1:]
+    repeats = [str(row.reproduction) for row in rows if row.reproduction]
+    against = ["--against", ",".join(others)] if others else []
     blocks = []
     if report.plan is not None:
         words = ["mlflow-repro", "reproduce", "--run_id", reference.run_id]
         words += ["--tracking_uri", redact_value(report.plan.tracking_uri)] if report.plan.tracking_uri else []
-        line = show(shlex.join(words))
-        blocks.append(Commands(caption="By mlflow-repro", lines=(line,)))
+        words += ["--repeats", str(len(repeats))] if len(repeats) > 1 else []
+        blocks.append(Commands(caption="By mlflow-repro", lines=(show(shlex.join([*words, *against])),)))
     if reproduction is not None:
-        line = show(shlex.join(["mlflow-repro", "compare", reference.run_id, reproduction.run_id]))
-        blocks.append(Commands(caption="Compare these two once more", lines=(line,)))
+        words = ["mlflow-repro", "compare", reference.run_id, *(repeats or [reproduction.run_id]), *against]
+        caption = f"Compare these {'runs' if rows else 'two'} once more"
+        blocks.append(Commands(caption=caption, lines=(show(shlex.join(words)),)))
     if report.plan is not None:
         blocks.append(Commands(caption="By hand", lines=tuple(map(show, shell_commands(report.plan)))))
     return Section(key="commands", title="Do it again", blocks=tuple(blocks))

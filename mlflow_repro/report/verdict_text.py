@@ -27,7 +27,7 @@ def render_verdict(comparison: Comparison) -> str:
     runs = [row for row in comparison.findings if row.kind == "run"]
     if runs:
         references = sum(row.reference is not None for row in runs)
-        parts.append(f"{references} references against {len(runs) - references} reproductions")
+        parts.append(f"{_count(references, 'reference')} against {_count(len(runs) - references, 'reproduction')}")
     unequal = sum(not row.is_equal for row in judged)
     text = f"{comparison.verdict.value}, from {_join(parts)}" if parts else comparison.verdict.value
     if unequal and len(judged) > 1:
@@ -49,6 +49,10 @@ def render_rules(rules: Rules) -> str:
     for kind in ("only", "ignore", "judge"):
         parts += [f"{kind} {pattern}" for pattern in getattr(rules, kind)]
     return f"{' '.join(parts)} of {rules.origin}" if rules.origin else " ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _unknown(comparison: Comparison) -> bool:
