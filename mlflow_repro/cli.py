@@ -24,7 +24,7 @@ from mlflow_repro.commands.options import (
     take_no_artifacts,
     warn_of_predictions,
 )
-from mlflow_repro.commands.output import OutputClosedError, print_text
+from mlflow_repro.commands.output import OutputClosedError, disarm, print_note, print_text
 from mlflow_repro.commands.reports import check_outputs, hand_out
 from mlflow_repro.commands.stress import stress
 from mlflow_repro.commands.tolerances import tolerances
@@ -297,10 +297,10 @@ def main(  # noqa: C901, PLR0911 - one return for each way to end
     except click.exceptions.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        print_note("interrupted")
         return 128 + signal.SIGINT
     except Signalled as error:
-        click.echo(f"ended by {signal.Signals(error.number).name}", err=True)
+        print_note(f"ended by {signal.Signals(error.number).name}")
         return 128 + error.number
     except OutputClosedError:
         # Whoever read our output is gone; what is still buffered must not raise again at exit.
@@ -316,7 +316,7 @@ def main(  # noqa: C901, PLR0911 - one return for each way to end
         if wants_trace:
             _print_trace()
         else:
-            click.echo("(run it again with --debug and report what it prints)", err=True)
+            print_note("(run it again with --debug and report what it prints)")
         return int(ExitCode.BUG)
 
 
@@ -324,15 +324,15 @@ def _say_obstacle(error: ReproError, *, is_json: bool) -> None:
     if is_json:
         from mlflow_repro.report.json_format import render_json_error
 
-        click.echo(render_json_error(error))
+        click.echo(disarm(render_json_error(error)))
     if isinstance(error, LaunchError) and error.log_tail:
-        click.echo("\n".join(f"  | {line}" for line in error.log_tail.splitlines()), err=True)
-    click.echo(f"error: {_one_line(redact_text(str(error)))}", err=True)
+        print_note("\n".join(f"  | {line}" for line in error.log_tail.splitlines()))
+    print_note(f"error: {_one_line(redact_text(str(error)))}")
 
 
 def _say_usage(error: click.UsageError, *, is_json: bool) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
+        print_note(error.format_message())
         return int(ExitCode.USAGE)
     command = error.ctx.command_path if error.ctx else "mlflow-repro"
     _say_obstacle(UsageError(error.format_message(), f"{command} --help explains"), is_json=is_json)
@@ -372,7 +372,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _print_trace() -> None:
-    click.echo(redact_text(traceback.format_exc()), err=True)
+    print_note(redact_text(traceback.format_exc()))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from mlflow_repro.commands.options import (
     trial_options,
     warn_of_predictions,
 )
-from mlflow_repro.commands.output import print_text
+from mlflow_repro.commands.output import print_note, print_text
+from mlflow_repro.commands.progress import clean_line
 
 if TYPE_CHECKING:
     from mlflow_repro.proofs import Trial
@@ -71,9 +72,9 @@ def tell(number: int, limit: int, trial: Trial) -> None:
     """A launch as it begins or ends, on standard error."""
     from mlflow_repro.report.isolation_text import render_progress
 
-    click.echo(render_progress(number, limit, trial), err=True)
+    print_note(render_progress(number, limit, trial))
 
 
 def show_line(line: str) -> None:
     """A line that a launch printed, on standard error."""
-    click.echo(f"  | {line}", err=True)
+    print_note(f"  | {clean_line(line)}")

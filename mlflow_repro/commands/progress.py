@@ -13,9 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-import click
-
-from mlflow_repro.commands.output import wants_colour
+from mlflow_repro.commands.output import print_note, wants_colour
 from mlflow_repro.moments import DONE, RUNNING, Moment
 from mlflow_repro.report.line import show
 
@@ -166,7 +164,7 @@ def open_display(*, is_quiet: bool, is_verbose: bool) -> Display:
         return Display()
     if sys.stderr.isatty() and wants_colour(sys.stderr):
         return LiveDisplay(is_verbose=is_verbose)
-    return LineDisplay(lambda text: click.echo(text, err=True), is_verbose=is_verbose)
+    return LineDisplay(print_note, is_verbose=is_verbose)
 
 
 def describe_moment(moment: Moment, elapsed: float) -> str:

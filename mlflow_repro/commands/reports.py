@@ -7,9 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from mlflow_repro.commands.output import print_report
+from mlflow_repro.commands.output import print_note, print_report
 from mlflow_repro.errors import ReproError, UsageError
 
 if TYPE_CHECKING:
@@ -80,4 +78,4 @@ def _add_to_summary(report: Report) -> None:
         with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{text}\n\n")
     except OSError as error:
-        click.echo(f"note: the job's summary cannot be written: {error.strerror}", err=True)
+        print_note(f"note: the job's summary cannot be written: {error.strerror}")
