@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -47,9 +48,51 @@ class TestAction:
         assert all(f'echo "{name}=' in script for name in action["outputs"])
 
     def test_recipe_uses_what_there_is(self):
-        recipe = yaml.safe_load(DOC.read_text().partition("```yaml\n")[2].partition("```")[0])
-        (step,) = (step for step in recipe["jobs"]["champion"]["steps"] if "mlflow-repro@" in step.get("uses", ""))
+        (step,) = (step for step in read_recipe() if "mlflow-repro" in step.get("uses", ""))
         assert set(step["with"]) <= set(yaml.safe_load(ACTION.read_text())["inputs"])
+
+    def test_recipe_gets_the_action_from_any_copy_of_the_repository(self, tmp_path: Path):
+        """The step's own lines, with a URL and a commit as the page says; the next step then finds the action there."""
+        source, job = tmp_path / "source", tmp_path / "job"
+        for folder in (source, job):
+            folder.mkdir()
+            git("init", "--quiet", cwd=folder)
+        commits = []
+        for text in (ACTION.read_text(), "another one"):
+            (source / "action.yml").write_text(text)
+            git("add", ".", cwd=source)
+            git("commit", "--quiet", "--message", "x", cwd=source)
+            commits.append(git("rev-parse", "HEAD", cwd=source))
+        (get,) = (step for step in read_recipe() if step.get("name") == "Get the action")
+        (use,) = (step for step in read_recipe() if "mlflow-repro" in step.get("uses", ""))
+        environment = {**os.environ, "MLFLOW_REPRO_URL": source.as_uri(), "MLFLOW_REPRO_COMMIT": commits[0]}
+        subprocess.run(["bash", "-e", "-c", get["run"]], cwd=job, env=environment, check=True)
+        assert (job / use["uses"] / "action.yml").read_text() == ACTION.read_text()
+        environment["MLFLOW_REPRO_COMMIT"] = ""
+        shutil.rmtree(job / use["uses"])
+        subprocess.run(["bash", "-e", "-c", get["run"]], cwd=job, env=environment, check=True)
+        assert (job / use["uses"] / "action.yml").read_text() == "another one"
+
+    @pytest.mark.parametrize(
+        ("wanted", "installed"),
+        [("", ["/the/action", "uv"]), ("mlflow-repro==1", ["mlflow-repro==1", "uv"]), ("none", [])],
+    )
+    def test_what_is_installed(self, tmp_path: Path, wanted: str, installed: list[str]):
+        """A `python` of the test's own writes down what it is called with."""
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nfor word; do echo "$word"; done > {tmp_path}/called\n')
+        python.chmod(0o755)
+        path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+        variables = {"PATH": path, "INSTALL": wanted, "GITHUB_ACTION_PATH": "/the/action"}
+        subprocess.run(["bash", "-e", "-c", read_steps()["Install mlflow-repro"]["run"]], env=variables, check=True)
+        called = (tmp_path / "called").read_text().splitlines() if (tmp_path / "called").exists() else []
+        assert called == (["-m", "pip", "install", "--quiet", *installed] if installed else [])
+
+
+def read_recipe() -> list[dict]:
+    """The steps of the job that the page shows."""
+    recipe = yaml.safe_load(DOC.read_text().partition("```yaml\n")[2].partition("```")[0])
+    return recipe["jobs"]["champion"]["steps"]
 
 
 def run_step(root: Path, workspace: Path, **inputs: str) -> tuple[int, dict[str, str], str]:
@@ -75,6 +118,13 @@ def run_step(root: Path, workspace: Path, **inputs: str) -> tuple[int, dict[str,
         check=False,
     )
     assert "Traceback" not in done.stderr
+    # What is printed in between is for people alone, and nobody can guess the word that ends it.
+    first, *_, last = done.stdout.splitlines()
+    token = first.removeprefix("::stop-commands::")
+    assert re.fullmatch(r"[0-9a-f]{32}", token)
+    assert last == f"::{token}::"
+    assert done.stdout.count(token) == 2
+    assert token not in done.stderr
     lines = files["GITHUB_OUTPUT"].read_text().splitlines()
     return done.returncode, dict(line.split("=", 1) for line in lines), files["GITHUB_STEP_SUMMARY"].read_text()
 
