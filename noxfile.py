@@ -103,9 +103,9 @@ def matrix(session: nox.Session, mlflow: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Do the main job once: train a run from a git repository, reproduce it, print table and verdict."""
+    """Do the main job once: train a run, reproduce it, print table and verdict; `-- --ui` shows it in MLflow's UI."""
     install(session)
-    session.run("python", "examples/demo.py")
+    session.run("python", "examples/demo.py", *session.posargs)
 
 
 @nox.session

@@ -2,21 +2,29 @@
 
 Makes a git repository from examples/sklearn, trains a reference run from it into a SQLite store, and brings
 that run back from the repository alone. Everything lies in a temporary folder; the exit code is the
-reproduction's.
+reproduction's. With `--ui` (`nox -s demo -- --ui`) an `mlflow server` then shows both runs until Ctrl-C.
 """
 
+import argparse
 import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 EXAMPLE = Path(__file__).resolve().parent / "sklearn"
 SUBDIRECTORY = "python/sklearn"
 NEW_MAIN = ("-c", "init.defaultBranch=main")
+PORT = 5000
+SERVER_STARTS = 120  # seconds, at most
 
 
 def set_environment(store: str, cache: str) -> None:
@@ -100,9 +108,66 @@ def reproduce(run_id: str, bare: Path, folder: Path) -> int:
     return code
 
 
+def show_runs(run_id: str, folder: Path) -> None:
+    """Serve the store on loopback, print where the report of the reproduction of `run_id` is, and wait for Ctrl-C."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    (run,) = client.search_runs(["0"], f"tags.`repro.reference_run_id` = '{run_id}'", max_results=1)
+    port = find_port()
+    say("\n# Both runs in MLflow's UI")
+    command = ["mlflow", "server", "--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"], "--host", "127.0.0.1"]
+    command += ["--port", str(port)]
+    say(f"$ {shlex.join(command)}")
+    log = folder / "server.log"
+    with log.open("w") as output:
+        # A session of its own, so that the processes that the server starts can be ended with it.
+        server = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health", server, log)
+            page = f"http://127.0.0.1:{port}/#/experiments/0/runs"
+            say(f"The reference:    {page}/{run_id}")
+            say(f"The reproduction: {page}/{run.info.run_id}")
+            say(f"Its report:       {page}/{run.info.run_id}/artifacts/repro/report.html")
+            say("Ctrl-C ends the server and removes the folder.")
+            with suppress(KeyboardInterrupt):
+                server.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(server.pid, number)
+                    server.wait(10)
+
+
+def find_port() -> int:
+    """5000, MLflow's own, or a free one where something listens on it."""
+    with socket.socket() as one, socket.socket() as other:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", PORT))
+        except OSError:
+            other.bind(("127.0.0.1", 0))
+            return int(other.getsockname()[1])
+    return PORT
+
+
+def wait_for(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until the server answers; end the demo, with what the server said, where it does not."""
+    end = time.monotonic() + SERVER_STARTS
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy has a way to this machine
+    while time.monotonic() < end and server.poll() is None:
+        with suppress(OSError), direct.open(url, timeout=5):
+            return
+        time.sleep(0.2)
+    sys.exit(f"demo: the server does not answer:\n{log.read_text()[-2000:]}")
+
+
 def main() -> int:
-    """Run the three steps in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="mlflow-repro-demo-") as name:
+    """Run the steps in a temporary folder."""
+    parser = argparse.ArgumentParser(description="Train a run, bring it back, and say whether they are equal.")
+    parser.add_argument("--ui", action="store_true", help="show both runs in MLflow's UI, until Ctrl-C")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mlflow-repro-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         set_environment(f"sqlite:///{folder / 'mlflow.db'}", str(folder / "cache"))
         say(f"$ cd {folder}")
@@ -111,7 +176,10 @@ def main() -> int:
         except subprocess.CalledProcessError as error:
             sys.exit(f"demo: {error}")
         run_id = train_reference(folder)
-        return reproduce(run_id, bare, folder)
+        code = reproduce(run_id, bare, folder)
+        if options.ui:
+            show_runs(run_id, folder)
+        return code
 
 
 if __name__ == "__main__":

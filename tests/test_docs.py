@@ -13,9 +13,12 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from conftest import Workbench, make_repository, make_workbench
 
 from mlflow_repro.cli import cli
+from mlflow_repro.config import read_rules
 
+FLAGS = re.MULTILINE | re.DOTALL
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
@@ -32,7 +35,7 @@ def test_each_page_is_in_the_contents():
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
-def test_blocks_are_what_they_say(path: Path):
+def test_blocks_are_what_they_say(path: Path, tmp_path: Path):
     """Python compiles, or gives what it shows; YAML and TOML can be read; a shell takes the rest."""
     for language, text in re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(), flags=re.MULTILINE | re.DOTALL):
         if text.startswith(">>>"):
@@ -44,8 +47,11 @@ def test_blocks_are_what_they_say(path: Path):
             yaml.safe_load(text)
         elif language == "sh" and "[options]" not in text:
             subprocess.run(["bash", "-n", "-c", text], check=True)
+        elif language == "toml":
+            (tmp_path / "rules.toml").write_text(text)
+            read_rules(str(tmp_path / "rules.toml"))
         else:
-            assert language in ("sh", "toml", "console"), f"a block of {language!r}"
+            assert language in ("sh", "console"), f"a block of {language!r}"
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
@@ -82,6 +88,83 @@ def test_tutorial_is_true(tmp_path: Path, empty_store: Path):
     )
     assert done.returncode == 0, done.stderr
     assert [normalise(line) for line in done.stdout.splitlines()] == [normalise(line) for line in expected], done.stderr
+
+
+SCRIPT = """\
+import mlflow, numpy
+with mlflow.start_run() as run:
+    for step in range(5):
+        mlflow.log_metric("loss", numpy.random.random(), step=step)
+print(run.info.run_id)
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, empty_store, preloaded) -> tuple[Workbench, dict[str, str]]:
+    """A repository with the run that made the champion, its reproduction, and the words that stand for them."""
+    from mlflow import MlflowClient
+
+    root = tmp_path_factory.mktemp("blocks")
+    bench = make_workbench(root, empty_store, make_repository(root), preloaded)
+    bench.repository.commit({"train.py": SCRIPT})
+    reference = bench.train("train.py")
+    client = MlflowClient(tracking_uri=f"sqlite:///{bench.store}")
+    client.create_registered_model("wine")
+    version = client.create_model_version("wine", f"runs:/{reference}/model", run_id=reference)
+    client.set_registered_model_alias("wine", "champion", version.version)
+    assert bench.reproduce(reference).returncode == 0
+    return bench, {
+        "REFERENCE": reference,
+        "REPRODUCTION...": bench.reproduction_of(reference).info.run_id,
+        "REPRODUCTION": bench.reproduction_of(reference).info.run_id,
+        "ID": reference,
+    }
+
+
+def blocks_for_a_shell() -> list[tuple[str, str]]:
+    """What mlflow-repro is called with in a page, without what the page calls optional."""
+    pages = [path for path in sorted(DOCS.rglob("*.md")) if path.name != "tutorial.md"]
+    blocks = [
+        (path.name, text) for path in pages for text in re.findall(r"^```sh\n(.*?)^```$", path.read_text(), FLAGS)
+    ]
+    return [(name, re.sub(r" \[[^\]]*\]", "", text)) for name, text in blocks]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("page", "text"), blocks_for_a_shell())
+def test_blocks_for_a_shell_do_what_they_are_there_for(trained, page: str, text: str):
+    """With ids in place of the words that stand for them."""
+    bench, words = trained
+    for word, run_id in words.items():
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?![\w=])", run_id, text)
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    done = bench.run("bash", "-eu", "-c", text, cwd=bench.repository.clone, PATH=path)
+    assert done.returncode in ((0, 1) if "check" in text else (0,)), done.stderr
+    for name in re.findall(r"--output (\S+)", text):
+        assert (bench.repository.clone / name).stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_helper_for_test_suites_passes(trained, tmp_path: Path):
+    """The test that docs/ci.md shows."""
+    bench, _ = trained
+    (text,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "ci.md").read_text(), FLAGS)
+    (tmp_path / "test_champion.py").write_text(text)
+    done = bench.run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_champion.py"))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_trace_is_turned_on_as_the_page_says(trained):
+    """By the two lines of docs/explain.md, put in front of a script."""
+    bench, _ = trained
+    (text,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "explain.md").read_text(), FLAGS)
+    bench.repository.commit({"traced.py": text + SCRIPT})
+    run_id = bench.train("traced.py")
+    assert [file.path for file in bench.client().list_artifacts(run_id, "repro") if "trace" in file.path]
 
 
 def normalise(line: str) -> str:
