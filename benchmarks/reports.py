@@ -1,16 +1,19 @@
-"""What a report costs: seconds to compare and to render, and how large it gets.
+"""What a report costs: seconds to compare, to render and to show, and how large it gets.
 
 Two runs in a SQLite store have METRICS metrics with POINTS points in all, and differ from the middle on. The first row
 is comparing them with no report in mind, the second with the histories thinned out for plots; they take turns, and the
-least of three counts.
+least of three counts. Beside them stands what MLflow's client needs to read the same histories once, which whoever
+makes a report with it has to do first. Where there is Chromium with its driver (and selenium), it opens the page: the
+time until it is loaded, until it is scrolled to its end, and until all that is folded is open.
 
-Usage: python benchmarks/reports.py [--metrics 500] [--points 1000000]
+Usage: python benchmarks/reports.py [--metrics 500] [--points 1000000] [--no-client]
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -27,6 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TIMES = 3
+# Two frames later what was asked for is on the screen.
+SHOWN = """
+const [change, done] = [arguments[0], arguments[1]], start = performance.now();
+if (change === "scroll") scrollTo(0, document.body.scrollHeight);
+if (change === "open") for (const part of document.querySelectorAll("details")) part.open = true;
+requestAnimationFrame(() => requestAnimationFrame(() => done((performance.now() - start) / 1000)));
+"""
+LOADED = """
+const [page] = performance.getEntriesByType("navigation");
+return [page.loadEventEnd / 1000, document.querySelectorAll("*").length];
+"""
 
 
 def main() -> None:
@@ -34,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--metrics", type=int, default=500)
     parser.add_argument("--points", type=int, default=1_000_000)
+    parser.add_argument("--no-client", action="store_true", help="do not read the histories by MLflow's client as well")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="reports-") as folder:
         path = Path(folder, "mlflow.db")
@@ -58,22 +73,67 @@ def main() -> None:
             comparison=comparison,
             curves=samplers[-1].curves(comparison.findings),
         )
+        page, rendered = Path(folder, "report.html"), {}
         for name, render in RENDERERS.items():
             start = time.perf_counter()
             text = render(report, False)  # noqa: FBT003 - a renderer's form
-            seconds = time.perf_counter() - start
-            print(f"{name:<22}{seconds:>8.2f} s  {len(text.encode()) / 1e6:.2f} MB")
+            rendered[name] = time.perf_counter() - start
+            print(f"{name:<22}{rendered[name]:>8.2f} s  {len(text.encode()) / 1e6:.2f} MB")
+            if name == "html":
+                page.write_text(text, encoding="utf-8")
+        if not arguments.no_client:
+            client = measure_in_turns(lambda: read_by_client(path, ids), times=1)[0]
+            whole = watched + rendered["html"]
+            print(
+                f"{'client reads them':<22}{client:>8.2f} s  the whole HTML report takes {whole / client:.2f} of that"
+            )
+        show_in_browser(page)
 
 
-def measure_in_turns(*jobs: Callable[[], object]) -> list[float]:
-    """The least of three times of each."""
-    times: list[list[float]] = [[] for _ in jobs]
-    for _ in range(TIMES):
-        for job, taken in zip(jobs, times, strict=True):
+def read_by_client(path: Path, ids: list[str]) -> None:
+    """Every point of every metric of the runs, as MLflow's own client gives them."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{path}")
+    for run_id in ids:
+        for name in client.get_run(run_id).data.metrics:
+            client.get_metric_history(run_id, name)
+
+
+def show_in_browser(page: Path) -> None:
+    """Open the page in Chromium, and print how long a reader waits."""
+    chromium, driver_path = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    try:
+        from selenium import webdriver
+    except ImportError:
+        chromium = None
+    if not (chromium and driver_path):
+        print("no Chromium, chromedriver or selenium: the page was not opened")
+        return
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    try:
+        browser.get(f"file://{page}")
+        loaded, elements = browser.execute_script(LOADED)
+        print(f"{'browser, loaded':<22}{loaded:>8.2f} s  {elements} elements")
+        for change, words in (("scroll", "scrolled to its end"), ("open", "all tables open")):
+            print(f"{'browser, ' + words:<28}{browser.execute_async_script(SHOWN, change):>.2f} s")
+    finally:
+        browser.quit()
+
+
+def measure_in_turns(*jobs: Callable[[], object], times: int = TIMES) -> list[float]:
+    """The least of so many times of each."""
+    all_taken: list[list[float]] = [[] for _ in jobs]
+    for _ in range(times):
+        for job, taken in zip(jobs, all_taken, strict=True):
             start = time.perf_counter()
             job()
             taken.append(time.perf_counter() - start)
-    return [min(taken) for taken in times]
+    return [min(taken) for taken in all_taken]
 
 
 def make_runs(path: Path, metrics: int, points: int) -> list[str]:

@@ -9,7 +9,7 @@ STYLE = """
   --same: #116329; --different: #a40e26; --unknown: #7a4d00; --link: #0550ae;
   --one: #0550ae; --other: #bc4c00;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --ground: #12161c; --raised: #1d232c; --ink: #e8ecf1; --faint: #a3adb9; --line: #3d4653;
     --same: #6fdd8b; --different: #ff9492; --unknown: #f0b72f; --link: #84b6ff;
