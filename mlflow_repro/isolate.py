@@ -19,7 +19,8 @@ from mlflow_repro.plan import check_reference, check_run_id
 from mlflow_repro.proofs import Conclusion, Isolation
 from mlflow_repro.rebuild import describe_current
 from mlflow_repro.redact import redact_text
-from mlflow_repro.report.isolation_text import render_sentence
+from mlflow_repro.report.isolation_text import render_isolation
+from mlflow_repro.report.markdown import render_text_note
 from mlflow_repro.tracking import RANDOM_STATE_FILE, open_store, short_retries
 from mlflow_repro.trial_options import TrialOptions, make_options
 from mlflow_repro.trying import CannotChangeError, Trials, start_parent
@@ -92,8 +93,8 @@ def _search(options: IsolateOptions, factors: Sequence[Factor], trials: Trials, 
         raise
     isolation = _answer(options, conclusion, factors, trials)
     isolation = replace(isolation, causes=_find_proven(isolation, factors, trials, reference, options))
-    sentence = redact_text(render_sentence(isolation))
-    store.set_tags(parent, {"mlflow.note.content": sentence, "repro.trials.state": conclusion.state})
+    note = render_text_note(redact_text(render_isolation(isolation)))
+    store.set_tags(parent, {"mlflow.note.content": note, "repro.trials.state": conclusion.state})
     store.finish_run(parent, "FINISHED")
     return isolation
 

@@ -14,6 +14,7 @@ from mlflow_repro.isolation.variations import VARIATIONS, Place, vary
 from mlflow_repro.plan import check_reference
 from mlflow_repro.proofs import EQUAL, Profile, Stress
 from mlflow_repro.report.isolation_text import render_profile
+from mlflow_repro.report.markdown import render_text_note
 from mlflow_repro.tracking import open_store, short_retries
 from mlflow_repro.trial_options import TrialOptions, make_options
 from mlflow_repro.trying import CannotChangeError, Trials, start_parent
@@ -89,8 +90,7 @@ def _stress(
         with suppress(ReproError):
             store.finish_run(parent, "FAILED" if isinstance(error, ReproError) else "KILLED")
         raise
-    text = render_profile(profile)
-    store.set_tags(parent, {"mlflow.note.content": f"{text.splitlines()[-1]}\n\n```\n{text}\n```"})
+    store.set_tags(parent, {"mlflow.note.content": render_text_note(render_profile(profile))})
     store.finish_run(parent, "FINISHED")
     return profile
 

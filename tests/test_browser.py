@@ -261,6 +261,20 @@ def test_report_is_a_page_of_its_own(browser: Browser, shown: Shown, tmp_path: P
     assert "What differs" in reached
 
 
+def test_hostile_names_stay_text_on_the_page(browser: Browser, tmp_path: Path):
+    """Also one of 10,000 characters: it neither runs nor makes the page wider than the window."""
+    from test_documents import HOSTILE, hostile_report
+
+    for name, text in HOSTILE.items():
+        page = tmp_path / f"{name}.html"
+        page.write_text(render_html(make_document(hostile_report(text))), encoding="utf-8")
+        browser.open(f"file://{page}")
+        browser.wait_for("Do it again", f"hostile-{name}")
+        browser.check_nothing_ran()
+        assert browser.driver.execute_script("return window.hacked") is None
+        assert browser.driver.execute_script("return document.body.scrollWidth <= innerWidth"), name
+
+
 def test_page_with_many_metrics_is_shown(browser: Browser, tmp_path: Path):
     """500 metrics, 100 plots."""
     from test_documents import large_report

@@ -25,7 +25,8 @@ from mlflow_repro.report import RENDERERS
 from mlflow_repro.report.html import render_html
 from mlflow_repro.report.html_style import STYLE
 from mlflow_repro.report.junit import render_junit
-from mlflow_repro.report.markdown import NOTE_LIMIT, render_markdown, render_note
+from mlflow_repro.report.line import show
+from mlflow_repro.report.markdown import NOTE_LIMIT, render_markdown, render_note, render_text_note
 from mlflow_repro.report.plots import describe_plot
 from mlflow_repro.report.sections import make_document
 from mlflow_repro.rules import Rules
@@ -276,6 +277,15 @@ class TestHostileText:
         links = [token for part in tokens for token in part.children or () if token.type == "link_open"]
         assert [link.attrs["href"] for link in links] == ["#/experiments/0/runs/1"]
 
+    def test_note_of_what_was_printed(self, text: str):
+        note = render_text_note(f"+---+\n| {show(text)} |\n{show(text)} changes loss")
+        assert len(note) <= NOTE_LIMIT
+        tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(note)
+        assert [token.type for token in tokens][:3] == ["paragraph_open", "inline", "paragraph_close"]
+        assert {child.type for child in tokens[1].children} == {"text"}
+        assert "".join(child.content for child in tokens[1].children)[:100] == f"{show(text)} changes loss"[:100]
+        assert {token.type for token in tokens[3:]} <= {"fence"}
+
     def test_junit(self, text: str):
         document = make_document(hostile_report(text))
         suite = ET.fromstring(render_junit(document)).find("testsuite")  # noqa: S314 - our own
@@ -328,6 +338,28 @@ class TestLaws:
         if report.comparison is not None:
             code = report.exit_code
             assert {0: counts == {"failures": 0, "errors": 0}, 1: counts["failures"] > 0, 3: counts["errors"] > 0}[code]
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, as https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio defines it."""
+    lights = []
+    for colour in (one, other):
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        lights.append(0.2126 * red + 0.7152 * green + 0.0722 * blue)
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_colour_of_text_can_be_read(scheme: str):
+    """4.5 is the least for text of WCAG's level AA, 3 for the curves of a plot."""
+    blocks = dict(zip(("light", "dark"), re.findall(r":root \{(.*?)\}", STYLE, flags=re.DOTALL), strict=True))
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", blocks[scheme]))
+    grounds = [colours.pop("ground"), colours.pop("raised")]
+    del colours["line"]  # of borders, which say nothing
+    curves = {name: colours.pop(name) for name in ("one", "other")}
+    assert {name for name, colour in colours.items() if min(contrast(colour, one) for one in grounds) < 4.5} == set()
+    assert {name for name, colour in curves.items() if min(contrast(colour, one) for one in grounds) < 3} == set()
 
 
 class TestPlots:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from mlflow_repro.arguments import diff_arguments
 from mlflow_repro.causes import Cause
@@ -506,7 +507,9 @@ class TestIsolate:
         assert last.endswith("everything else does not matter.")
         assert "proven parameter rate" in out
         note = walk.get(first["parent_run_id"]).data.tags["mlflow.note.content"]
-        assert note == last
+        answer, table = MarkdownIt("commonmark").parse(note)[1], MarkdownIt("commonmark").parse(note)[-1]
+        assert "".join(child.content for child in answer.children) == last
+        assert table.content.endswith(f"{last}\n")
         assert command(walk, "isolate", one, "--resume", first["parent_run_id"])[0] == 2  # of another search
 
     @pytest.mark.slow

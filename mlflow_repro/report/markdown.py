@@ -50,6 +50,13 @@ def render_note(document: Document, *, link: str = "", report: str = "") -> str:
     return "\n\n".join([*kept, *([last] if last else [])])
 
 
+def render_text_note(text: str) -> str:
+    """What was printed, for the description of a run: its last line, which is the answer, and below it all of it."""
+    answer = _escape(text.rpartition("\n")[2])
+    whole = f"{answer}\n\n{_fence([text], language='')}"
+    return whole if len(whole) <= NOTE_LIMIT else answer[:NOTE_LIMIT]
+
+
 def _verdict(document: Document) -> str:
     verdict = document.verdict
     equal = f" Runs equal: **{_escape(verdict.runs_equal)}**." if verdict.runs_equal else ""
@@ -92,11 +99,11 @@ def _line(cells: Sequence[str], *, escaped: bool = False) -> str:
     return f"| {' | '.join(shown)} |"
 
 
-def _fence(lines: Sequence[str]) -> str:
+def _fence(lines: Sequence[str], *, language: str = "sh") -> str:
     """A code block whose fence is longer than any row of backticks in it."""
     text = "\n".join(lines)
     ticks = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`+", text) or [""]))
-    return f"{ticks}sh\n{text}\n{ticks}"
+    return f"{ticks}{language}\n{text}\n{ticks}"
 
 
 def _escape(text: str, *, longest: int = 0) -> str:
