@@ -130,8 +130,9 @@ def show_runs(run_id: str, folder: Path) -> None:
             say(f"The reproduction: {page}/{run.info.run_id}")
             say(f"Its report:       {page}/{run.info.run_id}/artifacts/repro/report.html")
             say("Ctrl-C ends the server and removes the folder.")
-            with suppress(KeyboardInterrupt):
-                server.wait()
+            server.wait()
+        except KeyboardInterrupt:
+            say("")
         finally:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 with suppress(ProcessLookupError, subprocess.TimeoutExpired):
