@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 _MOST_ROWS = 5_000
-_CLASSES = {"Reference": "value", "Reproduction": "value", "Result": "result", "Note": "note"}
+_CLASSES = {"Name": "name", "Reference": "value", "Reproduction": "value", "Result": "result", "Note": "note"}
 
 
 def render_html(document: Document) -> str:

@@ -37,7 +37,8 @@ caption { text-align: left; color: var(--faint); padding: .35rem .6rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-top: 1px solid var(--line);
   max-width: 26rem; }
 th, tbody td:first-child { overflow-wrap: normal; }
-td.value { min-width: 8rem; } td.note { min-width: 14rem; } td.result { overflow-wrap: normal; }
+td.name { min-width: 7rem; } td.value { min-width: 8rem; } td.note { min-width: 14rem; }
+td.result { overflow-wrap: normal; }
 thead th { background: var(--raised); }
 tr.different td.result, tr.unknown td.result { font-weight: 600; }
 tr.same td.result { color: var(--same); }
