@@ -117,7 +117,9 @@ def show_runs(run_id: str, folder: Path) -> None:
     port = find_port()
     say("\n# Both runs in MLflow's UI")
     command = ["mlflow", "server", "--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"], "--host", "127.0.0.1"]
-    command += ["--port", str(port)]
+    command += ["--port", str(port), "--workers", "1"]
+    # Seven more processes, which import MLflow before the server answers, for jobs that nobody has here.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     say(f"$ {shlex.join(command)}")
     log = folder / "server.log"
     with log.open("w") as output:
