@@ -105,7 +105,8 @@ def matrix(session: nox.Session, mlflow: str) -> None:
 def demo(session: nox.Session) -> None:
     """Do the main job once: train a run, reproduce it, print table and verdict; `-- --ui` shows it in MLflow's UI."""
     install(session)
-    session.run("python", "examples/demo.py", *session.posargs)
+    # After Ctrl-C it ends a server and removes a folder, which is more than the third of a second that nox allows.
+    session.run("python", "examples/demo.py", *session.posargs, interrupt_timeout=30, terminate_timeout=10)
 
 
 @nox.session
