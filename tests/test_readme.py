@@ -31,7 +31,7 @@ def test_the_first_command_is_a_session_that_there_is():
     assert tools == ["python3 -m venv .venv", ".venv/bin/pip install -q nox uv"]
     assert shlex.split(session) == [".venv/bin/nox", "-s", "demo", "--", "--ui"]
     sessions = (ROOT / "noxfile.py").read_text().partition("def demo(")[2].partition("@nox.session")[0]
-    assert '"examples/demo.py", *session.posargs' in sessions
+    assert '"examples/demo.py", *session.posargs, interrupt_timeout=' in sessions
 
 
 @pytest.mark.slow
