@@ -29,7 +29,7 @@ class Case:
     """Two runs. ``causes`` are what the first cause of explain may be: its kind, and a word of it.
 
     ``isolated`` is what isolate must blame, in any order: pairs of a kind and a word; or the state that it must end in.
-    ``edits`` are made in the code of both runs.
+    ``edits`` are made in the code of both runs; ``data`` is where isolate may look for data files.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Case:
     one: Setting = Setting()
     other: Setting = Setting()
     edits: Edits = field(default_factory=dict)
+    data: tuple[str, ...] = ()
     is_quick: bool = False
 
     @property
@@ -108,14 +109,20 @@ SINGLE = (
     Case(name="numpy other data file", project="numpy", causes=(("data", ""), ("parameter", "data")),
          isolated=(("parameter", "data"),), one=_numpy(*SEEDED, "--data", "OUTSIDE/a.csv", outside={"a.csv": _DATA}),
          other=_numpy(*SEEDED, "--data", "OUTSIDE/b.csv", outside={"b.csv": _DATA_CHANGED})),
-    Case(name="numpy data changed in place", project="numpy", causes=(("data", "a.csv"),), isolated="not restored",
-         one=_numpy(*SEEDED, "--data", "OUTSIDE/a.csv", outside={"a.csv": _DATA}),
+    Case(name="numpy data changed in place", project="numpy", causes=(("data", "a.csv"),),
+         isolated=(("data", "a.csv"),), one=_numpy(*SEEDED, "--data", "OUTSIDE/a.csv", outside={"a.csv": _DATA}),
+         other=_numpy(*SEEDED, "--data", "OUTSIDE/a.csv", outside={"a.csv": _DATA_CHANGED})),
+    Case(name="numpy data changed, kept elsewhere", project="numpy", causes=(("data", "a.csv"),),
+         isolated=(("data", "a.csv"),), data=("OUTSIDE/old",),
+         one=_numpy(*SEEDED, "--data", "OUTSIDE/a.csv", outside={"a.csv": _DATA, "old/a.csv": _DATA}),
          other=_numpy(*SEEDED, "--data", "OUTSIDE/a.csv", outside={"a.csv": _DATA_CHANGED})),
     # the last digits
     _simple("BLAS threads", "numerics", ("threads", "THREADS"), _variables(OPENBLAS_NUM_THREADS="1"),
             _variables(OPENBLAS_NUM_THREADS="2")),
     _simple("BLAS kernels", "numerics", ("cpu", "OPENBLAS_CORETYPE"), Setting(),
             _variables(OPENBLAS_CORETYPE="Nehalem")),
+    _simple("BLAS kernels of the reference", "numerics", ("cpu", "OPENBLAS_CORETYPE"),
+            _variables(OPENBLAS_CORETYPE="Nehalem"), Setting()),
     _simple("numpy kernels", "numerics", ("cpu", "NPY_DISABLE_CPU_FEATURES"), Setting(),
             _variables(NPY_DISABLE_CPU_FEATURES=_FEATURES)),
     # scikit-learn

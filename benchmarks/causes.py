@@ -12,23 +12,31 @@ most have something else that differs. Printed are
 
 The exit code is 1 when a target is missed: explain 90 %, isolate 100 %, no wrong blame.
 
-Usage: python benchmarks/causes.py [--quick] [--only TEXT] [--no-isolate] [--no-keras]
+All of it is some 250 trainings. --jobs runs several cases at a time, each with a store of its own. With --results the
+outcome of each case is a line of that file, and cases that are in it are not run again: what was interrupted goes on.
+
+Usage: python benchmarks/causes.py [--quick] [--only TEXT] [--no-isolate] [--no-keras] [--jobs N] [--results FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cause_cases import CASES
+
+from mlflow_repro.errors import ReproError
 
 if TYPE_CHECKING:
     from cause_cases import Case, Edits, Setting
@@ -48,12 +56,14 @@ _EXPLAIN_TARGET = 0.9
 class Result:
     """How one case came out; None for what was not asked."""
 
-    case: Case
+    name: str
+    is_nondeterministic: bool
     is_explained: bool
     is_isolated: bool | None
     is_blamed_wrongly: bool
     factors: int = 0
     launches: int = 0
+    seconds: float = 0.0
     text: str = ""
 
 
@@ -64,24 +74,44 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="cases whose name has this text; may be repeated")
     parser.add_argument("--no-isolate", action="store_true", help="explain alone: two trainings a case")
     parser.add_argument("--no-keras", action="store_true", help="without the cases that import TensorFlow")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cases at a time")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="where outcomes are kept, and taken up again")
     arguments = parser.parse_args()
     words = arguments.only or [""]
     chosen = [case for case in CASES if any(word in case.name for word in words)]
     chosen = [case for case in chosen if case.is_quick or not arguments.quick]
     chosen = [case for case in chosen if not (arguments.no_keras and case.project == "keras")]
+    file = arguments.results and arguments.results.absolute()
+    results = [result for result in read_results(file) if result.name in {case.name for case in chosen}]
+    left = [case for case in chosen if case.name not in {result.name for result in results}]
+    begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mlflow-repro-causes-") as folder:
         prepare(Path(folder))
-        results = []
-        for number, case in enumerate(chosen, start=1):
-            begin = time.monotonic()
-            result = run_case(case, Path(folder) / f"case{number}", isolates=not arguments.no_isolate)
-            results.append(result)
-            print(f"{_mark(result):<18}{case.name:<32}{time.monotonic() - begin:4.0f} s  {result.text}", flush=True)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max_workers=arguments.jobs, mp_context=context) as pool:
+            places = {case.name: Path(folder) / f"case{number}" for number, case in enumerate(left)}
+            isolates = not arguments.no_isolate
+            futures = [pool.submit(run_apart, case.name, places[case.name], isolates=isolates) for case in left]
+            for future in as_completed(futures):
+                result = future.result()
+                results.append(result)
+                print(f"{_mark(result):<14}{result.name:<31}{result.seconds:4.0f} s  {result.text}", flush=True)
+                if file:
+                    with file.open("a", encoding="utf-8") as stream:
+                        stream.write(f"{json.dumps(asdict(result))}\n")
+    print(f"{len(left)} cases in {(time.monotonic() - begin) / 60:.0f} minutes, {arguments.jobs} at a time")
     return report(results)
 
 
+def read_results(file: Path | None) -> list[Result]:
+    """The outcomes that a file has; none where there is no file."""
+    if file is None or not file.exists():
+        return []
+    return [Result(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 def prepare(folder: Path) -> None:
-    """An environment that holds nothing of ours, and a store with its schema."""
+    """An environment that holds nothing of ours, and a store with its schema, which each case gets a copy of."""
     for name in list(os.environ):
         if name.startswith(_SCRUBBED):
             del os.environ[name]
@@ -91,6 +121,29 @@ def prepare(folder: Path) -> None:
     from mlflow import MlflowClient
 
     MlflowClient().search_experiments()
+
+
+def run_apart(name: str, folder: Path, *, isolates: bool) -> Result:
+    """`run_case` in a process of the pool."""
+    (case,) = (case for case in CASES if case.name == name)
+    begin = time.monotonic()
+    store = folder.with_name(f"{folder.name}-store")
+    store.mkdir()
+    shutil.copy(folder.with_name("mlflow.db"), store)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{store}/mlflow.db"
+    os.chdir(store)
+    try:
+        result = run_case(case, folder, isolates=isolates)
+    except (ReproError, subprocess.CalledProcessError) as error:
+        result = Result(
+            name=name,
+            is_nondeterministic=case.is_nondeterministic,
+            is_explained=False,
+            is_isolated=False if isolates else None,
+            is_blamed_wrongly=False,
+            text=f"{type(error).__name__}: {error}",
+        )
+    return replace(result, seconds=time.monotonic() - begin)
 
 
 def run_case(case: Case, folder: Path, *, isolates: bool) -> Result:
@@ -108,9 +161,11 @@ def run_case(case: Case, folder: Path, *, isolates: bool) -> Result:
     ids.append(train(folder, case.other))
     causes = explain_runs(*ids)
     first = causes[0] if causes else None
-    isolation = isolate_run(ids[0], ids[1], env="current") if isolates else None
+    data = tuple(_place(text, folder) for text in case.data)
+    isolation = isolate_run(ids[0], ids[1], env="current", data=data) if isolates else None
     return Result(
-        case=case,
+        name=case.name,
+        is_nondeterministic=case.is_nondeterministic,
         is_explained=is_expected(case, first),
         is_isolated=None if isolation is None else judge_isolation(case, isolation),
         is_blamed_wrongly=case.is_nondeterministic
@@ -145,17 +200,22 @@ def train(folder: Path, setting: Setting) -> str:
     """Run the script as a user does; the id of the run."""
     from mlflow import MlflowClient
 
-    outside = folder.with_name(f"{folder.name}-data")
-    outside.mkdir(exist_ok=True)
     for name, text in setting.outside.items():
-        (outside / name).write_text(text, encoding="utf-8")
-    words = [word.replace("OUTSIDE", str(outside)) for word in setting.arguments]
+        file = Path(_place(f"OUTSIDE/{name}", folder))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    words = [_place(word, folder) for word in setting.arguments]
     command = [sys.executable, setting.script, *words]
     client = MlflowClient()
     known = {run.info.run_id for run in client.search_runs(["0"])}
     subprocess.run(command, cwd=folder, env={**os.environ, **setting.variables}, check=True, capture_output=True)
     (new,) = {run.info.run_id for run in client.search_runs(["0"])} - known
     return new
+
+
+def _place(text: str, folder: Path) -> str:
+    """``text`` with the folder beside the repository in it."""
+    return text.replace("OUTSIDE", str(folder.with_name(f"{folder.name}-data")))
 
 
 def apply(folder: Path, edits: Edits) -> None:
@@ -184,8 +244,10 @@ def git(folder: Path, *arguments: str) -> None:
 
 def report(results: list[Result]) -> int:
     """Print the figures; 1 when a target is missed."""
-    planted = [result for result in results if not result.case.is_nondeterministic]
-    unstable = [result for result in results if result.case.is_nondeterministic]
+    results = sorted(results, key=lambda result: result.name)
+    missed = [result.name for result in results if not result.is_explained or result.is_isolated is False]
+    planted = [result for result in results if not result.is_nondeterministic]
+    unstable = [result for result in results if result.is_nondeterministic]
     explained = sum(result.is_explained for result in planted)
     judged = [result for result in results if result.is_isolated is not None]
     isolated = sum(bool(result.is_isolated) for result in judged)
@@ -195,13 +257,25 @@ def report(results: list[Result]) -> int:
         print(f"explain: {explained} of {len(planted)} first causes are right ({explained / len(planted):.0%})")
         is_met &= explained / len(planted) >= _EXPLAIN_TARGET
     if judged:
+        print_launches(judged)
         launches, factors = sum(r.launches for r in judged), sum(r.factors for r in judged)
         print(f"isolate: {isolated} of {len(judged)} are right ({isolated / len(judged):.0%})")
         print(f"launches: {launches} for {factors} factors in {len(judged)} cases; "
               f"{sum(r.launches > r.factors + 3 for r in judged)} cases took more than n + 3")  # fmt: skip
         is_met &= isolated == len(judged)
+    if missed:
+        print(f"missed: {', '.join(missed)}")
     print(f"wrong blames: {wrong} of {len(unstable)} runs that differ from themselves")
     return 0 if is_met else 1
+
+
+def print_launches(judged: list[Result]) -> None:
+    """How many launches isolate needed, by the number of factors."""
+    print("factors  cases  launches           at most")
+    for factors in sorted({result.factors for result in judged}):
+        counts = sorted(result.launches for result in judged if result.factors == factors)
+        mean = sum(counts) / len(counts)
+        print(f"{factors:>7}  {len(counts):>5}  {counts[0]} to {counts[-1]}, mean {mean:.1f}  {factors + 3:>7}")
 
 
 def _mark(result: Result) -> str:
