@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ class Changes:
     """What is changed; the empty value changes nothing. None as a value takes a thing away.
 
     ``generators`` get the random state of ``random_state`` (a stored ``repro/random_state.json``; a fresh one where it
-    is empty). ``code`` is the section ``code`` of another run's record, ``code_run`` the run that has its files;
+    is empty). ``code`` is the section ``code`` of another run's record, ``code_run`` the run that has its files, in the
+    store ``code_store`` (empty: that of the reference). ``files`` are paths, each with the one to read instead.
     ``without_patch`` runs the commit alone. ``packages`` and ``python`` are versions. ``tags`` are set on the new run.
     """
 
@@ -35,9 +37,11 @@ class Changes:
     random_state: Mapping[str, Any] = field(default_factory=dict)
     code: Mapping[str, Any] = field(default_factory=dict)
     code_run: str = ""
+    code_store: str = ""
     without_patch: bool = False
     packages: Mapping[str, str | None] = field(default_factory=dict)
     python: str = ""
+    files: Mapping[str, str | None] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -61,9 +65,11 @@ def merge_changes(several: Iterable[Changes]) -> Changes:
             random_state=one.random_state or merged.random_state,
             code=one.code or merged.code,
             code_run=one.code_run or merged.code_run,
+            code_store=one.code_store or merged.code_store,
             without_patch=one.without_patch or merged.without_patch,
             packages={**merged.packages, **one.packages},
             python=one.python or merged.python,
+            files={**merged.files, **one.files},
             tags={**merged.tags, **one.tags},
         )
     return merged
@@ -72,21 +78,35 @@ def merge_changes(several: Iterable[Changes]) -> Changes:
 def recast_reference(reference: RunRecord, changes: Changes) -> RunRecord:
     """The reference as the plan shall see it: with the changed command line, launch parameters and commit."""
     tags = dict(reference.tags)
+    files = {os.path.expanduser(path): instead for path, instead in changes.files.items() if instead}
     argv = reference.fact("launch.argv").value
-    if changes.arguments and argv:
+    if (changes.arguments or files) and argv:
         words = json.loads(argv)
         arguments = parse_python_argv(words).arguments
         start = words[: len(words) - len(arguments)]
-        tags[f"{TAG_PREFIX}launch.argv"] = json.dumps([*start, *change_arguments(arguments, changes.arguments)])
+        changed = [_replace_file(word, files) for word in change_arguments(arguments, changes.arguments)]
+        tags[f"{TAG_PREFIX}launch.argv"] = json.dumps([*start, *changed])
     stored = reference.fact("launch.params").value
-    if changes.params and stored:
+    if (changes.params or files) and stored:
         params = {**json.loads(stored), **changes.params}
-        kept = {name: value for name, value in params.items() if value is not None}
+        kept = {name: _replace_file(value, files) for name, value in params.items() if value is not None}
         tags[f"{TAG_PREFIX}launch.params"] = json.dumps(kept)
     for key, tag in (("commit", "git.commit"), ("uri", "git.uri")):
         if isinstance(changes.code.get(key), str):
             tags[TAG_PREFIX + tag] = changes.code[key]
     return replace(reference, tags=tags)
+
+
+def names_file(reference: RunRecord, path: str) -> bool:
+    """True when the command line or a launch parameter of the run is this path, so that another can stand there."""
+    return recast_reference(reference, Changes(files={path: f"{path}.instead"})) != reference
+
+
+def _replace_file(word: str, files: Mapping[str, str]) -> str:
+    """A word of a command line with another path in it, where it is one of ``files``, or ends so: ``--data=PATH``."""
+    option, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
+    instead = files.get(os.path.normpath(os.path.expanduser(value))) if value else None
+    return f"{option}{equals}{instead}" if instead else word
 
 
 def recast_record(record: Mapping[str, Any], changes: Changes) -> Mapping[str, Any]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.causes import Cause
-from mlflow_repro.errors import CannotJudgeError, ReproError, UsageError
+from mlflow_repro.changes import merge_changes, names_file
+from mlflow_repro.datafiles import DataFinder
+from mlflow_repro.errors import CannotJudgeError, ExitCode, ReproError, UsageError
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.explaining import find_causes
+from mlflow_repro.giturl import strip_credentials
+from mlflow_repro.isolation.data import NO_DATA, DataFactors, list_changed_data, make_data_factors
 from mlflow_repro.isolation.factors import Conditions, list_factors
 from mlflow_repro.isolation.search import FIXED_LAUNCHES, search
-from mlflow_repro.judging import Side, judge_runs
+from mlflow_repro.judging import Side, judge_runs, split_name
 from mlflow_repro.model import Verdict
-from mlflow_repro.plan import check_reference, check_run_id
+from mlflow_repro.plan import check_reference
 from mlflow_repro.proofs import Conclusion, Isolation
 from mlflow_repro.rebuild import describe_current
 from mlflow_repro.redact import redact_text
@@ -23,7 +28,7 @@ from mlflow_repro.report.isolation_text import render_isolation
 from mlflow_repro.report.markdown import render_text_note
 from mlflow_repro.tracking import RANDOM_STATE_FILE, open_store, short_retries
 from mlflow_repro.trial_options import TrialOptions, make_options
-from mlflow_repro.trying import CannotChangeError, Trials, start_parent
+from mlflow_repro.trying import CannotChangeError, Inquiry, Trials, start_parent
 from mlflow_repro.variables import record_variables
 
 if TYPE_CHECKING:
@@ -35,20 +40,27 @@ if TYPE_CHECKING:
     from mlflow_repro.proofs import Blame
     from mlflow_repro.tracking import TrackingStore
 
+_WITHOUT_PROOF = 0.95  # confidence in what every launch had changed
+
 
 @dataclass(frozen=True, kw_only=True)
 class IsolateOptions(TrialOptions):
-    """What `isolate_run` can be asked for. ``other`` is the run to hold against; empty for this machine as it is."""
+    """What `isolate_run` can be asked for. ``other`` is the run to hold against; empty for this machine as it is.
+
+    It is named by its id or as ``TRACKING_URI#RUN_ID``. ``data`` are files and folders in which data files are looked
+    for whose content is another one now, by the digests that the runs recorded.
+    """
 
     other: str = ""
+    data: tuple[str, ...] = ()
 
 
 def isolate_run(run_id: str, other: str = "", **options: Any) -> Isolation:
     """Prove which of the factors that differ changes the result of a run, by launching it again.
 
-    The factors are what run ``other`` has otherwise; without it, what is otherwise here and now: environment variables,
-    packages, the random state, uncommitted changes. ``options`` are the other fields of `IsolateOptions`. At most n + 3
-    launches for n factors, each a run under one parent run.
+    The factors are what run ``other`` (an id, or ``TRACKING_URI#RUN_ID``) has otherwise; without it, what is otherwise
+    here and now: environment variables, packages, the random state, uncommitted changes, data files. ``options`` are
+    the other fields of `IsolateOptions`. At most n + 3 launches for n factors, each a run under one parent run.
 
     Raises `ReproError` when there is no answer: a run that cannot be launched as it was, a store that is not reached.
     """
@@ -58,51 +70,96 @@ def isolate_run(run_id: str, other: str = "", **options: Any) -> Isolation:
 def isolate_with(options: IsolateOptions) -> Isolation:
     """`isolate_run` with its options as one value."""
     options.check()
-    if options.other:
-        check_run_id(options.other)
-    if options.other == options.run_id:
-        raise UsageError("a run is held against itself", "give another run with --other")
+    named = split_name(options.other, "") if options.other else None
+    finder = DataFinder(options.data)
     with short_retries():
         store = open_store(options.tracking_uri)
         reference = store.read_run(options.run_id)
         check_reference(reference, options.plan_options(store.uri))
-        one = _read_conditions(store, options.run_id)
+        sides = [Side(record=reference, store=store), *([_read_other(store, *named)] if named else [])]
+        if named and _name(sides) == options.run_id:
+            raise UsageError("a run is held against itself", "give another run with --other")
+        one = _read_conditions(sides[0])
         if not one.record:
             raise CannotJudgeError(f"run {options.run_id} has no record of itself", "it was made without mlflow-repro")
-        comparison = _compare(store, reference, options)
+        comparison = judge_runs(sides[0], sides[1], options) if named else None
         if comparison is not None and comparison.verdict is not Verdict.DIFFERENT:
-            conclusion = Conclusion(state="no difference")
-            return _answer(options, conclusion, (), None)
-        other = _read_conditions(store, options.other) if options.other else _describe_here()
-        factors = _rank(list_factors(one, other), comparison)
-        parent = start_parent(store, options, reference, kind="isolate", other=options.other)
-        limit = options.max_launches or len(factors) + FIXED_LAUNCHES
-        trials = Trials(
-            options=options, store=store, parent=parent, limit=limit, seconds=options.timeout, tell=options.tell_trial
+            return _answer(options, Conclusion(state="no difference"), _Question(), None)
+        other = _read_conditions(sides[1]) if named else _describe_here()
+        question = _Question(
+            factors=tuple(_rank(list_factors(one, other), comparison)),
+            data=_look_at_data(one, other, finder, reference),
+            sides=tuple(sides),
         )
-        return _search(options, factors, trials, reference)
+        return _search(options, question)
 
 
-def _search(options: IsolateOptions, factors: Sequence[Factor], trials: Trials, reference: RunRecord) -> Isolation:
-    store, parent = trials.store, trials.parent
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """What is asked: the runs (reference first), and the factors that differ; those of the data are apart."""
+
+    sides: tuple[Side, ...] = ()
+    factors: tuple[Factor, ...] = ()
+    data: DataFactors = NO_DATA
+
+    @property
+    def tried(self) -> tuple[Factor, ...]:
+        """The factors that launches can change, in their order."""
+        return (*self.data.factors, *self.factors)
+
+    @property
+    def named(self) -> dict[str, Factor]:
+        """All factors by their names."""
+        every = (*self.tried, *self.data.pinned, *self.data.impossible)
+        return {factor.name: factor for factor in every}
+
+    def describe(self) -> str:
+        """What the answers of the launches depend on, as text."""
+        pinned = [factor.name for factor in self.data.pinned]
+        return "\n".join(sorted(factor.what for factor in self.named.values()) + sorted(pinned))
+
+
+def _search(options: IsolateOptions, question: _Question) -> Isolation:
+    store = question.sides[0].store
+    inquiry = Inquiry(kind="isolate", other=_name(question.sides), basis=question.describe())
+    parent = start_parent(store, options, question.sides[0].record, inquiry)
+    trials = Trials(
+        options=options,
+        store=store,
+        parent=parent,
+        limit=options.max_launches or len(question.tried) + FIXED_LAUNCHES,
+        seconds=options.timeout,
+        tell=options.tell_trial,
+        base=merge_changes([question.data.base, *(factor.base for factor in question.factors)]),
+    )
     try:
-        conclusion = _conclude(factors, trials)
+        conclusion = _conclude(question.tried, trials, question.data)
+        isolation = _answer(options, conclusion, question, trials)
+        isolation = replace(isolation, causes=_find_proven(isolation, question, trials, options))
     except BaseException as error:
         with suppress(ReproError):
             store.finish_run(parent, "FAILED" if isinstance(error, ReproError) else "KILLED")
         raise
-    isolation = _answer(options, conclusion, factors, trials)
-    isolation = replace(isolation, causes=_find_proven(isolation, factors, trials, reference, options))
     note = render_text_note(redact_text(render_isolation(isolation)))
     store.set_tags(parent, {"mlflow.note.content": note, "repro.trials.state": conclusion.state})
     store.finish_run(parent, "FINISHED")
     return isolation
 
 
-def _conclude(factors: Sequence[Factor], trials: Trials) -> Conclusion:
+def _name(sides: Sequence[Side]) -> str:
+    """The other run, with its store where that is another one; empty without one."""
+    if len(sides) == 1:
+        return ""
+    one, other = sides
+    where = "" if one.store.uri == other.store.uri else f"{strip_credentials(other.store.uri)}#"
+    return f"{where}{other.record.run_id}"
+
+
+def _conclude(factors: Sequence[Factor], trials: Trials, data: DataFactors = NO_DATA) -> Conclusion:
     """The conclusion of the search; factors that cannot be put in place here are left out of it, and named."""
     left = list(factors)
-    impossible: list[str] = []
+    impossible = [factor.name for factor in data.impossible]
+    pinned = tuple(factor.name for factor in data.pinned)
     while True:
         changes = {factor.name: factor.changes for factor in left}
 
@@ -110,7 +167,7 @@ def _conclude(factors: Sequence[Factor], trials: Trials) -> Conclusion:
             return trials.run(names, changes, attempt).answer
 
         try:
-            return replace(search(tuple(changes), ask), impossible=tuple(impossible))
+            return replace(search(tuple(changes), ask, pinned), impossible=tuple(impossible))
         except CannotChangeError as error:
             gone = _find_impossible([factor for factor in left if factor.name in error.changed])
             if not gone:
@@ -125,14 +182,12 @@ def _find_impossible(factors: Sequence[Factor]) -> list[str]:
     return environment or [factor.name for factor in factors if factor.changes.code]
 
 
-def _answer(
-    options: IsolateOptions, conclusion: Conclusion, factors: Sequence[Factor], trials: Trials | None
-) -> Isolation:
+def _answer(options: IsolateOptions, conclusion: Conclusion, question: _Question, trials: Trials | None) -> Isolation:
     return Isolation(
         reference_run_id=options.run_id,
-        other_run_id=options.other,
+        other_run_id=options.other.rpartition("#")[2],
         parent_run_id=trials.parent if trials else "",
-        factors={factor.name: factor.what for factor in factors},
+        factors={name: factor.what for name, factor in question.named.items()},
         trials=tuple(trials.done) if trials else (),
         conclusion=conclusion,
         limit=trials.limit if trials else 0,
@@ -140,18 +195,20 @@ def _answer(
 
 
 def _find_proven(
-    isolation: Isolation, factors: Sequence[Factor], trials: Trials, reference: RunRecord, options: IsolateOptions
+    isolation: Isolation, question: _Question, trials: Trials, options: IsolateOptions
 ) -> tuple[Cause, ...]:
     """The causes: proven ones, or, where the launches as recorded differ, what explains that."""
-    by_name = {factor.name: factor for factor in factors}
     conclusion = isolation.conclusion
     if conclusion.state == "found":
-        return tuple(_prove(blame, by_name, trials) for blame in conclusion.blames)
+        return tuple(
+            _suspect(blame, question, trials, options) if blame.was_there else _prove(blame, question.named, trials)
+            for blame in conclusion.blames
+        )
     if conclusion.state not in ("nondeterministic", "not restored"):
         return ()
     control, repeat = trials.known[frozenset(), 0], trials.known[frozenset(), 1]
     runs = [trials.store.read_run(run_id) for run_id in (control.run_id, repeat.run_id)]
-    pair = runs if conclusion.state == "nondeterministic" else [reference, runs[0]]
+    pair = runs if conclusion.state == "nondeterministic" else [question.sides[0].record, runs[0]]
     one, other = (Side(record=record, store=trials.store) for record in pair)
     causes = find_causes(one, other, judge_runs(one, other, options), fetches=True)
     if conclusion.state == "not restored":
@@ -166,9 +223,27 @@ def _find_proven(
     return (proof, *(cause for cause in causes if cause.what != proof.what))
 
 
-def _prove(blame: Blame, factors: dict[str, Factor], trials: Trials) -> Cause:
+def _suspect(blame: Blame, question: _Question, trials: Trials, options: IsolateOptions) -> Cause:
+    """The cause that is data whose old content is gone: no proof, as no launch can be made without it."""
+    parts = [question.named[name] for name in blame.factors]
+    control = trials.known[frozenset(), 0]
+    facts = [f"run {control.run_id}, as recorded but for this: {control.difference or 'the result'} differs"]
+    if len(question.sides) > 1:
+        launched = Side(record=trials.store.read_run(control.run_id), store=trials.store)
+        is_same = judge_runs(launched, question.sides[1], options).verdict.exit_code is ExitCode.EQUAL
+        facts += ["its result is that of the other run"] if is_same else []
+    return Cause(
+        kind=parts[0].kind,
+        what=" or ".join(part.what for part in parts),
+        confidence=_WITHOUT_PROOF,
+        evidence=(*facts, "the old content is not at hand: --data FOLDER tells where it lies, and proves it"),
+        fix=parts[0].fix,
+    )
+
+
+def _prove(blame: Blame, factors: Mapping[str, Factor], trials: Trials) -> Cause:
     parts = [factors[name] for name in blame.factors]
-    trial = trials.known.get((blame.changed, 0))
+    trial = trials.known.get((blame.changed, 0), trials.known.get((blame.changed, 1)))
     facts = [] if trial is None else [f"run {trial.run_id or 'without an id'}: {trial.answer}, {trial.difference}"]
     return Cause(
         kind=parts[0].kind,
@@ -179,11 +254,16 @@ def _prove(blame: Blame, factors: dict[str, Factor], trials: Trials) -> Cause:
     )
 
 
-def _compare(store: TrackingStore, reference: RunRecord, options: IsolateOptions) -> Comparison | None:
-    if not options.other:
-        return None
-    other = Side(record=store.read_run(options.other), store=store)
-    return judge_runs(Side(record=reference, store=store), other, options)
+def _read_other(store: TrackingStore, uri: str, run_id: str) -> Side:
+    """The other run, in its own store where one is named."""
+    theirs = open_store(uri) if uri else store
+    return Side(record=theirs.read_run(run_id), store=theirs)
+
+
+def _look_at_data(one: Conditions, other: Conditions, finder: DataFinder, reference: RunRecord) -> DataFactors:
+    """The data files that differ, as far as their contents can be had."""
+    changed = list_changed_data(one, other, finder.look, finds_others=finder.has_places)
+    return make_data_factors(changed, finder.find, lambda path: names_file(reference, path))
 
 
 def _rank(factors: Sequence[Factor], comparison: Comparison | None) -> list[Factor]:
@@ -194,12 +274,12 @@ def _rank(factors: Sequence[Factor], comparison: Comparison | None) -> list[Fact
     return sorted(factors, key=lambda factor: -factor.weight * shape.likelihood(factor.kind))
 
 
-def _read_conditions(store: TrackingStore, run_id: str) -> Conditions:
-    import json
-
+def _read_conditions(side: Side) -> Conditions:
+    store, run_id = side.store, side.record.run_id
     content = store.read_file(run_id, RANDOM_STATE_FILE)
     return Conditions(
         run_id=run_id,
+        store=store.uri,
         record=store.read_own_record(run_id) or {},
         random_state=json.loads(content) if content else {},
     )
@@ -209,4 +289,5 @@ def _describe_here() -> Conditions:
     current = describe_current()
     environment = {"distributions": dict(current.distributions), "python": current.python.version}
     launch = {"variables": record_variables(os.environ)}
-    return Conditions(record={"environment": environment, "launch": launch}, is_here=True)
+    machine = {"cores": {"available": len(os.sched_getaffinity(0))}} if hasattr(os, "sched_getaffinity") else {}
+    return Conditions(record={"environment": environment, "launch": launch, "machine": machine}, is_here=True)

@@ -37,12 +37,15 @@ class Blame:
     """Factors that change the result together; most often one. ``is_alone``: whether it was seen to do so by itself.
 
     ``changed`` names what was changed in the launch that shows it; ``fails`` is true when that launch failed.
+    ``was_there``: they could not be taken away, so that every launch has them changed, and the control shows it; of
+    several one or more count.
     """
 
     factors: tuple[str, ...]
     is_alone: bool
     changed: frozenset[str]
     fails: bool = False
+    was_there: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -293,6 +293,7 @@ def _prepare(
     from mlflow_repro.recasting import recast_folder, recast_plan, recast_rebuild
     from mlflow_repro.reference import PutBack, complete_plan, fetch_random_states, read_notebook, read_tree
     from mlflow_repro.relaunch import prepare_code
+    from mlflow_repro.tracking import open_store
 
     reference = target.root
     record: Mapping[str, Any] = store.read_own_record(reference.run_id) or {}
@@ -309,6 +310,7 @@ def _prepare(
     if options.restore_rng and options.seed is None and plan.backend == LOCAL:  # which runs on this machine
         random_state = recast_folder(fetch_random_states(store, target, Path(place.path, "random-state")), changes)
     record = recast_record(record, changes)
+    code_store = open_store(changes.code_store) if changes.code_store else store
     if options.commit:  # another's code: what the run's own commit lacked does not belong to it
         record = {**record, "code": {}} if record else {}
     ignore_diff = options.ignore_diff or changes.without_patch
@@ -320,7 +322,7 @@ def _prepare(
     )
     code = prepare_code(
         recast_plan(complete_plan(plan, reference, record, put_back), changes),
-        read_tree(store, changes.code_run or reference.run_id, record),
+        read_tree(code_store, changes.code_run or reference.run_id, record),
         place,
         notebook=notebook,
         given=options.params or {},

@@ -17,7 +17,7 @@ from mlflow_repro.report.isolation_text import render_profile
 from mlflow_repro.report.markdown import render_text_note
 from mlflow_repro.tracking import open_store, short_retries
 from mlflow_repro.trial_options import TrialOptions, make_options
-from mlflow_repro.trying import CannotChangeError, Trials, start_parent
+from mlflow_repro.trying import CannotChangeError, Inquiry, Trials, start_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def _make_places(folder: Path) -> Place:
 def _stress(
     options: StressOptions, store: TrackingStore, reference: RunRecord, variations: Sequence[Variation]
 ) -> Profile:
-    parent = start_parent(store, options, reference, kind="stress")
+    parent = start_parent(store, options, reference, Inquiry(kind="stress"))
     possible = [one for one in variations if not one.skipped]
     limit = options.max_launches or len(possible) + _CONTROLS
     trials = Trials(

@@ -24,12 +24,13 @@ class TrialOptions(ReproduceOptions):
 
     ``max_launches``: how many launches there may be in all; None for as many as the method needs. ``timeout`` is how
     many seconds all of them may take together. ``parent`` is the parent run of an interrupted search that is taken up
-    again. ``tell_trial`` gets the number of each launch, how many there may be, and its `Trial`, when it begins
-    (without an answer) and when it ends.
+    again. ``tell_parent`` gets the parent run's id before the first launch. ``tell_trial`` gets the number of each
+    launch, how many there may be, and its `Trial`, when it begins (without an answer) and when it ends.
     """
 
     max_launches: int | None = None
     parent: str = ""
+    tell_parent: Callable[[str], None] | None = None
     tell_trial: Callable[[int, int, Trial], None] | None = None
 
     def check(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.changes import Changes, merge_changes
+from mlflow_repro.changes import NO_CHANGES, Changes, merge_changes
 from mlflow_repro.errors import (
     CannotJudgeError,
     ExitCode,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 PARENT_TAG = "mlflow.parentRunId"
 _TRIAL = f"{TAG_PREFIX}trial."
-_KIND_TAG, _OF_TAG, _OTHER_TAG = (f"{TAG_PREFIX}trials.{name}" for name in ("kind", "of", "other"))
+_KIND_TAG, _OF_TAG, _OTHER_TAG, _BASIS_TAG = (f"{TAG_PREFIX}trials.{name}" for name in ("kind", "of", "other", "basis"))
 
 
 class CannotChangeError(Exception):
@@ -44,12 +45,24 @@ class CannotChangeError(Exception):
         self.error = error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inquiry:
+    """What a search asks, by which an interrupted one is known again.
+
+    ``kind`` is its command, ``other`` names the other run, ``basis`` is what the answers of its launches depend on.
+    """
+
+    kind: str
+    other: str = ""
+    basis: str = ""
+
+
 @dataclass
 class Trials:
     """The launches of one search. Each is a run under ``parent``; ``known`` are those of an interrupted search.
 
     ``limit`` is how many launches there may be in all, ``seconds`` how long they may take from now on. ``tell`` gets
-    each launch as it begins (without an answer) and ends.
+    each launch as it begins (without an answer) and ends. ``base`` is changed in every launch.
     """
 
     options: TrialOptions
@@ -58,6 +71,7 @@ class Trials:
     limit: int
     seconds: float | None = None
     tell: Callable[[int, int, Trial], None] | None = None
+    base: Changes = NO_CHANGES
     known: dict[tuple[frozenset[str], int], Trial] = field(default_factory=dict)
     done: list[Trial] = field(default_factory=list)
 
@@ -91,7 +105,7 @@ class Trials:
         if self.tell:
             self.tell(len(self.done) + 1, self.limit, Trial(changed=changed, answer="", attempt=attempt))
         started = time.monotonic()
-        merged = merge_changes([*(changes[name] for name in changed), Changes(tags=tags)])
+        merged = merge_changes([self.base, *(changes[name] for name in changed), Changes(tags=tags)])
         trial = self._launch(merged, changed, attempt, settings or {})
         trial = replace(trial, seconds=round(time.monotonic() - started, 1))
         if trial.run_id:
@@ -141,16 +155,30 @@ class Trials:
         return None if self._deadline is None else self._deadline - time.monotonic()
 
 
-def start_parent(
-    store: TrackingStore, options: TrialOptions, reference: RunRecord, *, kind: str, other: str = ""
-) -> str:
-    """The run that all launches are nested under: a new one, or that of an interrupted search. Raises UsageError."""
-    tags = {_KIND_TAG: kind, _OF_TAG: reference.run_id, _OTHER_TAG: other}
+def start_parent(store: TrackingStore, options: TrialOptions, reference: RunRecord, inquiry: Inquiry) -> str:
+    """The run that all launches are nested under: a new one, or that of an interrupted search.
+
+    Raises UsageError for the parent of another search.
+    """
+    parent = _find_parent(store, options, reference, inquiry)
+    if options.tell_parent:
+        options.tell_parent(parent)
+    return parent
+
+
+def _find_parent(store: TrackingStore, options: TrialOptions, reference: RunRecord, inquiry: Inquiry) -> str:
+    kind, basis = inquiry.kind, hashlib.sha256(inquiry.basis.encode()).hexdigest()
+    tags = {_KIND_TAG: kind, _OF_TAG: reference.run_id, _OTHER_TAG: inquiry.other, _BASIS_TAG: basis}
     if options.parent:
         found = store.read_run(options.parent)
-        if any(found.tags.get(name) != value for name, value in tags.items()):
+        if any(found.tags.get(name) != value for name, value in tags.items() if name != _BASIS_TAG):
             raise UsageError(
                 f"run {options.parent} is not the parent of such a search", f"check both ids, and mlflow-repro {kind}"
+            )
+        if found.tags.get(_BASIS_TAG, basis) != basis:
+            raise UsageError(
+                f"what differs is not what it was when the search of {options.parent} began",
+                "begin another one: leave --resume out",
             )
         return options.parent
     experiment = store.ensure_experiment(options.experiment_name)

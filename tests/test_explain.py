@@ -19,6 +19,7 @@ from mlflow_repro.cli import main
 from mlflow_repro.compare.facts import compare_facts
 from mlflow_repro.explain import explain
 from mlflow_repro.explain.evidence import ChangedFile, CodeHint, Divergence, Evidence
+from mlflow_repro.explain.fixes import give_seed_line, give_switch_line, give_variable_lines
 from mlflow_repro.explain.hints import find_hints
 from mlflow_repro.explain.shape import _LIKELIHOODS, find_shape
 from mlflow_repro.explain.traces import compare_traces
@@ -298,6 +299,71 @@ class TestRules:
         confidences = [cause.confidence for cause in causes]
         assert confidences == sorted(confidences, reverse=True)
         assert 0 < sum(confidences) < 1.01
+
+
+class TestFixes:
+    """The line to add, as it can be copied."""
+
+    @pytest.mark.parametrize(
+        ("generator", "imported", "line"),
+        [
+            ("python", (), "random.seed(7) "),
+            ("numpy", (), "np.random.seed(7) "),
+            ("numpy", ("scikit-learn",), "random_state=7"),
+            ("torch", ("torch",), "torch.manual_seed(7) "),
+            ("tensorflow", ("tensorflow-cpu",), "tf.random.set_seed(7) "),
+            ("numpy", ("keras", "tensorflow"), "keras.utils.set_random_seed(7) "),
+            ("entropy", ("keras", "numpy"), "np.random.default_rng(7) "),
+        ],
+    )
+    def test_seeds_by_what_the_run_imported(self, generator: str, imported: tuple[str, ...], line: str):
+        assert line in give_seed_line(generator, imported, "7")
+
+    def test_variables(self):
+        lines = give_variable_lines({"A": "1", "B": "two words; rm", "C": None, "API_TOKEN": "hunter2hunter2"})
+        assert lines.startswith("export A=1 B='two words; rm' API_TOKEN=")
+        assert lines.endswith("; unset C")
+        assert "hunter2" not in lines
+
+    @pytest.mark.parametrize(
+        ("switch", "one", "other", "line"),
+        [
+            ("tensorflow.op_determinism", True, False, "tf.config.experimental.enable_op_determinism()"),
+            ("tensorflow.intra_op_threads", "default", 2, "set_intra_op_parallelism_threads(0)"),
+            ("torch.deterministic_algorithms", False, True, "torch.use_deterministic_algorithms(True)"),
+            ("torch.float32_matmul_precision", "highest", "high", "torch.set_float32_matmul_precision('highest')"),
+            ("torch.threads", 4, 2, "torch.set_num_threads(4)"),
+            ("torch.cuda_version", "1", "2", "mlflow_repro.make_deterministic()"),
+        ],
+    )
+    def test_switches_of_frameworks(self, switch: str, one: object, other: object, line: str):
+        assert line in give_switch_line(switch, one)
+        framework, _, name = switch.partition(".")
+        machine = [{**RECORD["machine"], "frameworks": {framework: {name: value}}} for value in (one, other)]
+        sides = [{**RECORD, "machine": side} for side in machine]
+        first = explain(evidence_of(sides[1], history(first=1e-7), one=sides[0]))[0]
+        assert first.kind in ("determinism", "threads")
+        assert line in first.fix
+
+    def test_a_gpu_without_deterministic_operations(self):
+        torch = {"torch": {"deterministic_algorithms": False}}
+        same = {**RECORD, "machine": {**RECORD["machine"], "gpus": [{"name": "g"}], "frameworks": torch}}
+        first = explain(evidence_of(same, history(first=1e-7), one=same))[0]
+        assert (first.kind, first.fix.split()[0]) == ("determinism", "torch.use_deterministic_algorithms(True)")
+
+    def test_a_relaunch_names_the_run(self):
+        cause = explain(evidence_of(changed("environment/python", "3.12.1")))[0]
+        assert cause.fix == "mlflow-repro reproduce --run_id a --env recorded"
+
+    def test_a_folder_of_data_of_the_same_size(self):
+        rows = [
+            {"param": "data", "path": "/d", "size": 10, "kind": "directory", "merkle_sha256": digest * 64}
+            for digest in "ab"
+        ]
+        one, other = (changed("data/params", [row]) for row in rows)
+        first = explain(evidence_of(other, one=one))[0]
+        assert (first.kind, first.what) == ("data", "the data /d has another content")
+        assert "a" * 16 in first.fix
 
 
 def test_each_kind_of_cause_has_a_likelihood_and_is_documented():

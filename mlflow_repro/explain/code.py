@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.arguments import diff_arguments, value_of
@@ -138,20 +139,26 @@ def _parameter(name: str, one: str | None, other: str | None, way: str, weight: 
     one, other = (None if side is None else redact_named(name, side) for side in (one, other))
     is_seed = bool(SEED_NAME.search(name.lstrip("-")))
     shown = name.lstrip("-")
-    fix = f"start it with {_as_option(name, one)}" if one is not None else f"start it without {name}"
     return Suspect(
         kind="seed" if is_seed else "parameter",
         what=f"{'seed' if is_seed else 'parameter'} {shown}: {shorten(one)} -> {shorten(other)}",
         weight=weight,
         evidence=(f"{way} {shown} is {shorten(one)} in the reference, {shorten(other)} in the reproduction",),
-        fix=fix,
+        fix=give_argument(name, one),
     )
 
 
-def _as_option(name: str, value: str | None) -> str:
+def give_argument(name: str, value: str | None) -> str:
+    """How to start the run with an argument or a launch parameter as the reference had it; None for without."""
+    return f"start it with {_as_option(name, value)}" if value is not None else f"start it without {name}"
+
+
+def _as_option(name: str, value: str) -> str:
     if name.startswith("argument "):
         return f"{name} = {value}"
-    return f"{name} {value}" if name.startswith("-") else f"-P {name}={value}"
+    if value == "set":  # a flag
+        return name
+    return f"{name} {shlex.quote(value)}" if name.startswith("-") else f"-P {shlex.quote(f'{name}={value}')}"
 
 
 def _plain(name: str) -> str:

@@ -70,7 +70,7 @@ def _file(label: str, path: str, one: Mapping[str, Any], other: Mapping[str, Any
         what=f"the data {path} has another content",
         weight=0.95,
         evidence=tuple(facts),
-        fix=f"put back the {path} whose sha256 begins with {str(one.get('sha256', ''))[:16]}",
+        fix=f"put back the {path} whose sha256 begins with {_digest(one)[:16]}",
     )
 
 
@@ -79,14 +79,19 @@ def _by_key(rows: Any, key: str) -> dict[str, Mapping[str, Any]]:
     return {str(row[key]): row for row in listed if isinstance(row, dict) and key in row}
 
 
+def _digest(row: Mapping[str, Any]) -> str:
+    """Of a file, or of a folder; empty when it has none."""
+    digest = row.get("sha256", row.get("merkle_sha256"))
+    return digest if isinstance(digest, str) else ""
+
+
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    digests = one.get("sha256"), other.get("sha256")
-    if all(isinstance(digest, str) for digest in digests):
+    digests = _digest(one), _digest(other)
+    if all(digests):
         return digests[0] != digests[1]
     sizes = one.get("size"), other.get("size")
     return all(isinstance(size, int) for size in sizes) and sizes[0] != sizes[1]
 
 
 def _describe(row: Mapping[str, Any]) -> str:
-    digest = row.get("sha256")
-    return f"{row.get('size', '?')} bytes, sha256 {digest[:16] if isinstance(digest, str) else 'not known'}"
+    return f"{row.get('size', '?')} bytes, sha256 {_digest(row)[:16] or 'not known'}"

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.evidence import Suspect
+from mlflow_repro.explain.fixes import give_switch_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,7 @@ def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:
                 evidence=places,
                 fix=fix,
             )
+    yield from _suspect_gpu(evidence)
     yield Suspect(
         kind="nondeterminism",
         what="the run differs from itself",
@@ -56,6 +58,21 @@ def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:
         evidence=tuple(_clues(evidence)),
         fix=f"mlflow-repro isolate {evidence.reference.run_id}",
     )
+
+
+def _suspect_gpu(evidence: Evidence) -> Iterator[Suspect]:
+    """Operations on a GPU whose sums have no order, where the framework was not told to choose others."""
+    if not any(evidence.both("machine", "gpus")):
+        return
+    for name, switch in (("torch", "deterministic_algorithms"), ("tensorflow", "op_determinism")):
+        if False in evidence.both("machine", "frameworks", name, switch):
+            yield Suspect(
+                kind="determinism",
+                what=f"{name} computed on a GPU with operations that are not deterministic",
+                weight=0.3,
+                evidence=(f"{name}.{switch} was off: atomic sums have no order",),
+                fix=give_switch_line(f"{name}.{switch}", reference=True),
+            )
 
 
 def _clues(evidence: Evidence) -> Iterator[str]:

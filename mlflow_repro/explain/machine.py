@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.fixes import (
+    give_determinism_line,
+    give_environment_command,
+    give_switch_line,
+)
 from mlflow_repro.explain.surroundings import classify_variable
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ def suspect_libraries(evidence: Evidence) -> Iterator[Suspect]:
         for fact, kind, weight in _LIBRARY_FACTS:
             # Where a variable sets it, that is the cause, and this what it did.
             if kind not in said and _value(one.get(fact)) != _value(other.get(fact)):
-                yield _library(name, fact, kind, weight, (one, other))
+                yield _library(name, (fact, kind, weight), (one, other), evidence.reference.run_id)
     if sides[0] and sides[1] and sides[0].keys() != sides[1].keys():
         texts = [", ".join(sorted(side)) or "none" for side in sides]
         yield Suspect(
@@ -35,7 +40,7 @@ def suspect_libraries(evidence: Evidence) -> Iterator[Suspect]:
             what=f"the numerical libraries: {texts[0]} -> {texts[1]}",
             weight=0.3,
             evidence=("other BLAS or OpenMP libraries were loaded",),
-            fix="mlflow-repro reproduce --env recorded",
+            fix=give_environment_command(evidence.reference.run_id),
         )
 
 
@@ -77,7 +82,7 @@ def suspect_gpus(evidence: Evidence) -> Iterator[Suspect]:
             what="the GPUs are not the same",
             weight=0.6,
             evidence=(f"{shorten(str(one))} and {shorten(str(other))}",),
-            fix="mlflow_repro.make_deterministic(), and the same kind of GPU",
+            fix=f"the same kind of GPU, or nearer: {give_determinism_line(evidence.imported)}",
         )
 
 
@@ -91,7 +96,7 @@ def suspect_determinism(evidence: Evidence) -> Iterator[Suspect]:
             what=f"{name}: {shorten(row.reference)} -> {shorten(row.reproduction)}",
             weight=0.4,
             evidence=(_describe(row, name),),
-            fix="mlflow_repro.make_deterministic()",
+            fix=give_switch_line(name, row.reference),
         )
     for name, row in evidence.changed("seeds", "determinism.").items():
         yield Suspect(
@@ -104,13 +109,14 @@ def suspect_determinism(evidence: Evidence) -> Iterator[Suspect]:
 
 
 def _library(
-    name: str, fact: str, kind: str, weight: float, sides: tuple[Mapping[str, Any], Mapping[str, Any]]
+    name: str, row: tuple[str, str, float], sides: tuple[Mapping[str, Any], Mapping[str, Any]], run_id: str
 ) -> Suspect:
+    fact, kind, weight = row
     one, other = (_value(side.get(fact)) for side in sides)
     fixes = {
         "threads": f"export OPENBLAS_NUM_THREADS={one} OMP_NUM_THREADS={one} MKL_NUM_THREADS={one}",
         "cpu": f"export OPENBLAS_CORETYPE={one}" if "openblas" in name else "export MKL_CBWR=COMPATIBLE",
-        "blas": "mlflow-repro reproduce --env recorded",
+        "blas": give_environment_command(run_id),
     }
     words = {"threads": "threads", "cpu": "kernels", "blas": "version"}
     return Suspect(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.code import changed_seed_parameters
 from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.fixes import give_seed_line
 from mlflow_repro.explain.shape import find_shape
 
 if TYPE_CHECKING:
@@ -13,17 +14,12 @@ if TYPE_CHECKING:
 
     from mlflow_repro.explain.evidence import Evidence
 
+_LONGEST_SEED = 20  # digits of a seed that a line repeats
 _NAMES = {
     "python": "Python's random",
     "numpy": "numpy's global generator",
     "torch": "torch",
     "tensorflow": "TensorFlow",
-}
-_LINES = {
-    "python": "random.seed(0)",
-    "numpy": "np.random.seed(0)",
-    "torch": "torch.manual_seed(0)",
-    "tensorflow": "tf.random.set_seed(0)",
 }
 _TRACED = {
     **_NAMES,
@@ -31,8 +27,6 @@ _TRACED = {
     "keras": "Keras' global generator",
     "keras layers": "Keras' layers (dropout, noise)",
 }
-_KERAS_LINE = "keras.utils.set_random_seed(0)"
-_EVERYTHING = "mlflow_repro.seed_everything(0)"
 
 
 def suspect_seeds(evidence: Evidence) -> Iterator[Suspect]:
@@ -48,7 +42,7 @@ def suspect_seeds(evidence: Evidence) -> Iterator[Suspect]:
             what=f"the seed of {_NAMES[generator]}: {shorten(one)} -> {shorten(other)}",
             weight=0.85,
             evidence=tuple(facts),
-            fix=_line(evidence, generator).replace("(0)", f"({one})") if len(one) < 20 else _line(evidence, generator),  # noqa: PLR2004
+            fix=give_seed_line(generator, evidence.imported, one if len(one) < _LONGEST_SEED else "0"),
         )
 
 
@@ -75,7 +69,7 @@ def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
             what=f"{_NAMES[generator]} is not seeded",
             weight=0.8,
             evidence=tuple(facts),
-            fix=_line(evidence, generator),
+            fix=give_seed_line(generator, evidence.imported),
         )
     yield from _suspect_entropy(evidence)
     yield from _suspect_torch(evidence, seeds)
@@ -147,7 +141,7 @@ def _suspect_entropy(evidence: Evidence) -> Iterator[Suspect]:
             what="numpy generators are made without a seed (default_rng() or SeedSequence())",
             weight=0.75,
             evidence=(f"they asked for entropy {drawn[0]} times in the reference, {drawn[1]} in the reproduction",),
-            fix="np.random.default_rng(0)",
+            fix=give_seed_line("entropy", evidence.imported),
         )
     if "tensorflow" in users:
         yield Suspect(
@@ -155,7 +149,7 @@ def _suspect_entropy(evidence: Evidence) -> Iterator[Suspect]:
             what="TensorFlow draws without a seed (shuffling, dropout or initial weights)",
             weight=0.7,
             evidence=("its operations took their seeds from the process's entropy, which differs",),
-            fix=_line(evidence, "tensorflow"),
+            fix=give_seed_line("tensorflow", evidence.imported),
         )
 
 
@@ -167,7 +161,7 @@ def _suspect_torch(evidence: Evidence, seeds: Mapping[str, tuple[Any, Any]]) -> 
             what="torch is not seeded",
             weight=0.6,
             evidence=("neither run had seeded it; what it began with differs",),
-            fix=_LINES["torch"],
+            fix=give_seed_line("torch", evidence.imported),
         )
 
 
@@ -179,7 +173,7 @@ def _suspect_unrepeatable(evidence: Evidence) -> Iterator[Suspect]:
             what="TensorFlow draws inside a function without a seed, which nobody can put back",
             weight=0.7,
             evidence=tuple(f"not repeatable: {draw}" for draw in dict.fromkeys(draws))[:3],
-            fix=_line(evidence, "tensorflow"),
+            fix=give_seed_line("tensorflow", evidence.imported),
         )
 
 
@@ -218,13 +212,3 @@ def _since(evidence: Evidence, generator: str) -> list[str]:
             before = "" if divergence.before is None else f"; up to step {divergence.before} they are the same"
             return [f"its states differ from step {divergence.step} on{before}"]
     return []
-
-
-def _line(evidence: Evidence, generator: str) -> str:
-    """The line to add, in the terms of the libraries that the run used."""
-    imported = evidence.imported or frozenset()
-    if "keras" in imported or "tensorflow" in imported:
-        return f"{_KERAS_LINE} at the top of the script: it seeds Python, numpy and the backend"
-    if generator == "numpy" and "scikit-learn" in imported:
-        return f"{_LINES['numpy']} at the top of the script, or random_state=0 for each estimator and split"
-    return f"{_LINES[generator]} at the top of the script, or {_EVERYTHING}"

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.evidence import Suspect, count, shorten
+from mlflow_repro.explain.fixes import give_environment_command, give_variable_lines
 from mlflow_repro.redact import redact_named
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def suspect_packages(evidence: Evidence) -> Iterator[Suspect]:
             what=f"{count(len(rest), 'package')} that the training does not compute with",
             weight=0.02,
             evidence=(f"other versions of {shown}{' and more' if len(rest) > _SHOWN else ''}",),
-            fix="mlflow-repro reproduce --env recorded",
+            fix=give_environment_command(evidence.reference.run_id),
         )
     if not evidence.has_records and evidence.changed("environment", "digest"):
         what = "other packages are installed"
@@ -98,7 +99,7 @@ def suspect_python(evidence: Evidence) -> Iterator[Suspect]:
         what=f"Python {one} -> {other}",
         weight=0.35 if is_minor else 0.04,
         evidence=(f"the reference ran on Python {one}, the reproduction on {other}",),
-        fix="mlflow-repro reproduce --env recorded",
+        fix=give_environment_command(evidence.reference.run_id),
     )
 
 
@@ -121,7 +122,7 @@ def suspect_variables(evidence: Evidence) -> Iterator[Suspect]:
                 f"the environment variable {name} is {one} in the reference, {other} in the reproduction",
                 *places,
             ),
-            fix=f"unset {name}" if row.reference is None else f"export {name}={one}",
+            fix=give_variable_lines({name: None if row.reference is None else str(row.reference)}),
         )
 
 
@@ -150,5 +151,5 @@ def _package(name: str, row: Finding, weight: float, evidence: Evidence) -> Susp
         what=f"{name} {one} -> {other}",
         weight=min(weight * (1.2 if is_major else 1.0), 0.9),
         evidence=(f"{name} is {one} in the reference, {other} in the reproduction; {known}",),
-        fix=f"{fix}, or mlflow-repro reproduce --env recorded",
+        fix=f"{fix}, or {give_environment_command(evidence.reference.run_id)}",
     )

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.arguments import diff_arguments, value_of
-from mlflow_repro.changes import GENERATORS, Changes, merge_changes
-from mlflow_repro.explain.code import SEED_NAME, read_arguments
+from mlflow_repro.changes import GENERATORS, NO_CHANGES, Changes, merge_changes
+from mlflow_repro.explain.code import SEED_NAME, give_argument, read_arguments
 from mlflow_repro.explain.evidence import count, shorten
+from mlflow_repro.explain.fixes import give_environment_command, give_seed_line, give_variable_lines
 from mlflow_repro.explain.surroundings import classify_variable, weigh_package
 from mlflow_repro.pins import VERSION
 from mlflow_repro.recorded import OURSELVES
 from mlflow_repro.redact import redact_named
-from mlflow_repro.variables import is_exact, is_recorded
+from mlflow_repro.variables import is_exact, is_recorded, is_restored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,7 +37,8 @@ _LEAST_WEIGHT = 0.02  # of a package that is one
 class Factor:
     """One thing that can be changed for itself. ``name`` is short and unique, ``what`` says from what to what.
 
-    ``weight``: how likely it changes results, by which factors are tried in turn.
+    ``weight``: how likely it changes results, by which factors are tried in turn. ``base`` is what a launch as recorded
+    needs beside what each relaunch puts back, for the reference's side of it: a variable that is about one machine.
     """
 
     name: str
@@ -45,16 +47,20 @@ class Factor:
     changes: Changes
     weight: float
     fix: str = ""
+    base: Changes = NO_CHANGES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
     """What a run was made under: its own record and its stored random state, each empty where there is none.
 
+    ``store`` is the tracking URI of the store that it is in.
+
     ``is_here``: not a run, but this machine as it is now, where nothing is restored.
     """
 
     run_id: str = ""
+    store: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     random_state: Mapping[str, Any] = field(default_factory=dict)
     is_here: bool = False
@@ -125,7 +131,7 @@ def _parameter(name: str, one: Any, other: Any, changes: Changes) -> Factor:
         what=f"parameter {shown} {before} -> {after}",
         changes=changes,
         weight=0.95,
-        fix=f"start it with {name} {before}" if one is not None else f"start it without {name}",
+        fix=give_argument(name, None if one is None else redact_named(name, str(one))),
     )
 
 
@@ -139,7 +145,8 @@ def _code(one: Conditions, other: Conditions) -> Iterator[Factor]:
     trees = [code.get("tree") for code in codes]
     if not all(isinstance(tree, str) for tree in trees) or trees[0] == trees[1]:
         return
-    changes = Changes(code=codes[1], code_run=other.run_id)
+    store = "" if other.store == one.store else other.store
+    changes = Changes(code=codes[1], code_run=other.run_id, code_store=store)
     commits = [str(code.get("commit"))[:12] for code in codes]
     if commits[0] != commits[1]:
         yield _code_factor("the code", f"commit {commits[0]} -> {commits[1]}", changes)
@@ -156,8 +163,11 @@ def _generators(one: Conditions, other: Conditions) -> Iterator[Factor]:
     """The random state of each generator that drew numbers and began in another state."""
     if not one.random_state or not (other.random_state or other.is_here):
         return
-    lines = {"python": "random.seed(0)", "numpy": "np.random.seed(0)", "torch": "torch.manual_seed(0)"}
+    imported = _get(one, "environment", "imported")
+    known = imported if isinstance(imported, list) else None
+    users = [user for side in (one, other) for user in _get(side, "seeds", "entropy", "users") or ()]
     for generator in GENERATORS:
+        is_tensorflow = generator == "entropy" and "tensorflow" in users
         if _is_used(generator, one, other) and _starts(generator, one) != _starts(generator, other):
             yield Factor(
                 name=f"random state of {generator}",
@@ -166,7 +176,7 @@ def _generators(one: Conditions, other: Conditions) -> Iterator[Factor]:
                 changes=Changes(generators=(generator,), random_state=other.random_state),
                 # The same when the run started: it was seeded before, and only what was drawn earlier can differ.
                 weight=0.1 if _is_same_at_run(generator, one, other) else 0.75,
-                fix=f"{lines.get(generator, 'np.random.default_rng(0)')}, or mlflow_repro.seed_everything(0)",
+                fix=give_seed_line("tensorflow" if is_tensorflow else generator, known),
             )
 
 
@@ -207,7 +217,7 @@ def _variables(one: Conditions, other: Conditions) -> Iterator[Factor]:
         value = sides[1].get(name)
         if sides[0].get(name) == value or name in _OF_THE_LAUNCH or not is_recorded(name):
             continue
-        if value is not None and not is_exact(value):
+        if not all(is_exact(side.get(name) or "") for side in sides):
             continue
         kind = classify_variable(name)
         group = kind if kind in _GROUPED else name
@@ -225,13 +235,14 @@ def _variables(one: Conditions, other: Conditions) -> Iterator[Factor]:
             what=", ".join(texts),
             changes=Changes(variables=variables),
             weight=_WEIGHTS.get(kind, 0.5),
-            fix=" ".join(["export", *(f"{name}={sides[0].get(name, '')}" for name in variables)]),
+            fix=give_variable_lines({name: sides[0].get(name) for name in variables}),
+            base=Changes(variables={name: sides[0].get(name) for name in variables if not is_restored(name)}),
         )
 
 
 def _threads(one: Conditions, other: Conditions) -> Iterator[Factor]:
     """The number of threads that BLAS used, where no variable says it."""
-    counts = [_blas_threads(side) for side in (one, other)]
+    counts = [_blas_threads(one), _cores_for(one, other) if other.is_here else _blas_threads(other)]
     variables = [_get(side, "launch", "variables") or {} for side in (one, other)]
     is_said = any(name in side for side in variables for name in THREAD_VARIABLES)
     if None in counts or counts[0] == counts[1] or is_said:
@@ -244,7 +255,15 @@ def _threads(one: Conditions, other: Conditions) -> Iterator[Factor]:
         changes=changes,
         weight=0.6,
         fix=f"export OMP_NUM_THREADS={counts[0]} OPENBLAS_NUM_THREADS={counts[0]}",
+        base=Changes(variables=dict.fromkeys(THREAD_VARIABLES, str(counts[0]))),
     )
+
+
+def _cores_for(one: Conditions, here: Conditions) -> int | None:
+    """The cores that are here, where the reference had a thread for each of its own: so will a launch here."""
+    cores = [_get(side, "machine", "cores", "available") for side in (one, here)]
+    is_default = cores[0] == _blas_threads(one)
+    return cores[1] if is_default and isinstance(cores[1], int) else None
 
 
 def _packages(one: Conditions, other: Conditions) -> Iterator[Factor]:
@@ -280,7 +299,7 @@ def _packages(one: Conditions, other: Conditions) -> Iterator[Factor]:
             what=f"{count(len(rest), 'other package')} ({', '.join(list(rest)[:4])}{', ...' if len(rest) > 4 else ''})",  # noqa: PLR2004
             changes=Changes(packages=rest),
             weight=0.01,
-            fix="mlflow-repro reproduce --env recorded",
+            fix=give_environment_command(one.run_id),
         )
 
 
@@ -294,7 +313,7 @@ def _python(one: Conditions, other: Conditions) -> Iterator[Factor]:
             what=f"Python {versions[0]} -> {versions[1]}",
             changes=Changes(python=versions[1]),
             weight=0.3 if is_minor else 0.03,
-            fix="mlflow-repro reproduce --env recorded",
+            fix=give_environment_command(one.run_id),
         )
 
 

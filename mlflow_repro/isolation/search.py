@@ -9,11 +9,14 @@ after the first blame all that are left are tried at once when there are four or
 A blamed factor that was tried together with harmless ones may need one of them (an interaction): then it is tried
 alone, and if that changes nothing, its partner is looked for by halving. This comes last, from what is left of the
 budget.
+
+What cannot be taken away, a data file whose old content is gone, is pinned: it is changed in every launch. Then a
+control that differs from the reference is the launch that shows it, and the other factors are held against the control.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mlflow_repro.proofs import EQUAL, FAILED, Blame, Conclusion
@@ -120,26 +123,41 @@ class _Search:
         return Blame(factors=together, is_alone=True, changed=frozenset(together), fails=blame.fails)
 
 
-def search(factors: Sequence[str], ask: Callable[[frozenset[str], int], str]) -> Conclusion:
+def search(factors: Sequence[str], ask: Callable[[frozenset[str], int], str], pinned: Sequence[str] = ()) -> Conclusion:
     """Find the factors that change the result. ``factors`` are ranked, the likeliest first.
 
     ``ask(changed, attempt)`` launches with these factors changed and says ``equal``, ``different`` or ``failed``:
-    attempt 0 against the reference, attempt 1 (only for the control) against the first. It raises `BudgetSpentError`
-    when it must not launch any more. The same answers give the same conclusion, so that a search can be taken up again.
+    attempt 0 against the reference, attempt 1 against the control. It raises `BudgetSpentError` when it must not launch
+    any more. ``pinned`` are factors that every launch has changed. The same answers give the same conclusion, so that a
+    search can be taken up again.
     """
     nothing: frozenset[str] = frozenset()
     every = frozenset(factors)
     try:
         control = ask(nothing, 0)
         if ask(nothing, 1) != EQUAL:
-            return Conclusion(state="nondeterministic", untested=tuple(factors))
-        if control != EQUAL:
-            return Conclusion(state="not restored", untested=tuple(factors))
-        work = _Search(lambda changed: ask(changed, 0), factors, {nothing: EQUAL})
-        if not factors or not work.differs(every):
-            return Conclusion(state="none matters", harmless=tuple(factors))
+            return Conclusion(state="nondeterministic", untested=(*pinned, *factors))
     except BudgetSpentError:
-        return Conclusion(state="out of budget", untested=tuple(factors))
+        return Conclusion(state="out of budget", untested=(*pinned, *factors))
+    if control == EQUAL:
+        found = _find(_Search(lambda changed: ask(changed, 0), factors, {nothing: EQUAL}), every)
+        return replace(found, harmless=(*found.harmless, *pinned))
+    if not pinned:
+        return Conclusion(state="not restored", untested=tuple(factors))
+    shown = Blame(factors=tuple(pinned), is_alone=True, changed=nothing, was_there=True)
+    found = _find(_Search(lambda changed: ask(changed, 1), factors, {nothing: EQUAL}), every)
+    untested = (*found.untested, *found.suspected)
+    return replace(found, state="found", blames=(shown, *found.blames), untested=untested, suspected=())
+
+
+def _find(work: _Search, every: frozenset[str]) -> Conclusion:
+    """What matters of the factors, by launches beyond the control and its repeat."""
+    factors = tuple(work.factors)
+    try:
+        if not factors or not work.differs(every):
+            return Conclusion(state="none matters", harmless=factors)
+    except BudgetSpentError:
+        return Conclusion(state="out of budget", untested=factors)
     is_spent = False
     try:
         work.find(list(factors))

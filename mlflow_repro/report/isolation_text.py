@@ -42,7 +42,7 @@ def _sum_up(isolation: Isolation) -> str:
     text = f"After {len(isolation.trials)} of {isolation.limit} launches it is not known what changes the result"
     if conclusion.suspected:
         text += f"; it is among {_names(isolation, conclusion.suspected)}"
-    return f"{text}: give more with --max-launches or --timeout."
+    return f"{text}: give more with --max-launches or --timeout, and go on with --resume {isolation.parent_run_id}."
 
 
 def _found(isolation: Isolation) -> str:
@@ -56,9 +56,12 @@ def _found(isolation: Isolation) -> str:
 
 
 def _blame(blame: Blame, isolation: Isolation) -> str:
-    names = " together with ".join(f"`{isolation.factors[name]}`" for name in blame.factors)
+    joint = " or " if blame.was_there else " together with "
+    names = joint.join(f"`{isolation.factors[name]}`" for name in blame.factors)
     trial = _find_trial(isolation, blame)
     where = trial.difference if trial and trial.difference else "the result"
+    if blame.was_there:
+        return f"{names} changes {where}, or something that was not recorded: what it was is not at hand (--data)"
     verb = f"makes the run fail ({trial.difference})" if blame.fails and trial else f"changes {where}"
     if len(blame.factors) > 1:
         return f"{names} {verb}, and neither does so without the other"
