@@ -261,6 +261,21 @@ class TestFactors:
         (changes,) = self.factors(*sides).values()
         assert changes.variables["OMP_NUM_THREADS"] == "2"
 
+    def test_what_is_about_one_machine_is_put_in_place_for_the_reference_as_well(self):
+        """A relaunch leaves it as it is here."""
+        one = conditions("a", launch={"variables": {"OPENBLAS_CORETYPE": "Haswell"}})
+        other = conditions("b", launch={"variables": {"CUDA_VISIBLE_DEVICES": "1", "TZ": "UTC"}})
+        base = merge_changes(factor.base for factor in list_factors(one, other))
+        assert base == Changes(variables={"OPENBLAS_CORETYPE": "Haswell", "CUDA_VISIBLE_DEVICES": None})
+
+    def test_the_cores_that_are_here_where_the_reference_had_a_thread_for_each(self):
+        here = Conditions(record={"machine": {"cores": {"available": 2}}}, is_here=True)
+        for cores, expected in ((8, "2"), (16, None)):  # of 16 it had used 8: somebody had said so
+            machine = {"libraries": [{"threads": 8}], "cores": {"available": cores}}
+            factors = list_factors(conditions("a", machine=machine), here)
+            assert [factor.changes.variables["OMP_NUM_THREADS"] for factor in factors] == [expected] * bool(expected)
+            assert all(factor.base.variables["OMP_NUM_THREADS"] == "8" for factor in factors)
+
     def test_packages_that_can_count_alone_and_the_rest_together(self):
         one = conditions("a", environment={
             "distributions": {"numpy": "2.0", "requests": "1", "click": "8"}, "imported": ["numpy", "requests"],
@@ -483,6 +498,7 @@ class TestIsolate:
         assert code == 3
         assert "After 1 of 1 launches" in out.splitlines()[-1]
         assert "launch 1 of at most 1: changed: nothing (the control)" in err
+        assert f"--resume {out.splitlines()[-1].split()[-1].rstrip('.')} goes on there" in err.splitlines()[0]
         parent = next(run for run in map(walk.get, walk.run_ids()) if run.data.tags.get("repro.trials.of") == one)
         (child,) = [run for run in map(walk.get, walk.run_ids()) if "mlflow.parentRunId" in run.data.tags]
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -593,7 +609,7 @@ def test_the_benchmark_plants_what_it_says(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(folder)
     from cause_cases import CASES, DOUBLE, NONDETERMINISTIC, SINGLE
 
-    assert (len(SINGLE), len(DOUBLE), len(NONDETERMINISTIC)) == (30, 5, 5)
+    assert (len(SINGLE), len(DOUBLE), len(NONDETERMINISTIC)) == (32, 5, 5)
     for case in CASES:
         with open(os.path.join(folder, "cause_projects", case.project, "train.py"), encoding="utf-8") as file:
             source = file.read()
