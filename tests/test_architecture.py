@@ -143,6 +143,7 @@ ARROWS_WITHIN_A_FLOOR = {
     ("commands", "explaining"),
     ("commands", "isolate"),
     ("commands", "stress"),
+    ("commands", "trial_options"),  # the type of the options
     ("isolate", "datafiles"),
     ("isolate", "explaining"),
     ("isolate", "judging"),
