@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 PROJECTS = Path(__file__).resolve().parent / "cause_projects"
 _IDENTITY = ("-c", "user.name=bench", "-c", "user.email=bench@example.invalid", "-c", "init.defaultBranch=main")
 _OF_ITSELF = ("nondeterminism", "hash_seed", "time")
-_FIXED = {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+_FIXED = {"LANG": "C.UTF-8"}
 _SCRUBBED = ("LC_", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "OMP_", "OPENBLAS_", "NPY_", "TZ", "MLFLOW_")
 _EXPLAIN_TARGET = 0.9
 
@@ -115,7 +115,10 @@ def prepare(folder: Path) -> None:
     for name in list(os.environ):
         if name.startswith(_SCRUBBED):
             del os.environ[name]
-    os.environ.update(_FIXED, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+    # Bytecode is written once, and not into the repositories of the cases.
+    os.environ.update(_FIXED, PYTHONPYCACHEPREFIX=f"{folder}/bytecode")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     os.chdir(folder)
     from mlflow import MlflowClient
