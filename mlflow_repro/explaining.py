@@ -16,7 +16,7 @@ from mlflow_repro.explain.hints import find_hints
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.explain.traces import compare_traces
 from mlflow_repro.fetching import checkout
-from mlflow_repro.giturl import local_path, parse_git_uri
+from mlflow_repro.giturl import local_path, parse_git_uri, strip_credentials
 from mlflow_repro.judging import JudgeOptions, compare_facts_of, compare_with_facts, read_pair
 from mlflow_repro.model import Source, Verdict
 from mlflow_repro.reference import read_tree
@@ -105,6 +105,7 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
         hints=tuple(hints or ()),
         has_sources=hints is not None,
         traces=_read_traces(one, other),
+        store="" if one.store.uri == other.store.uri else strip_credentials(other.store.uri),
         between=_look_between(one, records[0], comparison),
     )
     try:

@@ -12,6 +12,7 @@ from mlflow_repro.causes import Cause
 from mlflow_repro.changes import merge_changes, names_file
 from mlflow_repro.datafiles import DataFinder
 from mlflow_repro.errors import CannotJudgeError, ExitCode, ReproError, UsageError
+from mlflow_repro.explain.itself import DIFFERS_FROM_ITSELF
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.explaining import find_causes
 from mlflow_repro.giturl import strip_credentials
@@ -211,16 +212,18 @@ def _find_proven(
     pair = runs if conclusion.state == "nondeterministic" else [question.sides[0].record, runs[0]]
     one, other = (Side(record=record, store=trials.store) for record in pair)
     causes = find_causes(one, other, judge_runs(one, other, options), fetches=True)
-    if conclusion.state == "not restored":
-        return causes
+    named = tuple(cause for cause in causes if cause.what != DIFFERS_FROM_ITSELF)
+    if conclusion.state == "not restored":  # twice in the same way: not that
+        return named
+    clues = [fact for cause in causes if cause.what == DIFFERS_FROM_ITSELF for fact in cause.evidence]
     proof = Cause(
         kind="nondeterminism",
-        what="the run differs from itself",
+        what=DIFFERS_FROM_ITSELF,
         confidence=1.0,
-        evidence=(f"launched twice as recorded: {repeat.difference or 'two results'} differs",),
-        fix=causes[0].fix if causes else "",
+        evidence=(f"launched twice as recorded: {repeat.difference or 'two results'} differs", *clues),
+        fix=named[0].fix if named else "",
     )
-    return (proof, *(cause for cause in causes if cause.what != proof.what))
+    return (proof, *named)
 
 
 def _suspect(blame: Blame, question: _Question, trials: Trials, options: IsolateOptions) -> Cause:

@@ -6,6 +6,7 @@ import copy
 import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,9 @@ class TestRules:
         assert (first.kind, first.what) == ("nondeterminism", "the run differs from itself")
         assert any("4 threads" in fact for fact in first.evidence)
         assert any("8 s apart" in fact for fact in first.evidence)
-        assert first.fix == "mlflow-repro isolate a"
+        assert first.fix == "mlflow-repro isolate a --other b"
+        there = replace(evidence_of(unset, history(first=1e-16), one=unset), store="http://h:5000")
+        assert explain(there)[0].fix == "mlflow-repro isolate a --other 'http://h:5000#b'"
 
     def test_a_line_of_the_program_names_what_nothing_recorded_shows(self):
         unset = changed("launch/variables", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,8 @@ class Evidence:
     hints: tuple[CodeHint, ...] = ()
     has_sources: bool = False
     traces: tuple[Divergence, ...] | None = None
+    store: str = ""
+    """The tracking URI of the reproduction's store, where it is not that of the reference."""
     between: tuple[str, ...] = ()
     """What is recorded to have happened between the last step that agrees and the first that does not."""
 
@@ -88,6 +91,12 @@ class Evidence:
     def has_records(self) -> bool:
         """True when both runs made a record of themselves."""
         return all(self.records)
+
+    @property
+    def isolate_command(self) -> str:
+        """The command that proves causes."""
+        other = f"{self.store}#{self.reproduction.run_id}" if self.store else self.reproduction.run_id
+        return f"mlflow-repro isolate {self.reference.run_id} --other {shlex.quote(other)}"
 
     @property
     def imported(self) -> frozenset[str] | None:

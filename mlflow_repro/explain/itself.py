@@ -21,6 +21,7 @@ _TEXTS = {
     "process": ("the process's number, its addresses or a generated id", "leave them out of what is computed"),
 }
 _HARMLESS_GAP = re.compile(r"random state|had not imported|environment")  # facts tell of these
+DIFFERS_FROM_ITSELF = "the run differs from itself"
 _GAP = re.compile(r"not recorded|left out|missing|not fetched|pointers|stands in for")
 _KINDS = {"time": "time", "threads": "threads"}
 
@@ -53,10 +54,10 @@ def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:
     yield from _suspect_gpu(evidence)
     yield Suspect(
         kind="nondeterminism",
-        what="the run differs from itself",
+        what=DIFFERS_FROM_ITSELF,
         weight=0.06,
         evidence=tuple(_clues(evidence)),
-        fix=f"mlflow-repro isolate {evidence.reference.run_id}",
+        fix=evidence.isolate_command,
     )
 
 
