@@ -248,6 +248,9 @@ def _prove(blame: Blame, factors: Mapping[str, Factor], trials: Trials) -> Cause
     parts = [factors[name] for name in blame.factors]
     trial = trials.known.get((blame.changed, 0), trials.known.get((blame.changed, 1)))
     facts = [] if trial is None else [f"run {trial.run_id or 'without an id'}: {trial.answer}, {trial.difference}"]
+    if blame.needs:
+        others = ", ".join(factors[name].what for name in blame.needs)
+        facts.append(f"by itself it changes nothing: it needs one or more of {others}")
     return Cause(
         kind=parts[0].kind,
         what=" together with ".join(part.what for part in parts),

@@ -37,14 +37,16 @@ class Blame:
     """Factors that change the result together; most often one. ``is_alone``: whether it was seen to do so by itself.
 
     ``changed`` names what was changed in the launch that shows it; ``fails`` is true when that launch failed.
-    ``was_there``: they could not be taken away, so that every launch has them changed, and the control shows it; of
-    several one or more count.
+    ``needs``: it was seen to change nothing by itself, and one or more of these must be changed with it; which is out
+    of the budget. ``was_there``: they could not be taken away, so that every launch has them changed, and the control
+    shows it; of several one or more count.
     """
 
     factors: tuple[str, ...]
     is_alone: bool
     changed: frozenset[str]
     fails: bool = False
+    needs: tuple[str, ...] = ()
     was_there: bool = False
 
 
@@ -55,7 +57,7 @@ class Conclusion:
     ``state`` is one of `STATES`: ``not restored`` (the control differs from the reference, twice in the same way),
     ``nondeterministic`` (the same launch twice gives two results), ``none matters``, ``found``, ``out of budget``.
     ``untested`` are the factors of which nothing is known, ``suspected`` those of which one or more must change the
-    result and none is proven.
+    result, alone or with a blamed one, and none is proven.
     """
 
     state: str

@@ -85,6 +85,23 @@ class TestSearch:
         found = search(names(count), Oracle(lambda changed: pair <= changed))
         assert blamed(found) == [pair]
 
+    @given(st.integers(3, 8), st.data())
+    def test_a_pair_that_the_budget_does_not_suffice_for_is_said_to_be_one(self, count: int, data: st.DataObject):
+        """What was seen to change nothing by itself is not called harmless, nor are those that it may need."""
+        pair = set(data.draw(st.lists(st.sampled_from(names(count)), min_size=2, max_size=2, unique=True)))
+        whole = Oracle(lambda changed: pair <= changed)
+        search(names(count), whole)
+        limit = data.draw(st.integers(4, len(whole.asked)))
+        oracle = Oracle(whole.matters, limit)
+        found = search(names(count), oracle)
+        if found.state == "found" and all(one.is_alone or one.needs for one in found.blames):
+            assert not pair & {*found.harmless}
+        for blame in found.blames:
+            alone = frozenset(blame.factors[:1])
+            if alone in oracle.asked:
+                assert not blame.is_alone or {*blame.factors} == pair
+                assert {*blame.factors, *blame.needs} >= pair
+
     @given(st.integers(1, 9), st.integers(0, 12), st.data())
     def test_what_is_blamed_matters_and_the_budget_holds(self, count: int, limit: int, data: st.DataObject):
         """Whatever the causes and the budget: none is blamed that does not count, none called harmless that does."""
@@ -405,6 +422,20 @@ class TestSentence:
 
         text = render_sentence(isolation(search(["numpy", "seed", "tz"], ask)))
         assert text.startswith("`TZ UTC -> GMT` together with `seed 1 -> 2` changes the result")
+
+    def test_a_pair_beyond_the_budget(self):
+        texts = []
+        for limit in (5, 6):
+            oracle = Oracle(lambda changed: {"seed", "tz"} <= changed, limit)
+            texts.append(render_sentence(isolation(search(["numpy", "seed", "tz"], oracle))))
+        assert texts[0] == (
+            "`TZ UTC -> GMT` changes the result; whether it does so alone is out of the budget; everything else does"
+            " not matter without it."
+        )
+        assert texts[1] == (
+            "`TZ UTC -> GMT` changes the result, but not alone: it needs one or more of `numpy 1.26.4 -> 2.1.0`,"
+            " `seed 1 -> 2`, and which is out of the budget of 6 launches (--max-launches, --resume p)."
+        )
 
     @pytest.mark.parametrize(
         ("state", "code", "words"),

@@ -109,16 +109,19 @@ class _Search:
             return Blame(factors=(factor,), is_alone=True, changed=alone, fails=fails)
         partners = sorted(blame.changed - alone, key=list(self.factors).index)
         known: list[str] = []  # needed as well, besides the half that is looked at
-        while len(partners) > 1:
-            middle = len(partners) // 2
-            one, other = partners[:middle], partners[middle:]
-            if self.differs(frozenset({factor, *known, *one})):
-                partners = one
-            elif self.differs(frozenset({factor, *known, *other})):
-                partners = other
-            else:  # it needs something of both halves: keep one whole
-                known += other
-                partners = one
+        try:
+            while len(partners) > 1:
+                middle = len(partners) // 2
+                one, other = partners[:middle], partners[middle:]
+                if self.differs(frozenset({factor, *known, *one})):
+                    partners = one
+                elif self.differs(frozenset({factor, *known, *other})):
+                    partners = other
+                else:  # it needs something of both halves: keep one whole
+                    known += other
+                    partners = one
+        except BudgetSpentError:
+            return replace(blame, needs=(*partners, *known))
         together = (factor, *partners, *known)
         return Blame(factors=together, is_alone=True, changed=frozenset(together), fails=blame.fails)
 
@@ -146,8 +149,9 @@ def search(factors: Sequence[str], ask: Callable[[frozenset[str], int], str], pi
         return Conclusion(state="not restored", untested=tuple(factors))
     shown = Blame(factors=tuple(pinned), is_alone=True, changed=nothing, was_there=True)
     found = _find(_Search(lambda changed: ask(changed, 1), factors, {nothing: EQUAL}), every)
-    untested = (*found.untested, *found.suspected)
-    return replace(found, state="found", blames=(shown, *found.blames), untested=untested, suspected=())
+    if not found.blames:  # then what is suspected is not among what a blame needs
+        found = replace(found, untested=(*found.untested, *found.suspected), suspected=())
+    return replace(found, state="found", blames=(shown, *found.blames))
 
 
 def _find(work: _Search, every: frozenset[str]) -> Conclusion:
@@ -174,9 +178,10 @@ def _conclude(work: _Search, *, is_spent: bool) -> Conclusion:
         except BudgetSpentError:
             blames.append(blame)
     blamed = {name for blame in blames for name in blame.factors}
+    needed = tuple(dict.fromkeys(name for blame in blames for name in blame.needs if name not in blamed))
     open_factors = tuple(name for name in work.factors if name not in blamed and name not in work.kept)
-    harmless = tuple(name for name in work.factors if name in work.kept and name not in blamed)
+    harmless = tuple(name for name in work.factors if name in work.kept and name not in {*blamed, *needed})
     if not blames:
         return Conclusion(state="out of budget", harmless=harmless, suspected=open_factors)
     untested = open_factors if is_spent else ()
-    return Conclusion(state="found", blames=tuple(blames), harmless=harmless, untested=untested)
+    return Conclusion(state="found", blames=tuple(blames), harmless=harmless, untested=untested, suspected=needed)

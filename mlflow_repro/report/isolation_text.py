@@ -52,7 +52,9 @@ def _found(isolation: Isolation) -> str:
     if conclusion.untested:
         rest = _names(isolation, conclusion.untested)
         return f"{text}; whether {rest} matters is out of the budget of {isolation.limit} launches."
-    return f"{text}; everything else does not matter." if conclusion.harmless else f"{text}."
+    is_open = any(not (blame.is_alone or blame.needs) for blame in conclusion.blames)
+    without = " without it" if is_open else ""
+    return f"{text}; everything else does not matter{without}." if conclusion.harmless else f"{text}."
 
 
 def _blame(blame: Blame, isolation: Isolation) -> str:
@@ -67,6 +69,12 @@ def _blame(blame: Blame, isolation: Isolation) -> str:
         return f"{names} {verb}, and neither does so without the other"
     if blame.is_alone:
         return f"{names} alone {verb}"
+    if blame.needs:
+        others = _names(isolation, blame.needs)
+        return (
+            f"{names} {verb}, but not alone: it needs one or more of {others}, and which is out of the budget of"
+            f" {isolation.limit} launches (--max-launches, --resume {isolation.parent_run_id})"
+        )
     return f"{names} {verb}; whether it does so alone is out of the budget"
 
 
