@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.causes import Cause
 from mlflow_repro.changes import merge_changes, names_file
 from mlflow_repro.datafiles import DataFinder
-from mlflow_repro.errors import CannotJudgeError, ExitCode, ReproError, UsageError
+from mlflow_repro.errors import CannotJudgeError, ExitCode, UsageError
 from mlflow_repro.explain.itself import DIFFERS_FROM_ITSELF
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.explaining import find_causes
@@ -29,7 +28,7 @@ from mlflow_repro.report.isolation_text import render_isolation
 from mlflow_repro.report.markdown import render_text_note
 from mlflow_repro.tracking import RANDOM_STATE_FILE, open_store, short_retries
 from mlflow_repro.trial_options import TrialOptions, make_options
-from mlflow_repro.trying import CannotChangeError, Inquiry, Trials, start_parent
+from mlflow_repro.trying import NOTE_TAG, CannotChangeError, Inquiry, Trials, start_parent
 from mlflow_repro.variables import record_variables
 
 if TYPE_CHECKING:
@@ -133,17 +132,12 @@ def _search(options: IsolateOptions, question: _Question) -> Isolation:
         tell=options.tell_trial,
         base=merge_changes([question.data.base, *(factor.base for factor in question.factors)]),
     )
-    try:
+    with trials.closing():
         conclusion = _conclude(question.tried, trials, question.data)
         isolation = _answer(options, conclusion, question, trials)
         isolation = replace(isolation, causes=_find_proven(isolation, question, trials, options))
-    except BaseException as error:
-        with suppress(ReproError):
-            store.finish_run(parent, "FAILED" if isinstance(error, ReproError) else "KILLED")
-        raise
-    note = render_text_note(redact_text(render_isolation(isolation)))
-    store.set_tags(parent, {"mlflow.note.content": note, "repro.trials.state": conclusion.state})
-    store.finish_run(parent, "FINISHED")
+        note = render_text_note(redact_text(render_isolation(isolation)))
+        store.set_tags(parent, {NOTE_TAG: note, "repro.trials.state": conclusion.state})
     return isolation
 
 

@@ -104,6 +104,7 @@ class Isolation:
             "max_launches": self.limit,
             "state": conclusion.state,
             "blamed": [list(blame.factors) for blame in conclusion.blames],
+            "unproven": [name for blame in conclusion.blames if blame.was_there for name in blame.factors],
             "harmless": list(conclusion.harmless),
             "untested": list(conclusion.untested),
             "suspected": list(conclusion.suspected),

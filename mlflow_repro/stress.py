@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import CannotJudgeError, ReproError, UsageError
+from mlflow_repro.errors import CannotJudgeError, UsageError
 from mlflow_repro.isolation.search import BudgetSpentError
 from mlflow_repro.isolation.variations import VARIATIONS, Place, vary
 from mlflow_repro.plan import check_reference
@@ -17,7 +16,7 @@ from mlflow_repro.report.isolation_text import render_profile
 from mlflow_repro.report.markdown import render_text_note
 from mlflow_repro.tracking import open_store, short_retries
 from mlflow_repro.trial_options import TrialOptions, make_options
-from mlflow_repro.trying import CannotChangeError, Inquiry, Trials, start_parent
+from mlflow_repro.trying import NOTE_TAG, CannotChangeError, Inquiry, Trials, start_parent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,14 +83,9 @@ def _stress(
     trials = Trials(
         options=options, store=store, parent=parent, limit=limit, seconds=options.timeout, tell=options.tell_trial
     )
-    try:
+    with trials.closing():
         profile = _launch_all(options.run_id, trials, variations)
-    except BaseException as error:
-        with suppress(ReproError):
-            store.finish_run(parent, "FAILED" if isinstance(error, ReproError) else "KILLED")
-        raise
-    store.set_tags(parent, {"mlflow.note.content": render_text_note(render_profile(profile))})
-    store.finish_run(parent, "FINISHED")
+        store.set_tags(parent, {NOTE_TAG: render_text_note(render_profile(profile))})
     return profile
 
 

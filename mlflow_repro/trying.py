@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,14 @@ from mlflow_repro.proofs import ANSWERS, DIFFERENT, EQUAL, FAILED, Trial
 from mlflow_repro.reproduce import reproduce_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_repro.model import Comparison, RunRecord
     from mlflow_repro.tracking import TrackingStore
     from mlflow_repro.trial_options import TrialOptions
 
 PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
 _TRIAL = f"{TAG_PREFIX}trial."
 _KIND_TAG, _OF_TAG, _OTHER_TAG, _BASIS_TAG = (f"{TAG_PREFIX}trials.{name}" for name in ("kind", "of", "other", "basis"))
 
@@ -79,6 +81,19 @@ class Trials:
         self._deadline = None if self.seconds is None else time.monotonic() + self.seconds
         self.known = read_trials(self.store, self.parent)
         self.done = list(self.known.values())
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Whatever ends the search, close the parent run, with a note there that says how to go on."""
+        try:
+            yield
+        except BaseException as error:
+            note = f"Ended early, after {len(self.done)} launches. --resume {self.parent} goes on from there."
+            with suppress(ReproError):
+                self.store.set_tags(self.parent, {NOTE_TAG: note})
+                self.store.finish_run(self.parent, "FAILED" if isinstance(error, ReproError) else "KILLED")
+            raise
+        self.store.finish_run(self.parent, "FINISHED")
 
     def run(
         self,

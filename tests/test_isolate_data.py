@@ -24,6 +24,9 @@ from mlflow_repro.isolation.search import search
 from mlflow_repro.model import RunRecord
 from mlflow_repro.proofs import Blame, Conclusion, Isolation, Trial
 from mlflow_repro.report.isolation_text import render_sentence
+from mlflow_repro.tracking import open_store
+from mlflow_repro.trial_options import TrialOptions
+from mlflow_repro.trying import Trials
 
 OLD, NEW, OTHER = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -291,6 +294,7 @@ class TestRealRuns:
         found = json.loads(out)
         assert (code, found["state"], found["blamed"]) == (1, "found", [[f"data {data}"]])
         assert found["harmless"] == ["parameter rate"]
+        assert found["unproven"] == [f"data {data}"]
         assert found["causes"][0]["confidence"] < 1
         assert "its result is that of the other run" in found["causes"][0]["evidence"]
         code, out, err = command(bench, "isolate", one, "--other", other, "--data", str(kept), "--max-launches", "4")
@@ -320,6 +324,19 @@ class TestRealRuns:
         last = out.splitlines()[-1]
         assert last.startswith("`the uncommitted changes (those on commit ")
         assert "alone changes total from step 0 on" in last
+
+    def test_an_interruption_is_noted_on_the_parent(self, bench):
+        with bench.surroundings():
+            store = open_store()
+            parent = store.create_run("0", name="isolate of x", tags={}, params={})
+            trials = Trials(options=TrialOptions(run_id="a" * 32), store=store, parent=parent, limit=3)
+            with pytest.raises(KeyboardInterrupt), trials.closing():
+                raise KeyboardInterrupt
+        run = bench.get(parent)
+        assert run.info.status == "KILLED"
+        assert run.data.tags["mlflow.note.content"] == (
+            f"Ended early, after 0 launches. --resume {parent} goes on from there."
+        )
 
     def test_names_that_are_none(self, bench):
         for other, expected in (("#" + "a" * 32, 2), ("sqlite:////no/such.db#" + "a" * 32, 5), ("no run id", 2)):
