@@ -45,8 +45,10 @@ def run_tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs, env=env)
         return
     # Many tests start, kill and wait for processes. One that fails is tried once more and listed as a rerun.
-    session.run("pytest", "-n", "3", "-m", "not slow", "--reruns", "1", env=env)
-    session.run("pytest", "-n", "2", "-m", "slow", "--reruns", "1", env=env)
+    # A worker that has nothing left to do takes from the others: the last minutes would be one worker's alone.
+    shared = ("--dist", "worksteal", "--reruns", "1")
+    session.run("pytest", "-n", "3", "-m", "not slow", *shared, env=env)
+    session.run("pytest", "-n", "2", "-m", "slow", *shared, env=env)
 
 
 @nox.session

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from git_http import serve_git
-from preloaded import Preloaded, Program, start_worker
+from preloaded import Preloaded, start_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,7 +149,9 @@ class Workbench:
     root: Path
     store: Path
     repository: Repository
-    preloaded: Preloaded | None = None
+    preloaded: Preloaded
+    is_quick: bool = True
+    """Whether ``python`` is the quick one: a fork of a process that has imported mlflow already."""
     tracking_uri: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -161,8 +163,13 @@ class Workbench:
 
     def variables(self, **variables: str) -> dict[str, str]:
         """The environment of the user's shell."""
-        uri = self.tracking_uri or f"sqlite:///{self.store}"
-        return {**os.environ, "MLFLOW_TRACKING_URI": uri, **self.environment, **variables}
+        return {**os.environ, **self._own_variables(), **variables}
+
+    def _own_variables(self) -> dict[str, str]:
+        own = {"MLFLOW_TRACKING_URI": self.tracking_uri or f"sqlite:///{self.store}", **self.environment}
+        if self.is_quick:
+            own["PATH"] = os.pathsep.join([self.preloaded.folder(), own.get("PATH", os.environ["PATH"])])
+        return own
 
     def run_python(self, *arguments: str, cwd: Path | None = None, **variables: str):
         return self.run("python", *arguments, cwd=cwd, **variables)
@@ -172,17 +179,6 @@ class Workbench:
         before = set(self.run_ids())
         answer = self.run_python(*arguments, cwd=cwd or self.repository.clone, **variables)
         assert answer.returncode == 0, answer.stderr
-        return self.new_run(before)
-
-    def train_quickly(self, script: str, *arguments: str, cwd: Path | None = None, **variables: str) -> str:
-        """As `train`, in a process that has imported mlflow already: for a test that needs no more than a run."""
-        before = set(self.run_ids())
-        output = self.root / "output"
-        with output.open("w") as file, open(os.devnull, "rb") as nothing:
-            fds = {0: nothing.fileno(), 1: file.fileno(), 2: file.fileno()}
-            place = {"cwd": str(cwd or self.repository.clone), "env": self.variables(**variables), "fds": fds}
-            code = Program(self.preloaded, "script", [script, *arguments], **place).wait(100)
-        assert code == 0, output.read_text()
         return self.new_run(before)
 
     def mlflow_run(self, uri: str, *arguments: str) -> str:
@@ -210,14 +206,15 @@ class Workbench:
 
         command = ["reproduce", *arguments]
         out, err = io.StringIO(), io.StringIO()
-        with self.surroundings(**variables) as patch, redirect_stdout(out), redirect_stderr(err):
-            start = functools.partial(start_worker, self.preloaded)
-            patch.setattr("mlflow_repro.launch.subprocess", _Subprocess(start))
+        with self.surroundings(**variables), redirect_stdout(out), redirect_stderr(err):
             code = main(command)
         return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
     def reproduce_outside(self, run_id: str, *arguments: str, **variables: str):
-        """``python -m mlflow_repro.reproduce --run_id RUN_ID ...`` from an empty directory, as a user types it."""
+        """``python -m mlflow_repro.reproduce --run_id RUN_ID ...`` from an empty directory, as a user types it.
+
+        What it launches, and the program there, are real processes.
+        """
         command = ("-m", "mlflow_repro.reproduce", "--run_id", run_id, *arguments)
         return self.run_python(*command, cwd=self.elsewhere(), **variables)
 
@@ -229,12 +226,16 @@ class Workbench:
 
     @contextmanager
     def surroundings(self, **variables: str):
-        """This process as the user's shell would be: in an empty directory, with the store's variable set."""
-        uri = self.tracking_uri or f"sqlite:///{self.store}"
+        """This process as the user's shell would be: in an empty directory, with the store's variable set.
+
+        What launches a run is a fork here, whatever `is_quick` says of the run.
+        """
         before = os.getcwd()
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in {"MLFLOW_TRACKING_URI": uri, **self.environment, **variables}.items():
+            for name, value in {**self._own_variables(), **variables}.items():
                 patch.setenv(name, value)
+            start = functools.partial(start_worker, self.preloaded, self.is_quick)
+            patch.setattr("mlflow_repro.launch.subprocess", _Subprocess(start))
             os.chdir(self.elsewhere())
             try:
                 yield patch
@@ -303,7 +304,7 @@ def make_repository(root: Path) -> Repository:
 
 @pytest.fixture(scope="session")
 def preloaded(tmp_path_factory, empty_store):
-    """What starts the programs of the workbenches that need not be quite real."""
+    """What starts the programs of the workbenches in forks of a process that has imported mlflow."""
     store = tmp_path_factory.mktemp("preloaded") / "mlflow.db"
     shutil.copy(empty_store, store)
     made = Preloaded(str(store))
@@ -323,9 +324,11 @@ def repository(tmp_path) -> Repository:
 
 
 @pytest.fixture
-def bench(tmp_path, empty_store, repository, preloaded) -> Workbench:
+def bench(request, tmp_path, empty_store, repository, preloaded) -> Workbench:
     """A workbench whose repository is empty."""
-    return make_workbench(tmp_path, empty_store, repository, preloaded)
+    made = make_workbench(tmp_path, empty_store, repository, preloaded)
+    made.is_quick = request.node.get_closest_marker("real_processes") is None
+    return made
 
 
 @pytest.fixture

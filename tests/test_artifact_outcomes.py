@@ -266,7 +266,7 @@ def training(model_format: str) -> str:
 def test_a_logged_model_of_scikit_learn_comes_back_equal_and_another_one_does_not(bench, model_format):
     """The whole way: trained, logged, reproduced, judged by the content of the model."""
     bench.repository.commit({"train.py": training(model_format)})
-    run_id = bench.train_quickly("train.py", "1")
+    run_id = bench.train("train.py", "1")
     answer = bench.reproduce(run_id, "--format", "json")
     assert answer.returncode == 0, answer.stderr + answer.stdout
     findings = json.loads(answer.stdout)["comparison"]["findings"]
@@ -275,7 +275,7 @@ def test_a_logged_model_of_scikit_learn_comes_back_equal_and_another_one_does_no
     assert {row["status"] for row in rows.values()} == {"identical"}
     assert "run_id" in rows["model/MLmodel"]["note"]
 
-    other = bench.train_quickly("train.py", "2")
+    other = bench.train("train.py", "2")
     import mlflow_repro
 
     uri = f"sqlite:///{bench.store}"
@@ -301,7 +301,7 @@ with mlflow.start_run():
 
 def test_artifacts_judge_a_reproduction_unless_told_otherwise(bench):
     bench.repository.commit({"train.py": SCRIPT})
-    run_id = bench.train_quickly("train.py")
+    run_id = bench.train("train.py")
     answer = bench.reproduce(run_id)
     assert answer.returncode == 1, answer.stderr
     lines = answer.stdout.splitlines()

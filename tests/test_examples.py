@@ -7,6 +7,8 @@ import shutil
 import pytest
 from conftest import EXAMPLES, git, own_metrics
 
+pytestmark = pytest.mark.real_processes
+
 
 @pytest.fixture
 def project(bench, request):

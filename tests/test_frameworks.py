@@ -16,7 +16,7 @@ import pytest
 
 import mlflow_repro
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.real_processes]
 needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None or importlib.util.find_spec("keras") is None, reason="no TensorFlow"
 )
@@ -244,10 +244,11 @@ def test_paused_tensorflow_program_resumes_and_says_what_does_not(tmp_path):
     save = "[print(draw()) for _ in range(2)]\nmlflow_repro.save_rng_state('state')"
     load = "mlflow_repro.load_rng_state('state')\n[print(draw()) for _ in range(2)]"
     assert python(PAUSE.format(steps=save), cwd=tmp_path) + python(PAUSE.format(steps=load), cwd=tmp_path) == whole
-    said = "warnings.simplefilter('error')\ntry: mlflow_repro.save_rng_state('state')\nexcept Warning as e: print(e)"
-    assert python(PAUSE.format(steps=said), cwd=tmp_path) == ""
-    said = f"draw(); {said}".replace("warnings", "\nwarnings", 1)
-    assert "TensorFlow gives no access" in python(PAUSE.format(steps=said), cwd=tmp_path)
+    say = "try: mlflow_repro.save_rng_state('state')\nexcept Warning as e: print(e)\n"
+    steps = f"warnings.simplefilter('error')\n{say}print('drawn')\ndraw()\n{say}"
+    before, after = python(PAUSE.format(steps=steps), cwd=tmp_path).split("drawn")
+    assert before == ""
+    assert "TensorFlow gives no access" in after
 
 
 DETERMINISTIC = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
 from conftest import git, own_metrics
 from test_failures import expect_error
 
@@ -35,6 +36,7 @@ def test_script_with_positional_arguments_and_an_experiment_of_its_own(bench):
     assert own_metrics(bench.reproduction_of(run_id)) == {"m": 4.5}
 
 
+@pytest.mark.real_processes
 def test_standard_input_and_a_prompt_are_recorded_and_refused(bench):
     """CAP-33: the run goes on; what was typed is nowhere, so that it cannot be started again."""
     bench.repository.commit({"train.py": RUN})
@@ -48,6 +50,7 @@ def test_standard_input_and_a_prompt_are_recorded_and_refused(bench):
         expect_error(bench.reproduce(run_id), 3, "it was started at a prompt or from standard input")
 
 
+@pytest.mark.real_processes
 def test_worker_of_a_launcher_comes_back_as_the_script_that_it_is(bench):
     """CAP-33: as torchrun starts its workers. Its rank is recorded, and is not put back."""
     script = RUN + "    import os, sys\n    mlflow.set_tag('seen', f\"{os.environ.get('RANK')} {sys.argv[1:]}\")\n"

@@ -230,6 +230,7 @@ def test_kernel_is_that_of_the_environment(tmp_path: Path):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.real_processes
 def test_unseeded_notebook_comes_back(bench: Workbench):
     """From its file, which was never committed, with its parameters; as its cells, where it has been edited since."""
     pytest.importorskip("papermill")

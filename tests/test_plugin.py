@@ -13,6 +13,8 @@ from conftest import git
 
 from mlflow_repro import background
 
+pytestmark = pytest.mark.real_processes
+
 ALL_KINDS = """\
 import random
 import numpy as np
@@ -203,7 +205,10 @@ FAULTS = {
         "script": "import os, shutil\nmlflow.search_experiments()\nshutil.rmtree(os.getcwd())\n"
     },
     "arguments that are not UTF-8": {"argument": os.fsdecode(b"caf\xe9")},
-    "git that hangs": {"fake git": "#!/bin/sh\nsleep 60\n"},
+    "git that hangs": {
+        "fake git": "#!/bin/sh\nsleep 60\n",
+        "script": "from mlflow_repro import recording\nrecording._CAPTURE_SECONDS = 3.0\n",
+    },
     "git that answers nonsense": {"fake git": "#!/bin/sh\nhead -c 100000 /dev/urandom\n"},
     "a probe that exits": {"script": "import mlflow_repro.capture as c; c.probe_code.__globals__['os'] = 1\n"},
 }

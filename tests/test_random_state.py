@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import make_repository, make_workbench
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,10 +145,27 @@ with mlflow.start_run():
 """
 
 
-def test_unseeded_run_comes_back_bit_for_bit(bench):
-    """Python, numpy old and new, scikit-learn; drawn before and after the run has started."""
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory, empty_store, preloaded):
+    root = tmp_path_factory.mktemp("unseeded")
+    bench = make_workbench(root, empty_store, make_repository(root), preloaded)
     bench.repository.commit({"train.py": UNSEEDED})
-    run_id = bench.train("train.py")
+    bench.is_quick = False
+    return bench, bench.train("train.py")
+
+
+@pytest.fixture
+def unseeded(trained_once, request):
+    """A workbench and its run of `UNSEEDED`, which was a real process."""
+    bench, run_id = trained_once
+    bench.is_quick = request.node.get_closest_marker("real_processes") is None
+    return bench, run_id
+
+
+@pytest.mark.real_processes
+def test_unseeded_run_comes_back_bit_for_bit(unseeded):
+    """Python, numpy old and new, scikit-learn; drawn before and after the run has started."""
+    bench, run_id = unseeded
     answer = bench.reproduce(run_id, "--rel_tol", "0", "--format", "json")
     report = json.loads(answer.stdout)
     different = [row for row in report["comparison"]["findings"] if row["status"] != "identical"]
@@ -156,10 +174,11 @@ def test_unseeded_run_comes_back_bit_for_bit(bench):
     assert len(report["reference"]["metrics"]) == 9
 
 
-def test_unseeded_runs_differ_from_each_other(bench):
+@pytest.mark.real_processes
+def test_unseeded_runs_differ_from_each_other(unseeded):
     """Nothing is fixed: two runs of one script share no number, nor does a reproduction without restoring."""
-    bench.repository.commit({"train.py": UNSEEDED})
-    first, second = bench.train("train.py"), bench.train("train.py")
+    bench, first = unseeded
+    second = bench.train("train.py")
     assert bench.reproduce(first, "--no-restore-rng").returncode == 1
     runs = [bench.get(first), bench.get(second), bench.reproduction_of(first)]
     for name in runs[0].data.metrics:
@@ -167,6 +186,7 @@ def test_unseeded_runs_differ_from_each_other(bench):
         assert name == "sklearn" or len(set(values)) == 3, name
 
 
+@pytest.mark.real_processes
 def test_seeded_plain_script_comes_back_although_mlflow_draws(bench):
     """MLflow names a new run by drawing from the user's generator, and does not when a run is resumed."""
     script = (
@@ -178,10 +198,9 @@ def test_seeded_plain_script_comes_back_although_mlflow_draws(bench):
     assert bench.reproduce(run_id).stdout.endswith("Runs equal: True\n")
 
 
-def test_another_seed_asks_whether_the_result_replicates(bench):
+def test_another_seed_asks_whether_the_result_replicates(unseeded):
     """Twice the same seed gives twice the same numbers, which are not the reference's; and it is said."""
-    bench.repository.commit({"train.py": UNSEEDED})
-    run_id = bench.train("train.py")
+    bench, run_id = unseeded
     answers = [bench.reproduce(run_id, "--seed", "5", "--format", "json") for _ in range(2)]
     one, other = (json.loads(answer.stdout) for answer in answers)
     assert [answer.returncode for answer in answers] == [1, 1]

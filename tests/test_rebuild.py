@@ -44,7 +44,7 @@ def rewrite_record(bench, run_id: str, **changes: object) -> dict:
 
 @pytest.fixture
 def trained(tiny) -> str:
-    return tiny.train_quickly("train.py", cwd=tiny.repository.clone / "ml/tiny")
+    return tiny.train("train.py", cwd=tiny.repository.clone / "ml/tiny")
 
 
 def dry_run(bench, run_id: str, *arguments: str) -> dict:

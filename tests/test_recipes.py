@@ -16,7 +16,7 @@ NEEDS = {
     "Optuna": "optuna",
     "notebook": "papermill",
 }
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.real_processes]
 
 
 def read_recipes() -> dict[str, dict[str, str]]:

@@ -385,7 +385,7 @@ def test_run_is_reproduced_several_times(bench):
         "    mlflow.log_metric('x', 1 + int.from_bytes(os.urandom(4), 'big') / 2**32)\n"
     )
     bench.repository.commit({"train.py": train})
-    run_id = bench.train_quickly("train.py")
+    run_id = bench.train("train.py")
     answer = bench.reproduce(run_id, "--repeats", "3", "--jobs", "3", "--json")
     assert {f"  | [{number}] begin" for number in (1, 2, 3)} <= set(answer.stderr.splitlines())
     plain = json.loads(answer.stdout)
@@ -457,7 +457,7 @@ class TestAtOnce:
     def test_relaunch_that_is_over_is_ended(self, bench):
         """Its tree, too: it would wait for ever."""
         bench.repository.commit({"train.py": "import mlflow\nwith mlflow.start_run():\n    print('begun')\n"})
-        run_id = bench.train_quickly("train.py")
+        run_id = bench.train("train.py")
         script = "import mlflow, time\nwith mlflow.start_run():\n    print('begun')\n    time.sleep(3600)\n"
         commit = bench.repository.commit({"train.py": script})
         bench.client().set_tag(run_id, "repro.git.commit", commit)

@@ -45,6 +45,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.real_processes
 def test_run_of_a_remote_project_in_a_subdirectory_comes_back(tiny, git_server):
     """The main job: ``mlflow run`` of a git URI with a subdirectory, a parameter with a space and a quote."""
     uri = f"{git_server}/hub.git#ml/tiny"
@@ -79,6 +80,7 @@ def test_launch_parameters_keep_their_exact_values(value):
     assert unquote_param(shlex.quote(value)) == value
 
 
+@pytest.mark.real_processes
 def test_hostile_parameters_reach_the_child_unchanged(tiny):
     """All of them at once, as parameters of one entry point: what `sys.argv` held is the same."""
     names = [f"p{number}" for number in range(len(HOSTILE))]
@@ -123,6 +125,7 @@ def test_another_entry_point_is_used_again(tiny):
     assert json.loads(reproduction.data.tags["argv"]) == ["--alpha=7"]
 
 
+@pytest.mark.real_processes
 def test_plain_script_comes_back_with_its_arguments(tiny):
     """``python train.py ...`` in a subdirectory: same argument vector, from a clean checkout, cleanly recorded."""
     run_id = tiny.train("-W", "ignore", "train.py", "--text", "a {b} $c", cwd=tiny.repository.clone / "ml/tiny")
@@ -162,6 +165,7 @@ def test_script_started_by_its_absolute_path_from_elsewhere(tiny):
     assert "started from outside the repository" in answer.stdout
 
 
+@pytest.mark.real_processes
 def test_module_comes_back(tiny):
     run_id = tiny.train("-m", "ml.tiny.train", "--alpha=2")
     answer = tiny.reproduce(run_id)

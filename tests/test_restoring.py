@@ -46,6 +46,7 @@ def record_of(bench, run_id: str) -> dict:
         return json.load(file)
 
 
+@pytest.mark.real_processes
 def test_dirty_and_unpushed_tree_comes_back_from_the_store_and_the_remote(bench):
     """The user's clone is gone. The reproduction ran in the same tree, by git's hash, and can be reproduced itself."""
     make_dirty(bench)
@@ -83,7 +84,7 @@ def test_changes_that_were_not_recorded_are_an_obstacle_unless_ignored(bench):
     script = "import mlflow\nwith mlflow.start_run(): mlflow.log_metric('m', 1)\n"
     bench.repository.commit({"train.py": script})
     (bench.repository.clone / "train.py").write_text(f"{script}token = '{TOKEN}'\n")
-    run_id = bench.train_quickly("train.py")
+    run_id = bench.train("train.py")
     answer = bench.reproduce(run_id, "--quiet")
     assert answer.returncode == 3
     assert answer.stderr == (
@@ -113,7 +114,7 @@ def test_files_that_were_left_out_are_named(bench):
     bench.repository.commit({"train.py": script})
     (bench.repository.clone / ".env").write_text("PASSWORD=x\n")
     (bench.repository.clone / "big.csv").write_text("1,2,3\n" * 300_000)
-    answer = bench.reproduce(bench.train_quickly("train.py"))
+    answer = bench.reproduce(bench.train("train.py"))
     assert answer.returncode == 0, answer.stderr
     (note,) = [line for line in answer.stdout.splitlines() if line.startswith("Note")]
     assert "files of the tree that were not recorded are missing" in note
@@ -129,7 +130,7 @@ def test_store_in_the_working_directory_is_no_change(bench):
     shutil.copy(bench.store, bench.repository.clone / "sub/mlflow.db")
     (bench.repository.clone / "sub/mlruns/1").mkdir(parents=True)
     (bench.repository.clone / "sub/mlruns/1/meta.yaml").write_text("x")
-    run_id = bench.train_quickly("train.py", cwd=bench.repository.clone / "sub")
+    run_id = bench.train("train.py", cwd=bench.repository.clone / "sub")
     assert bench.get(run_id).data.tags["repro.git.dirty"] == "false"
     code = record_of(bench, run_id)["code"]
     assert (code["is_clean"], code["left_out"], "absent" in code["untracked"]) == (True, [], True)
@@ -163,7 +164,7 @@ def test_submodule_with_commits_and_changes_of_its_own(bench, is_pushed):
     bench.repository.commit({"more": "x"})
     (clone / "sub/changed.py").write_text("N = 100\n")
     (clone / "sub/untracked.py").write_text("N = 1000\n")
-    run_id = bench.train_quickly("train.py")
+    run_id = bench.train("train.py")
     assert bench.get(run_id).data.metrics == {"m": 1111.0}
     shutil.rmtree(clone)
     if not is_pushed:

@@ -115,6 +115,7 @@ for number in range(2):
     assert len(set(one.split())) == 6
 
 
+@pytest.mark.real_processes
 def test_seeded_run_records_the_seed_and_comes_back(bench):
     script = (
         "import numpy as np, mlflow, mlflow_repro\n"
@@ -482,6 +483,7 @@ def test_autolog_switches_have_their_effect(bench):
     assert "section" not in record["launch"]
 
 
+@pytest.mark.real_processes
 def test_autolog_records_where_the_entry_point_is_not_installed(bench, tmp_path):
     """A package on the path without its metadata: MLflow knows no plugin of ours. An active run is recorded, too."""
     (tmp_path / "site").mkdir()
@@ -520,6 +522,7 @@ def test_autolog_disable_stops_it_for_later_runs_until_it_is_called_again(bench)
     assert [bool(prefixes(runs[number])) for number in range(3)] == [True, False, True]
 
 
+@pytest.mark.real_processes
 def test_autolog_deterministic_is_recorded_and_silent_says_nothing(bench):
     script = AUTOLOG.format(options="deterministic=True, silent=True")
     bench.repository.commit({"train.py": script})
