@@ -30,6 +30,8 @@ from mlflow_repro.watching import Watch
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from preloaded import Preloaded
+
 TRAIN = """\
 import mlflow
 print("begin")
@@ -380,7 +382,7 @@ class TestColour:
         stream.isatty = lambda: is_terminal
         assert wants_colour(stream) is wanted
 
-    def test_on_a_real_terminal(self, tmp_path: Path, empty_store: Path):
+    def test_on_a_real_terminal(self, tmp_path: Path, empty_store: Path, preloaded: Preloaded):
         """``compare`` with its standard output on a pseudo-terminal, and in a pipe."""
         from mlflow import MlflowClient
 
@@ -392,7 +394,7 @@ class TestColour:
             ids.append(client.create_run("0").info.run_id)
             client.log_metric(ids[-1], "x", value)
             client.set_terminated(ids[-1])
-        bench = Workbench(root=tmp_path, store=store, repository=None)
+        bench = Workbench(root=tmp_path, store=store, repository=None, preloaded=preloaded, is_quick=False)
         command = [sys.executable, "-m", "mlflow_repro.cli", "compare", *ids]
         plain = bench.run(*command)
         assert plain.returncode == 1, plain.stderr
