@@ -287,9 +287,9 @@ class TestRealRuns:
         kept.mkdir()
         data.write_text("1\n2\n")
         shutil.copy(data, kept / "b.csv")
-        one = bench.train_quickly("read.py", "--data", str(data))
+        one = bench.train("read.py", "--data", str(data))
         data.write_text("1\n3\n")
-        other = bench.train_quickly("read.py", "--data", str(data), "--rate", "2")
+        other = bench.train("read.py", "--data", str(data), "--rate", "2")
         code, out, _ = command(bench, "isolate", one, "--other", other, "--format", "json")
         found = json.loads(out)
         assert (code, found["state"], found["blamed"]) == (1, "found", [[f"data {data}"]])
@@ -314,11 +314,11 @@ class TestRealRuns:
         """Its uncommitted changes come from there."""
         bench.repository.commit({"read.py": READER})
         (tmp_path / "a.csv").write_text("1\n")
-        one = bench.train_quickly("read.py", "--data", str(tmp_path / "a.csv"))
+        one = bench.train("read.py", "--data", str(tmp_path / "a.csv"))
         (bench.repository.clone / "read.py").write_text(READER.replace("total * (", "total * 2 * ("))
         there = replace(bench, store=tmp_path / "there.db")
         shutil.copy(empty_store, there.store)
-        other = there.train_quickly("read.py", "--data", str(tmp_path / "a.csv"))
+        other = there.train("read.py", "--data", str(tmp_path / "a.csv"))
         code, out, _ = command(bench, "isolate", one, "--other", f"sqlite:///{there.store}#{other}")
         assert code == 1, out
         last = out.splitlines()[-1]

@@ -145,7 +145,7 @@ def test_project_file_that_we_write_is_no_change_of_the_code(tiny):
     project.write_text(project.read_text().replace("0.5", "0.75"))
     script = TINY_TRAIN.replace("1 / (1", "__import__('time').time_ns() / (1")
     (tiny.repository.clone / "ml/tiny/train.py").write_text(script)
-    run_id = tiny.train_quickly("train.py", cwd=tiny.repository.clone / "ml/tiny")
+    run_id = tiny.train("train.py", cwd=tiny.repository.clone / "ml/tiny")
     answer = tiny.reproduce(run_id)
     assert answer.stdout.endswith("Runs equal: False\n"), answer.stderr
     assert "the code is another one" not in answer.stdout
