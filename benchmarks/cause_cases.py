@@ -136,7 +136,7 @@ SINGLE = (
             Setting(arguments=("--random-state", "1"), edits={"train.py": ("depth, r", "depth, max_features=3, r")})),
     # Keras
     Case(name="keras unseeded", project="keras", causes=(("random_state", ""),),
-         isolated=(("random_state", "Python"),)),
+         isolated=(("random_state", "Python"), ("random_state", "TensorFlow"))),
     _simple("keras parameter", "keras", ("parameter", "units"), Setting(arguments=SEEDED),
             Setting(arguments=(*SEEDED, "--units", "9"))),
     Case(name="keras seed", project="keras", causes=(("seed", "seed"),), isolated=(("parameter", "seed"),),

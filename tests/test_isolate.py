@@ -157,11 +157,11 @@ class TestSearch:
 
 STATE = {
     "root": "aa", "place": [1], "assigned": {"torch": 5, "other": 1},
-    "states": {"import": {"python": "p1", "numpy": "n1"}, "run": {"python": "p2", "numpy": "n2"}},
+    "states": {"import": {"python": "p2", "numpy": "n2"}, "run": {"python": "p2", "numpy": "n2"}},
 }  # fmt: skip
 OTHER_STATE = {
     "root": "bb", "place": [], "assigned": {"torch": 6},
-    "states": {"import": {"python": "q1", "numpy": "m1"}, "run": {"python": "q2", "numpy": "m2"}},
+    "states": {"import": {"python": "q2", "numpy": "m2"}, "run": {"python": "q2", "numpy": "m2"}},
 }  # fmt: skip
 
 
@@ -231,6 +231,17 @@ class TestFactors:
     def test_only_generators_that_drew(self):
         found = self.factors(conditions("a", STATE, seeds=USED), conditions("b", OTHER_STATE, seeds=USED))
         assert found == {"random state of numpy": Changes(generators=("numpy",), random_state=OTHER_STATE)}
+
+    def test_one_that_drew_before_the_run_began(self):
+        """Keras draws the seeds of layers from Python's generator when they are made, most often before a run."""
+        early = {**STATE, "states": {"import": {"python": "p1", "numpy": "n1"}, "run": {"python": "p2", "numpy": "n2"}}}
+        idle = {"digests": {"start": {"python": "1"}, "end": {"python": "1"}}}
+        for imported, ranked in ((["keras"], ["python", "numpy"]), (["requests"], ["numpy", "python"])):
+            one = conditions("a", early, seeds=idle, environment={"imported": imported})
+            found = list_factors(one, conditions("b", OTHER_STATE, seeds=idle))
+            assert [factor.changes.generators[0] for factor in found] == ranked
+        seeded = {**idle, "python": "1", "numpy": "1"}
+        assert not self.factors(conditions("a", early, seeds=seeded), conditions("b", OTHER_STATE, seeds=seeded))
 
     def test_the_state_that_a_seed_led_to_goes_with_the_seed(self):
         """Else the state that is put back would overrule the other seed."""

@@ -174,8 +174,7 @@ def _generators(one: Conditions, other: Conditions) -> Iterator[Factor]:
                 kind="random_state",
                 what=f"the random state of {_GENERATOR_NAMES[generator]}",
                 changes=Changes(generators=(generator,), random_state=other.random_state),
-                # The same when the run started: it was seeded before, and only what was drawn earlier can differ.
-                weight=0.1 if _is_same_at_run(generator, one, other) else 0.75,
+                weight=_weigh_generator(generator, one, other),
                 fix=give_seed_line("tensorflow" if is_tensorflow else generator, known),
             )
 
@@ -190,7 +189,30 @@ def _is_used(generator: str, *sides: Conditions) -> bool:
         start, end = (_get(side, "seeds", "digests", moment) or {} for moment in ("start", "end"))
         if end.get(generator) not in (None, start.get(generator)):
             return True
-    return False
+    return _get(sides[0], "seeds", generator) is None and any(_drew_before(generator, side) for side in sides)
+
+
+def _drew_before(generator: str, side: Conditions) -> bool:
+    """True when it drew before the run began, as Keras does for the seeds of layers that are made by then."""
+    states = side.random_state.get("states", {})
+    early, late = (states.get(moment, {}).get(generator) for moment in ("import", "run"))
+    return None not in (early, late) and early != late
+
+
+def _weigh_generator(generator: str, one: Conditions, other: Conditions) -> float:
+    """How likely the generator's state changes results.
+
+    Where it is the same when the run starts, it was seeded before, and only what was drawn earlier can differ. Python's
+    draws before a run are most often those of libraries that are imported; Keras' are not.
+    """
+    if _is_same_at_run(generator, one, other):
+        return 0.1
+    imported = _get(one, "environment", "imported") or ()
+    starts, ends = (
+        [_get(side, "seeds", "digests", moment) or {} for side in (one, other)] for moment in ("start", "end")
+    )
+    is_idle = all(start.get(generator) == end.get(generator) for start, end in zip(starts, ends, strict=True))
+    return 0.1 if generator == "python" and is_idle and "keras" not in imported else 0.75
 
 
 def _starts(generator: str, side: Conditions) -> Any:
