@@ -15,7 +15,6 @@ from mlflow_repro.commands.options import (
     warn_of_predictions,
 )
 from mlflow_repro.commands.output import print_note, print_text
-from mlflow_repro.commands.progress import clean_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,4 +87,6 @@ def _tell(number: int, limit: int, trial: Trial) -> None:
 
 def _show_line(line: str) -> None:
     """A line that a launch printed, on standard error."""
+    from mlflow_repro.commands.progress import clean_line
+
     print_note(f"  | {clean_line(line)}")
