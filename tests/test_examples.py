@@ -7,8 +7,6 @@ import shutil
 import pytest
 from conftest import EXAMPLES, git, own_metrics
 
-pytestmark = pytest.mark.real_processes
-
 
 @pytest.fixture
 def project(bench, request):
@@ -21,7 +19,7 @@ def project(bench, request):
 
 
 @pytest.mark.parametrize("project", ["sklearn"], indirect=True)
-@pytest.mark.parametrize("entry_point", ["main", "evaluate"])
+@pytest.mark.parametrize("entry_point", [pytest.param("main", marks=pytest.mark.real_processes), "evaluate"])
 def test_sklearn(project, entry_point):
     options = ("-P", "max_depth=2", *(("-P", "note=it's a 'b' c") if entry_point == "main" else ()))
     run_id = project.mlflow_run(str(project.folder), "-e", entry_point, *options)
@@ -50,6 +48,7 @@ def test_autolog(project):
 
 
 @pytest.mark.slow
+@pytest.mark.real_processes
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("project", ["keras"], indirect=True)
 def test_keras(project):
@@ -61,6 +60,7 @@ def test_keras(project):
 
 
 @pytest.mark.slow
+@pytest.mark.real_processes
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("project", ["sklearn"], indirect=True)
 def test_project_in_an_environment_that_mlflow_builds(project):
