@@ -293,11 +293,11 @@ class TestRealRuns:
         code, out, _ = command(bench, "isolate", one, "--other", other, "--format", "json")
         found = json.loads(out)
         assert (code, found["state"], found["blamed"]) == (1, "found", [[f"data {data}"]])
-        assert found["harmless"] == ["parameter rate"]
+        assert sorted(found["harmless"]) == ["parameter rate", "random state of python"]
         assert found["unproven"] == [f"data {data}"]
         assert found["causes"][0]["confidence"] < 1
         assert "its result is that of the other run" in found["causes"][0]["evidence"]
-        code, out, err = command(bench, "isolate", one, "--other", other, "--data", str(kept), "--max-launches", "4")
+        code, out, err = command(bench, "isolate", one, "--other", other, "--data", str(kept))
         assert code == 1
         assert f"proven the data {data} (sha256 " in out
         assert " alone changes total from step 0 on" in out.splitlines()[-1]
