@@ -1,7 +1,7 @@
 """What comparing two histories costs, as a ratio to reading both by MLflow's client, from SQLite and over HTTP.
 
 For each length it prints the seconds of ``client.get_metric_history`` for both runs, those of comparing them (read,
-compared and measured; no artifacts), their ratio, and the microseconds for each point of both; then what finding the
+compared and measured), their ratio, and the microseconds for each point of both; then what finding the
 first of differences costs that begin after a tenth of the history (``--histories first``) and after nine tenths of it
 (``--histories sampled``), the latter as a ratio to the client, too. The sides take turns and medians are compared; of
 the longest histories each is measured once. The peak of memory is that of the whole process.
@@ -97,16 +97,16 @@ def print_row(kind: str, uri: str, runs: dict[tuple[str, int], str], length: int
     """Measure one length in one store."""
     from mlflow import MlflowClient
 
-    from mlflow_repro.judging import JudgeOptions, Side, judge_runs
+    from mlflow_repro.history_outcomes import compare_run_histories
+    from mlflow_repro.rules import Rules
     from mlflow_repro.tracking import open_store
 
     client, store = MlflowClient(tracking_uri=uri), open_store(uri)
     pair = runs["reference", length], runs["same", length]
-    sides = {side: Side(record=store.read_run(runs[side, length]), store=store) for side in DIFFERENT_FROM}
 
     def compare(other: str, mode: str) -> None:
-        options = JudgeOptions(histories=mode, artifacts=None)
-        (row,) = judge_runs(sides["reference"], sides[other], options).of_kind("history")
+        sides = (store, runs["reference", length]), (store, runs[other, length])
+        (row,) = compare_run_histories(sides, ["loss"], Rules(), mode)
         expected = None if other == "same" else DIFFERENT_FROM[other] * length
         if row.details.get("first_different_step") != expected:
             raise SystemExit(f"{kind}, {length}: {row}")

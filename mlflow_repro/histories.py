@@ -160,7 +160,6 @@ class RestHistories(HistoryReader):
         self._get = get
         self._by_ranges = _parse_version(server_version) >= _SAMPLES_BY_ROW
         self._pool = ThreadPoolExecutor(_WORKERS)
-        self._last_steps: dict[str, dict[str, int]] = {}
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -169,9 +168,8 @@ class RestHistories(HistoryReader):
         """The history of one metric; its first request is under way when this returns."""
         if not self._by_ranges:
             return _stream_result(self._pool.submit(self._read_pages, run_id, name))
-        if run_id not in self._last_steps:
-            self._last_steps[run_id] = {name: step for name, (step, _) in self.read_latest(run_id).items()}
-        return self._stream_ranges(run_id, name, self._submit(run_id, name, _FIRST_STEP, _LIMIT - 2))
+        whole = self._pool.submit(self._read_range, run_id, name, _FIRST_STEP, _LAST_STEP)
+        return self._stream_whole(run_id, name, whole)
 
     def read_latest(self, run_id: str) -> dict[str, tuple[int, float]]:
         """As of `HistoryReader`, by one request."""
@@ -203,13 +201,24 @@ class RestHistories(HistoryReader):
         rows: Rows = self._get("/api/2.0/mlflow/metrics/get-history-bulk-interval", asked).get("metrics", [])
         return rows
 
-    def _stream_ranges(self, run_id: str, name: str, first: tuple[int, int, Future[Rows]]) -> Iterator[Points]:
+    def _stream_whole(self, run_id: str, name: str, whole: Future[Rows]) -> Iterator[Points]:
+        """A history that one answer can hold; else range by range: a sample tells where it begins and ends."""
+        rows = whole.result()
+        if len(rows) < _LIMIT:
+            yield _to_columns(rows)
+            return
+        steps = [int(row.get("step", 0)) for row in rows]
+        yield from self._stream_ranges(run_id, name, min(steps), max(steps))
+
+    def _stream_ranges(self, run_id: str, name: str, first: int, last: int) -> Iterator[Points]:
         """Ranges of steps in their order; one that has too many rows is split at the middle of what was sampled.
 
-        The width of the next ranges follows what the last one held.
+        The width of the next ranges follows what the last one held. ``first`` and ``last`` are sampled steps; what
+        lies outside of them is asked for as well.
         """
-        last = self._last_steps[run_id].get(name, _LAST_STEP)
-        waiting, width, next_low = deque([first]), _LIMIT - 1, first[1] + 1
+        width, high = _LIMIT - 1, min(first + _LIMIT - 2, _LAST_STEP)
+        waiting, next_low = deque([self._submit(run_id, name, _FIRST_STEP, high)]), high + 1
+        is_at_end = False
         while waiting:
             low, high, future = waiting.popleft()
             rows = future.result()
@@ -229,6 +238,9 @@ class RestHistories(HistoryReader):
                 high = min(next_low + width - 1, last)
                 waiting.append(self._submit(run_id, name, next_low, high))
                 next_low = high + 1
+            if next_low > last and not is_at_end and next_low <= _LAST_STEP:
+                is_at_end = True
+                waiting.append(self._submit(run_id, name, next_low, _LAST_STEP))
             yield _to_columns(rows)
 
     def _read_pages(self, run_id: str, name: str) -> Points:
