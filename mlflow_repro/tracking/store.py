@@ -45,6 +45,7 @@ class TrackingStore:
 
         self.uri = uri
         self._models: dict[str, list[str]] = {}  # of the runs that were read
+        self._server_version = ""
         with explained(uri):
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
 
@@ -200,14 +201,15 @@ class TrackingStore:
         return getattr(self._backend, "engine", None)
 
     def read_server_version(self) -> str:
-        """The version that a tracking server gives as its own; empty for a store that is none."""
-        if not self._is_server:
-            return ""
+        """The version that a tracking server gives as its own, asked for once; empty for a store that is none."""
+        if self._server_version or not self._is_server:
+            return self._server_version
         from mlflow.utils.rest_utils import http_request
 
         with explained(self.uri):
             request: Any = http_request
-            return str(request(self._backend.get_host_creds(), "/version", "GET").text)
+            self._server_version = str(request(self._backend.get_host_creds(), "/version", "GET").text)
+        return self._server_version
 
     @property
     def _backend(self) -> Any:
