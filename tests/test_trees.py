@@ -72,7 +72,7 @@ with mlflow.start_run(run_name="first"):
     mlflow.log_metric("m", random.random())
     for name in ("same", "clock"):
         with mlflow.start_run(nested=True, run_name=name):
-            mlflow.log_metric("m", time.time() if name == "clock" else random.random())
+            mlflow.log_metric("m", time.time() - 1.7e9 if name == "clock" else random.random())
 with mlflow.start_run():
     mlflow.log_metric("m", random.random())
 """
