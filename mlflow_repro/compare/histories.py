@@ -237,15 +237,20 @@ def measure(one: Array, other: Array) -> tuple[Array, Array]:
 
 
 def count_ulps(one: Array, other: Array) -> Array:
-    """How many float64 numbers lie from one to the other, as uint64; the numbers must be finite."""
+    """How many floats of their precision lie from one to the other, as unsigned integers; the numbers must be finite.
+
+    The arrays have one dtype, of 16, 32 or 64 bits in either byte order; zeros of two signs are the same place.
+    """
     import numpy as np
 
+    size = one.dtype.itemsize
+    lowest = np.array(np.iinfo(f"i{size}").min, f"i{size}")
     places = []
     for values in (one, other):
-        bits = values.view(np.int64) if values.flags.c_contiguous else values.copy().view(np.int64)
-        places.append(np.where(bits >= 0, bits, np.int64(-(2**63)) - bits))
+        bits = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).view(f"i{size}")
+        places.append(np.where(bits >= 0, bits, lowest - bits))
     low, high = np.minimum(*places), np.maximum(*places)
-    distance: Array = high.astype(np.uint64) - low.astype(np.uint64)
+    distance: Array = high.astype(f"u{size}") - low.astype(f"u{size}")
     return distance
 
 

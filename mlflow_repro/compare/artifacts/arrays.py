@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, reading, same_content
+from mlflow_repro.compare.histories import count_ulps
 from mlflow_repro.model import Status
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Tally:
             scale = np.maximum(np.abs(left), np.abs(right))
             near = finite & (distance <= np.maximum(self.tolerances.rel_tol * scale, self.tolerances.abs_tol))
             if is_float and one.dtype.itemsize <= 8 and finite.any():  # noqa: PLR2004 - a double
-                ulps = _count_ulps(one[finite], other[finite])
+                ulps = count_ulps(one[finite], other[finite])
                 self.ulp = max(self.ulp, int(ulps.max()))
                 if self.tolerances.ulp:
                     near[finite] |= ulps <= self.tolerances.ulp
@@ -120,21 +121,6 @@ def _same_floats(one: Any, other: Any) -> Any:
     import numpy as np
 
     return ((one == other) & (np.signbit(one) == np.signbit(other))) | (np.isnan(one) & np.isnan(other))
-
-
-def _count_ulps(one: Any, other: Any) -> Any:
-    """How many floats of that precision lie from one element to the other: their bits, in the order of their values."""
-    import numpy as np
-
-    bits = f"u{one.dtype.itemsize}"
-    sign = np.array(1 << (8 * one.dtype.itemsize - 1), dtype=bits)
-
-    def order(values: Any) -> Any:
-        raw = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="))).view(bits)
-        return np.where(raw & sign, ~raw + np.array(1, dtype=bits), raw | sign)
-
-    left, right = order(one), order(other)
-    return np.maximum(left, right) - np.minimum(left, right)
 
 
 def _plain(value: Any) -> Any:
