@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import shutil
@@ -377,6 +378,32 @@ class TestReaders:
             found = mlflow_repro.compare_runs(run_id, log(client, hidden), tracking_uri=store.uri, histories="sampled")
             (row,) = found.of_kind("history")
             assert (row.details["first_different_step"], row.details["whole"]) == (1321, "yes")
+
+    @pytest.mark.parametrize("steps", [[3, 5, 9], []])
+    def test_short_history_takes_one_request(self, steps: list[int]):
+        asked = []
+
+        def get(_: str, parameters) -> dict:
+            asked.append(parameters)
+            return {"metrics": [{"step": str(step), "value": 1.0} for step in steps]}
+
+        with RestHistories(get, server_version="3.17.0") as reader:
+            assert [step for step, _ in map(ast.literal_eval, points_of(reader, "r", "m"))] == steps
+        assert len(asked) == 1
+
+    def test_last_step_that_a_sample_lacks_is_read_all_the_same(self):
+        """A server gives the samples that it likes: nothing is lost when the last step is not among them."""
+        steps = range(10_000)
+
+        def get(_: str, asked) -> dict:
+            inside = [step for step in steps if asked["start_step"] <= step <= asked["end_step"]]
+            if len(inside) > asked["max_results"]:
+                inside = inside[: asked["max_results"]]
+            return {"metrics": [{"step": str(step), "value": float(step)} for step in inside]}
+
+        with RestHistories(get, server_version="3.17.0") as reader:
+            read = [step for block, _ in reader.stream("r", "m") for step in block.tolist()]
+        assert read == list(steps)
 
     def test_unknown_mode_is_refused(self, stored):
         _, store, run_id = stored
