@@ -41,8 +41,8 @@ from mlflow_repro.errors import ReproError
 if TYPE_CHECKING:
     from cause_cases import Case, Edits, Setting
 
-    from mlflow_repro.causes import Cause
-    from mlflow_repro.proofs import Isolation
+    from mlflow_repro.values.proofs import Isolation
+    from mlflow_repro.values.report import Cause
 
 PROJECTS = Path(__file__).resolve().parent / "cause_projects"
 _IDENTITY = ("-c", "user.name=bench", "-c", "user.email=bench@example.invalid", "-c", "init.defaultBranch=main")

@@ -21,9 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from mlflow_repro.environment import Wanted, provide_environment
-from mlflow_repro.pins import parse_lock
-from mlflow_repro.rebuild import describe_current
+from mlflow_repro.environment.build import Wanted, provide_environment
+from mlflow_repro.reproduce.environment import describe_current
+from mlflow_repro.text.pins import parse_lock
 
 PACKAGES = ("numpy", "scikit-learn", "mlflow")
 TARGET = 3.0  # seconds, for a rebuild with a warm cache

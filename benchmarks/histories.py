@@ -97,9 +97,9 @@ def print_row(kind: str, uri: str, runs: dict[tuple[str, int], str], length: int
     """Measure one length in one store."""
     from mlflow import MlflowClient
 
-    from mlflow_repro.history_outcomes import compare_run_histories
-    from mlflow_repro.rules import Rules
-    from mlflow_repro.tracking import open_store
+    from mlflow_repro.judging.histories import compare_run_histories
+    from mlflow_repro.store import open_store
+    from mlflow_repro.values.rules import Rules
 
     client, store = MlflowClient(tracking_uri=uri), open_store(uri)
     pair = runs["reference", length], runs["same", length]

@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.curves import CurveSampler
-from mlflow_repro.judging import JudgeOptions, Side, judge_runs
-from mlflow_repro.model import Report
+from mlflow_repro.judging.judge import judge_runs
+from mlflow_repro.judging.options import JudgeOptions
+from mlflow_repro.judging.sides import Side
 from mlflow_repro.report import RENDERERS
-from mlflow_repro.tracking import open_store
+from mlflow_repro.store import open_store
+from mlflow_repro.values.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mlflow_repro.autologging import autolog
-    from mlflow_repro.causes import Cause
-    from mlflow_repro.explaining import explain_runs
-    from mlflow_repro.grading import Readiness
-    from mlflow_repro.isolate import isolate_run
-    from mlflow_repro.judging import compare_runs
-    from mlflow_repro.model import Comparison, Report, RunRecord, Verdict
-    from mlflow_repro.reproduce import check_run, reproduce_run
+    from mlflow_repro.guest.autolog import autolog
+    from mlflow_repro.isolate.isolate import isolate_run
+    from mlflow_repro.isolate.stress import stress_run
+    from mlflow_repro.judging.causes import explain_runs
+    from mlflow_repro.judging.judge import compare_runs
+    from mlflow_repro.reproduce.pipeline import check_run, reproduce_run
     from mlflow_repro.seeding.checkpoint import RngStateError, load_rng_state, save_rng_state
     from mlflow_repro.seeding.determinism import make_deterministic
     from mlflow_repro.seeding.everything import derive_seed, seed_everything
-    from mlflow_repro.stress import stress_run
+    from mlflow_repro.values.comparison import Comparison, Verdict
+    from mlflow_repro.values.report import Cause, Readiness, Report
+    from mlflow_repro.values.run import RunRecord
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,25 +51,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Cause": "mlflow_repro.causes",
-    "Comparison": "mlflow_repro.model",
-    "Readiness": "mlflow_repro.grading",
-    "Report": "mlflow_repro.model",
+    "Cause": "mlflow_repro.values.report",
+    "Comparison": "mlflow_repro.values.report",
+    "Readiness": "mlflow_repro.values.report",
+    "Report": "mlflow_repro.values.report",
     "RngStateError": "mlflow_repro.seeding.checkpoint",
-    "RunRecord": "mlflow_repro.model",
-    "Verdict": "mlflow_repro.model",
-    "autolog": "mlflow_repro.autologging",
-    "check_run": "mlflow_repro.reproduce",
-    "compare_runs": "mlflow_repro.judging",
+    "RunRecord": "mlflow_repro.values.report",
+    "Verdict": "mlflow_repro.values.report",
+    "autolog": "mlflow_repro.guest.autolog",
+    "check_run": "mlflow_repro.reproduce.pipeline",
+    "compare_runs": "mlflow_repro.judging.judge",
     "derive_seed": "mlflow_repro.seeding.everything",
-    "explain_runs": "mlflow_repro.explaining",
-    "isolate_run": "mlflow_repro.isolate",
+    "explain_runs": "mlflow_repro.judging.causes",
+    "isolate_run": "mlflow_repro.isolate.isolate",
     "load_rng_state": "mlflow_repro.seeding.checkpoint",
     "make_deterministic": "mlflow_repro.seeding.determinism",
-    "reproduce_run": "mlflow_repro.reproduce",
+    "reproduce_run": "mlflow_repro.reproduce.pipeline",
     "save_rng_state": "mlflow_repro.seeding.checkpoint",
     "seed_everything": "mlflow_repro.seeding.everything",
-    "stress_run": "mlflow_repro.stress",
+    "stress_run": "mlflow_repro.isolate.stress",
 }
 
 

@@ -30,7 +30,7 @@ class ReproContextProvider:
         if sys.version_info < _OLDEST_PYTHON:
             return
         try:
-            from mlflow_repro.recorder import install_recorder
+            from mlflow_repro.guest.hooks import install_recorder
 
             self._recorder = install_recorder()
         except KeyboardInterrupt:

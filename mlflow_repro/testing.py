@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.errors import ExitCode
 
 if TYPE_CHECKING:
-    from mlflow_repro.model import Comparison, Report
+    from mlflow_repro.values.comparison import Comparison
+    from mlflow_repro.values.report import Report
 
 
 def assert_reproduces(run_id: str = "", **options: Any) -> Report:
@@ -23,7 +24,7 @@ def assert_reproduces(run_id: str = "", **options: Any) -> Report:
     """
     __tracebackhide__ = True  # pytest then shows the line of the test, not this one
     from mlflow_repro.report.text import render_text
-    from mlflow_repro.reproduce import reproduce_run
+    from mlflow_repro.reproduce.pipeline import reproduce_run
 
     report = reproduce_run(run_id, **options)
     if report.exit_code is ExitCode.EQUAL:

@@ -113,6 +113,41 @@ def own_metrics(run) -> dict[str, float]:
     return {name: value for name, value in run.data.metrics.items() if not name.startswith("repro.")}
 
 
+def expect_error(answer, code: int, *words: str) -> str:
+    """The last line of standard error says it, nothing is on standard output, and there is no traceback."""
+    assert answer.returncode == code, answer.stderr + answer.stdout
+    assert answer.stdout == ""
+    assert "Traceback (most recent call last)" not in answer.stderr.replace("  | Traceback", "")
+    line = answer.stderr.splitlines()[-1]
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line
+    return line
+
+
+def statuses(bench, run_id: str) -> list[str]:
+    return [bench.get(other).info.status for other in bench.run_ids() if other != run_id]
+
+
+HOLDER = """\
+import sys
+from mlflow_repro.system.folders import hold_folder
+with hold_folder(sys.argv[1]) as folder:
+    print(folder.path, flush=True)
+    sys.stdin.read()
+"""
+
+
+def leave_folder(parent: str) -> str:
+    """The folder that a process in ``parent`` has left behind when it was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        path = process.stdout.readline().decode().strip()
+        process.kill()
+    return path
+
+
 @dataclass
 class Repository:
     """A bare repository that others clone (``hub``) and a clone of it with a working tree (``clone``)."""
@@ -235,7 +270,7 @@ class Workbench:
             for name, value in {**self._own_variables(), **variables}.items():
                 patch.setenv(name, value)
             start = functools.partial(start_worker, self.preloaded, self.is_quick)
-            patch.setattr("mlflow_repro.launch.subprocess", _Subprocess(start))
+            patch.setattr("mlflow_repro.launch.launcher.subprocess", _Subprocess(start))
             os.chdir(self.elsewhere())
             try:
                 yield patch

@@ -162,7 +162,7 @@ def start_worker(preloaded: Preloaded, is_quick: bool, command: list[str], **opt
 
     With ``is_quick`` the training that it starts is a fork, too.
     """
-    assert command[:3] == [sys.executable, "-m", "mlflow_repro.launch_worker"], command
+    assert command[:3] == [sys.executable, "-m", "mlflow_repro.launch.worker"], command
     assert options["start_new_session"]
     environment = dict(options["env"])
     if is_quick:
@@ -257,7 +257,7 @@ def receive(caller: socket.socket) -> dict[str, Any]:
 
 def can_be_forked(environment: dict[str, str]) -> bool:
     """Whether a program with this environment would begin as this process did."""
-    from mlflow_repro.variables import is_recorded
+    from mlflow_repro.text.variables import is_recorded
 
     return not any(
         (is_recorded(name) or name.startswith(_AT_START)) and environment.get(name) != os.environ.get(name)
@@ -407,7 +407,7 @@ def warm_up(store: str) -> None:
     """What takes a second once in a process: the database's mappings, and what MLflow loads with the first run."""
     import mlflow
 
-    assert "mlflow_repro.recorder" not in sys.modules, "the plugin must be switched off at first"
+    assert "mlflow_repro.guest.hooks" not in sys.modules, "the plugin must be switched off at first"
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store}")
     run = client.create_run("0")
     client.log_metric(run.info.run_id, "m", 1)
@@ -417,8 +417,8 @@ def warm_up(store: str) -> None:
 if __name__ == "__main__":
     warm_up(sys.argv[2])
     # What MLflow and the plugin load when a run starts: half a second each time.
-    for name in ("git", "IPython.core.interactiveshell", "mlflow.projects", "mlflow_repro.capture",
-                 "mlflow_repro.loopback", "mlflow_repro.redact", "mlflow_repro.variables"):  # fmt: skip
+    for name in ("git", "IPython.core.interactiveshell", "mlflow.projects", "mlflow_repro.guest.probes",
+                 "mlflow_repro.store.loopback", "mlflow_repro.text.redact", "mlflow_repro.text.variables"):  # fmt: skip
         with contextlib.suppress(ModuleNotFoundError):  # IPython is an extra's
             importlib.import_module(name)
     # Less this file's own folder and what the tests' own PYTHONPATH says.

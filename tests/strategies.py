@@ -7,11 +7,11 @@ import sys
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from mlflow_repro.causes import Cause
-from mlflow_repro.environments import EnvironmentPlan
-from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord, Source, Status
-from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
-from mlflow_repro.runtree import JudgedPair
+from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair, Status
+from mlflow_repro.values.plan import EnvironmentPlan, LaunchPlan, Source
+from mlflow_repro.values.report import Cause, Report
+from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
+from mlflow_repro.values.run import RunRecord
 
 # No deadline for one example: the machine that runs the tests may be busy. 60 examples a law, not 100: seconds.
 settings.register_profile("mlflow-repro", deadline=None, max_examples=60)

@@ -16,7 +16,7 @@ import yaml
 from conftest import git
 
 from mlflow_repro.errors import LaunchError, UsageError
-from mlflow_repro.plan import PlanOptions, check_options, plan_launch
+from mlflow_repro.plan.launch import PlanOptions, check_options, plan_launch
 from mlflow_repro.testing import assert_reproduces
 
 ACTION = Path(__file__).resolve().parent.parent / "action.yml"
@@ -212,7 +212,7 @@ class TestCommit:
             check_options(PlanOptions(commit=commit))
 
     def test_plan_has_it_and_says_so(self):
-        from mlflow_repro.model import RunRecord
+        from mlflow_repro.values.run import RunRecord
 
         tags = {
             "repro.launch.cwd": ".",

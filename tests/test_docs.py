@@ -16,7 +16,7 @@ import yaml
 from conftest import Workbench, make_repository, make_workbench
 
 from mlflow_repro.cli import cli
-from mlflow_repro.config import read_rules
+from mlflow_repro.judging.config import read_rules
 
 FLAGS = re.MULTILINE | re.DOTALL
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "runs.md"
-_NODE = re.compile(r"`(tests/\w+\.py)::([\w:]+)`")
+_NODE = re.compile(r"`(tests/[\w/]+\.py)::([\w:]+)`")
 
 
 def list_tests(path: Path) -> set[str]:

@@ -109,7 +109,7 @@ def become(case: dict[str, Any]) -> None:
     prepare_main(script, case["arguments"])
     exec(case["setup"], {})  # noqa: S102 - a line of the test's
     if case["light"]:
-        from mlflow_repro.capture import SLOW_PROBES
+        from mlflow_repro.guest.probes import SLOW_PROBES
 
         for name in [name for name in SLOW_PROBES if name != "code.tree"]:
             del SLOW_PROBES[name]

@@ -14,13 +14,13 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from mlflow_repro.commands.output import print_note, wants_colour
-from mlflow_repro.moments import DONE, RUNNING, Moment
-from mlflow_repro.report.line import show
+from mlflow_repro.text.redact import show
+from mlflow_repro.values.progress import DONE, RUNNING, Moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mlflow_repro.moments import Arrival
+    from mlflow_repro.values.progress import Arrival
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _LAUNCH_REMARK = " INFO mlflow.projects"

@@ -39,8 +39,8 @@ def tolerances(
     verbose: bool,  # noqa: ARG001
 ) -> int:
     """Learn, write the file, and say what it holds."""
-    from mlflow_repro.judging import learn_tolerances
-    from mlflow_repro.report.line import show
+    from mlflow_repro.judging.judge import learn_tolerances
+    from mlflow_repro.text.redact import show
 
     rules, left_out = learn_tolerances(
         (*first, *rest), output, overwrite=overwrite, config=config, tracking_uri=tracking_uri

@@ -1,4 +1,4 @@
-"""What the commands have in common that launch a run several times: their options, what they show, and exit codes."""
+"""The commands that launch a run several times: ``mlflow-repro isolate`` and ``mlflow-repro stress``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from mlflow_repro.commands.options import (
     judge_options,
+    option,
     take_no_artifacts,
     text_or_json,
     trial_options,
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from mlflow_repro.errors import ExitCode
-    from mlflow_repro.proofs import Trial
-    from mlflow_repro.trial_options import TrialOptions
+    from mlflow_repro.isolate.launches import TrialOptions
+    from mlflow_repro.values.proofs import Trial
 
     _Options = TypeVar("_Options", bound=TrialOptions)
+
     _Result = TypeVar("_Result", bound="Result")
+
 
 OTHER_EXIT_CODES = """  2  usage error or bad input
   3  cannot be said: out of budget, or the record is incomplete
@@ -90,3 +93,79 @@ def _show_line(line: str) -> None:
     from mlflow_repro.commands.progress import clean_line
 
     print_note(f"  | {clean_line(line)}")
+
+
+ISOLATE_HELP = f"""Prove which difference changes the result of a run, by launching it with one changed after another.
+
+The differences are what the run of --other has otherwise; without it, what is otherwise here and now. First the run is
+launched as recorded, twice: if the two differ, the run is nondeterministic, and nothing around it is blamed. Then all
+differences at once, then one at a time: at most n + 3 launches for n of them, each a run below one parent run.
+
+\b
+Example:
+  mlflow-repro isolate d1b4b10969174863a2bad1342f6746ce --other 0f1e2d3c4b5a69788796a5b4c3d2e1f0
+
+This runs the code of the run's repository with your rights.
+
+\b
+Exit codes:
+  0  nothing that differs matters
+  1  what changes the result is named
+{OTHER_EXIT_CODES}"""
+
+
+@click.command(help=ISOLATE_HELP, short_help="Prove why a run does not reproduce, by launching it.")
+@click.argument("run_id", metavar="RUN_ID")
+@option(
+    "other",
+    default="",
+    metavar="[URI#]ID",
+    help="The run that came out otherwise, TRACKING_URI#RUN_ID for one of another store. Default: this machine as it is"
+    " now.",
+)
+@option(
+    "data",
+    multiple=True,
+    metavar="PATH",
+    help="A file or folder where data is that has another content now; it is found by its recorded digest. May be"
+    " repeated.",
+)
+@trials_command
+def isolate(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
+    """Isolate the causes, print the launches and the answer, and give the exit code."""
+    from mlflow_repro.isolate.isolate import IsolateOptions, isolate_with
+    from mlflow_repro.report.isolation_text import render_isolation
+
+    isolation = isolate_with(read_options(IsolateOptions, settings, is_verbose=verbose))
+    return print_result(isolation, format_, render_isolation)
+
+
+STRESS_HELP = f"""Launch a run again with its surroundings varied, and say what its result depends on.
+
+Varied are, one at a time: the number of threads, the hash seed, the locale, the time zone, the working directory, the
+home directory, the order of files, features of the processor, and the seed of what sets none itself.
+
+\b
+Example:
+  mlflow-repro stress d1b4b10969174863a2bad1342f6746ce
+
+This runs the code of the run's repository with your rights.
+
+\b
+Exit codes:
+  0  the result depends on nothing that was varied, but perhaps the seed
+  1  it depends on something, or the run differs from itself
+{OTHER_EXIT_CODES}"""
+
+
+@click.command(help=STRESS_HELP, short_help="Say what the result of a run depends on, by launching it.")
+@click.argument("run_id", metavar="RUN_ID")
+@option("vary", multiple=True, metavar="NAME", help="Vary only this ('hash seed', ...). May be repeated.")
+@trials_command
+def stress(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
+    """Stress the run, print its profile, and give the exit code."""
+    from mlflow_repro.isolate.stress import StressOptions, stress_with
+    from mlflow_repro.report.isolation_text import render_profile
+
+    profile = stress_with(read_options(StressOptions, settings, is_verbose=verbose))
+    return print_result(profile, format_, render_profile)

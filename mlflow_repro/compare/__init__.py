@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_repro.compare.metrics import compare_metrics
-from mlflow_repro.compare.models import compare_status
-from mlflow_repro.compare.params import compare_params
-from mlflow_repro.compare.unused import find_unused_rules
-from mlflow_repro.model import Comparison
-from mlflow_repro.rules import Rules
+from mlflow_repro.compare.facts import compare_params
+from mlflow_repro.compare.metrics import compare_metrics, compare_status, find_unused_rules
+from mlflow_repro.values.comparison import Comparison
+from mlflow_repro.values.rules import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mlflow_repro.model import Finding, RunRecord
+    from mlflow_repro.values.comparison import Finding
+    from mlflow_repro.values.run import RunRecord
 
 
 def compare_records(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.curves import Curve
-from mlflow_repro.model import EQUAL_STATUSES
+from mlflow_repro.values.comparison import EQUAL_STATUSES, Curve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import numpy as np
 
-    from mlflow_repro.curves import Point
-    from mlflow_repro.model import Finding
+    from mlflow_repro.values.comparison import Finding, Point
 
     Array = np.ndarray[Any, Any]
     Points = tuple[Array, Array]

@@ -1,16 +1,20 @@
-"""Put the facts of two runs side by side: code, launch, seeds, environment, machine, data, tags. They explain, only."""
+"""Put the facts of two runs side by side: parameters, code, launch, seeds, environment, machine, data, tags.
+
+They explain, only.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.model import TAG_PREFIX, Finding, Status
+from mlflow_repro.values.comparison import Finding, Status
+from mlflow_repro.values.run import TAG_PREFIX, launch_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mlflow_repro.model import RunRecord
+    from mlflow_repro.values.run import RunRecord
 
 SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
 _SECTION_OF_TAG = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
@@ -91,3 +95,36 @@ def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def compare_params(reference: RunRecord, reproduction: RunRecord) -> list[Finding]:
+    """One finding for each parameter that either run has; shell quotes that MLflow added are taken off first."""
+    one, other = plain_params(reference), plain_params(reproduction)
+    return [_compare_param(name, one.get(name), other.get(name)) for name in sorted(set(one) | set(other))]
+
+
+def plain_params(record: RunRecord) -> dict[str, str]:
+    """The run's parameters, its launch parameters with the values that were typed."""
+    return {**record.params, **launch_parameters(record)}
+
+
+def _compare_param(name: str, reference: str | None, reproduction: str | None) -> Finding:
+    note = ""
+    if reproduction is None:
+        status = Status.MISSING
+    elif reference is None:
+        status = Status.EXTRA
+    elif reference == reproduction:
+        status = Status.IDENTICAL
+    else:
+        status = Status.DIFFERENT
+        if _as_number(reference) is not None and _as_number(reference) == _as_number(reproduction):
+            note = "the same number, written differently"
+    return Finding(kind="param", name=name, reference=reference, reproduction=reproduction, status=status, note=note)
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -9,12 +9,12 @@ from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.statistics import learn_tolerance
-from mlflow_repro.rules import Rules, ToleranceRule, Tolerances
+from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_repro.model import RunRecord
+    from mlflow_repro.values.run import RunRecord
 
 _ROUNDING = Context(prec=3, rounding=ROUND_CEILING)
 

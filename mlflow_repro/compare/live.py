@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_repro.compare.facts import compare_params
 from mlflow_repro.compare.histories import align_points, close
 from mlflow_repro.compare.metrics import describe_error
-from mlflow_repro.compare.params import compare_params
-from mlflow_repro.model import Comparison, Finding, Status
-from mlflow_repro.moments import Divergence
+from mlflow_repro.values.comparison import Comparison, Finding, Status
+from mlflow_repro.values.progress import Divergence
 
 if TYPE_CHECKING:
     from mlflow_repro.compare.histories import Points
-    from mlflow_repro.model import RunRecord
-    from mlflow_repro.rules import Rules, Tolerances
+    from mlflow_repro.values.rules import Rules, Tolerances
+    from mlflow_repro.values.run import RunRecord
 
 
 def find_divergence(

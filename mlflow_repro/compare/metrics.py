@@ -1,18 +1,21 @@
-"""Compare the final values of metrics."""
+"""Compare final metrics, those of logged models, and how two runs ended; name the rules that decided nothing."""
 
 from __future__ import annotations
 
 import math
 import struct
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_repro.model import Finding, Status
+from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from mlflow_repro.rules import Rules, Tolerances
+    from mlflow_repro.values.comparison import ModelMetric
+    from mlflow_repro.values.rules import Rules, Tolerances
+    from mlflow_repro.values.run import RunRecord
 
 
 def compare_metrics(reference: Mapping[str, float], reproduction: Mapping[str, float], rules: Rules) -> list[Finding]:
@@ -102,3 +105,43 @@ def _is_stored_infinity(one: float, other: float) -> bool:
     """One side infinite, the other what MLflow's SQL stores write in its place, with the same sign."""
     small, great = sorted((one, other), key=abs)
     return math.isinf(great) and abs(small) == sys.float_info.max and (small > 0) == (great > 0)
+
+
+def compare_model_metrics(
+    reference: Iterable[ModelMetric], reproduction: Iterable[ModelMetric], rules: Rules
+) -> list[Finding]:
+    """One finding for each metric of a model that either run has. The rules go by the metric's own name."""
+    one, other = ({metric.label: metric for metric in side} for side in (reference, reproduction))
+    findings = []
+    for label in sorted(one.keys() | other.keys()):
+        here, there = one.get(label), other.get(label)
+        name = next(side.name for side in (here, there) if side)
+        values = here.value if here else None, there.value if there else None
+        row = replace(compare_value("model_metric", name, *values, rules), name=label)
+        if here and there and here.digest != there.digest:
+            note = f"its data sets differ: {here.digest} and {there.digest}"
+            row = replace(row, note=f"{row.note}; {note}" if row.note else note)
+        findings.append(row)
+    return findings
+
+
+def compare_status(reference: RunRecord, reproduction: RunRecord) -> list[Finding]:
+    """How the two runs ended: by their own code where both recorded that, else by MLflow's word; none where unknown."""
+    one, other = (record.fact("status").value for record in (reference, reproduction))
+    if one is None or other is None:
+        one, other = reference.status, reproduction.status
+    if not (one and other):
+        return []
+    note = ""
+    status = Status.IDENTICAL if one == other else Status.DIFFERENT
+    if {one, other} & {"RUNNING", "SCHEDULED"}:
+        status, note = Status.UNKNOWN, "a run that has not ended can still change"
+    return [Finding(kind="status", name="status", reference=one, reproduction=other, status=status, note=note)]
+
+
+def find_unused_rules(names: Collection[str], rules: Rules, artifacts: Collection[str] = ()) -> list[Finding]:
+    """One finding for each rule that decides nothing about the metrics ``names`` and the ``artifacts``."""
+    return [
+        Finding(kind="rule", name=rule, reference=None, reproduction=None, status=Status.IGNORED, note=reason)
+        for rule, reason in rules.unused(names, artifacts)
+    ]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
 from mlflow_repro.compare.artifacts.blobs import Outcome, combine
-from mlflow_repro.model import Finding, Status
+from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_repro.rules import Tolerances
+    from mlflow_repro.values.rules import Tolerances
 
 
 def compare_predictions(

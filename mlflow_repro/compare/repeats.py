@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeVar
 
-from mlflow_repro.compare.metrics import compare_value
-from mlflow_repro.compare.models import compare_status
-from mlflow_repro.compare.params import compare_params
+from mlflow_repro.compare.facts import compare_params
+from mlflow_repro.compare.metrics import compare_status, compare_value, find_unused_rules
 from mlflow_repro.compare.statistics import (
     ALPHA,
     FEWEST,
@@ -29,14 +28,13 @@ from mlflow_repro.compare.statistics import (
     spread,
     trim_mean,
 )
-from mlflow_repro.compare.unused import find_unused_rules
-from mlflow_repro.model import EQUAL_STATUSES, Comparison, Finding, Status
+from mlflow_repro.values.comparison import EQUAL_STATUSES, Comparison, Finding, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlflow_repro.model import RunRecord
-    from mlflow_repro.rules import Rules
+    from mlflow_repro.values.rules import Rules
+    from mlflow_repro.values.run import RunRecord
 
 _T = TypeVar("_T")
 _MARGIN_SPREADS = 2.0  # the default margin, in standard deviations of the reference

@@ -6,15 +6,13 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from mlflow_repro.compare.params import plain_params
-from mlflow_repro.quoting import ENTRY_POINT_TAG
-from mlflow_repro.runtree import PROCESS_TAG, RunPair, program_of
+from mlflow_repro.compare.facts import plain_params
+from mlflow_repro.values.run import ENTRY_POINT_TAG, PROCESS_TAG, RunPair, program_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from mlflow_repro.model import RunRecord
-    from mlflow_repro.runtree import RunTree
+    from mlflow_repro.values.run import RunRecord, RunTree
 
 REPRODUCTION_NAME = "reproduction of "
 """How the name begins that a relaunch gives its first run; the name of that run's counterpart follows."""

@@ -7,11 +7,10 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.arguments import diff_arguments, value_of
 from mlflow_repro.explain.data import changed_data_parameters, changed_data_paths
 from mlflow_repro.explain.evidence import Suspect, count, shorten
-from mlflow_repro.pyargv import parse_python_argv
-from mlflow_repro.redact import redact_named
+from mlflow_repro.text.command_line import diff_arguments, parse_python_argv, value_of
+from mlflow_repro.text.redact import redact_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,12 +6,13 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_repro.model import Comparison, Finding, RunRecord
+    from mlflow_repro.values.comparison import Comparison, Finding
+    from mlflow_repro.values.run import RunRecord
 
 UNEQUAL = (Status.DIFFERENT, Status.MISSING, Status.EXTRA)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from mlflow_repro.redact import redact_named
+from mlflow_repro.text.redact import redact_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

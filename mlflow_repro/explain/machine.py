@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.evidence import Suspect, shorten
-from mlflow_repro.explain.fixes import (
-    give_determinism_line,
-    give_environment_command,
-    give_switch_line,
-)
+from mlflow_repro.explain.fixes import give_determinism_line, give_environment_command, give_switch_line
 from mlflow_repro.explain.surroundings import classify_variable
 
 if TYPE_CHECKING:

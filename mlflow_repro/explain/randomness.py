@@ -1,11 +1,11 @@
-"""Suspects in what is drawn: seeds, generators that nobody seeded, and the order of sets."""
+"""Suspects in what is drawn: seeds, generators that nobody seeded, traces of their states, and the order of sets."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.code import changed_seed_parameters
-from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.evidence import Divergence, Suspect, shorten
 from mlflow_repro.explain.fixes import give_seed_line
 from mlflow_repro.explain.shape import find_shape
 
@@ -212,3 +212,22 @@ def _since(evidence: Evidence, generator: str) -> list[str]:
             before = "" if divergence.before is None else f"; up to step {divergence.before} they are the same"
             return [f"its states differ from step {divergence.step} on{before}"]
     return []
+
+
+def compare_traces(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Divergence, ...]:
+    """The first step at which each generator's state differs, the earliest first.
+
+    A trace is what ``repro/rng_trace.json`` holds: ``steps``, a digest of each generator by step. Steps that only one
+    run has are left out.
+    """
+    found = []
+    here, there = one.get("steps", {}), other.get("steps", {})
+    steps = sorted((step for step in here if step in there), key=int)
+    for generator in sorted({name for step in steps for name in (*here[step], *there[step])}):
+        before = None
+        for step in steps:
+            if here[step].get(generator) != there[step].get(generator):
+                found.append(Divergence(generator=generator, step=int(step), before=before))
+                break
+            before = int(step)
+    return tuple(sorted(found, key=lambda divergence: divergence.step))

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_repro.model import Comparison, Finding
+    from mlflow_repro.values.comparison import Comparison, Finding
 
 _ULP_LIMIT = 1e-12  # a few thousand ULP of float64: another order of the same sums
 _ROUNDING_LIMIT = 1e-5  # a hundred ULP of float32, what most training computes with

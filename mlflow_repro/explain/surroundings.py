@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.evidence import Suspect, count, shorten
 from mlflow_repro.explain.fixes import give_environment_command, give_variable_lines
-from mlflow_repro.redact import redact_named
+from mlflow_repro.text.redact import redact_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow_repro.explain.evidence import Evidence
-    from mlflow_repro.model import Finding
+    from mlflow_repro.values.comparison import Finding
 
 # What results most often depend on, and how much a change of version may change them.
 _TELLING = {

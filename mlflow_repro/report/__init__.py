@@ -14,8 +14,8 @@ from mlflow_repro.report.text import render_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_repro.model import Report
     from mlflow_repro.report.document import Document
+    from mlflow_repro.values.report import Report
 
 
 def _of_document(render: Callable[[Document], str]) -> Callable[[Report, bool], str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_repro.model import DIFFERENT_STATUSES, Status, Verdict
-from mlflow_repro.report.line import show
+from mlflow_repro.text.redact import show
+from mlflow_repro.values.comparison import DIFFERENT_STATUSES, Status, Verdict
 
 if TYPE_CHECKING:
-    from mlflow_repro.model import Comparison
+    from mlflow_repro.values.comparison import Comparison
 
 # SGR parameters of ECMA-48.
 _RED, _GREEN, _YELLOW, _FAINT = "31", "32", "33", "2"

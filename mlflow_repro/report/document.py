@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_repro.model import DIFFERENT_STATUSES, EQUAL_STATUSES, Status, Verdict
-from mlflow_repro.redact import redact_text
-from mlflow_repro.report.line import show
+from mlflow_repro.text.redact import redact_text, show
+from mlflow_repro.values.comparison import DIFFERENT_STATUSES, EQUAL_STATUSES, Status, Verdict
 
 if TYPE_CHECKING:
-    from mlflow_repro.curves import Curve
+    from mlflow_repro.values.comparison import Curve
 
 LONGEST = 300
 """Characters of a text that are shown; the JSON form has all of them."""

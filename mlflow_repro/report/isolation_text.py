@@ -1,4 +1,4 @@
-"""What launches have proven, as text for people: one sentence, and the launches that it rests on."""
+"""Why two runs differ, as text for people: the likely causes, and what launches have proven."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from mlflow_repro.redact import redact_text
-from mlflow_repro.report.causes_text import render_causes
-from mlflow_repro.report.line import show
+from mlflow_repro.report.verdict_text import render_runs_equal, render_verdict
+from mlflow_repro.text.redact import redact_text, show
+from mlflow_repro.values.comparison import Verdict
 
 if TYPE_CHECKING:
-    from mlflow_repro.proofs import Blame, Isolation, Profile, Trial
+    from collections.abc import Sequence
+
+    from mlflow_repro.values.proofs import Blame, Isolation, Profile, Trial
+    from mlflow_repro.values.report import Cause, Report
 
 
 def render_sentence(isolation: Isolation) -> str:
@@ -134,3 +137,41 @@ def render_profile(profile: Profile) -> str:
     else:
         lines.append("The result depends on nothing that was varied.")
     return "\n".join(lines)
+
+
+_SHOWN = 3  # causes of a report; `explain` and JSON have all
+_LEAST = 0.05  # confidence of a cause that a report shows beside the first
+_INDENT = " " * 10
+
+
+def render_causes(causes: Sequence[Cause], *, limit: int = _SHOWN, least: float = _LEAST) -> list[str]:
+    """A block for each cause: confidence and cause, what speaks for it, and what settles it. Nothing without one."""
+    if not causes:
+        return []
+    lines = ["Why they differ, the most likely first:"]
+    shown = [cause for number, cause in enumerate(causes[:limit]) if number == 0 or cause.confidence >= least]
+    for number, cause in enumerate(shown, start=1):
+        confidence = "proven" if cause.confidence == 1 else f"{cause.confidence:.0%}"
+        lines.append(f"  {number}. {confidence:>6} {_show(cause.what)}")
+        lines += [f"{_INDENT}{'   '}{_show(fact)}" for fact in cause.evidence]
+        if cause.fix:
+            lines.append(f"{_INDENT}-> {_show(cause.fix)}")
+    if len(causes) > len(shown):
+        lines.append(f"  and {len(causes) - len(shown)} less likely: mlflow-repro explain shows them")
+    return lines
+
+
+def render_explanation(report: Report) -> str:
+    """All causes of a difference, and the last line of every report."""
+    comparison = report.comparison
+    if comparison is None:
+        return ""
+    lines = [f"Verdict: {render_verdict(comparison)}"]
+    if comparison.verdict is not Verdict.DIFFERENT:
+        lines.append("There is no difference to explain.")
+    lines += render_causes(report.causes, limit=len(report.causes), least=0)
+    return "\n".join([*lines, f"Runs equal: {render_runs_equal(comparison)}"])
+
+
+def _show(text: str) -> str:
+    return show(redact_text(text))

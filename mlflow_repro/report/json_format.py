@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.model import SCHEMA_VERSION
-from mlflow_repro.redact import redact_named, redact_text
+from mlflow_repro.text.redact import redact_named, redact_text
+from mlflow_repro.values.report import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mlflow_repro.errors import ReproError
-    from mlflow_repro.model import Report
+    from mlflow_repro.values.report import Report
 
 
 def render_json(report: Report, verbose: bool = False) -> str:  # noqa: ARG001, FBT001, FBT002 - a renderer's form

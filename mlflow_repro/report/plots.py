@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_repro.curves import Point
     from mlflow_repro.report.document import Plot
+    from mlflow_repro.values.comparison import Point
 
 _WIDTH, _HEIGHT = 480, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 16, 20

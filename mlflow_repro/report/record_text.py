@@ -1,14 +1,16 @@
-"""A run's record as text for people."""
+"""A run's record as text for people, and whether the run will come back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.redact import redact_text
-from mlflow_repro.report.line import show
+from mlflow_repro.text.redact import redact_text, show
+from mlflow_repro.values.report import Grade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from mlflow_repro.values.report import Readiness
 
 _LIST_LIMIT = 12  # rows of a list that are printed; the JSON form has all
 _HEAD = ("schema", "run_id", "complete")
@@ -53,3 +55,19 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return show(redact_text(str(value)))
+
+
+_MARKS = {Grade.READY: "ok", Grade.WARNING: "warning", Grade.OBSTACLE: "missing"}
+_ANSWERS = {Grade.READY: "yes", Grade.WARNING: "probably", Grade.OBSTACLE: "no"}
+
+
+def render_readiness(readiness: Readiness) -> str:
+    """A line for each check, advice below it, and the last line ``Will reproduce: yes|probably|no``."""
+    lines = [f"Run {show(readiness.run_id)}"]
+    width = max((len(check.name) for check in readiness.checks), default=0)
+    for check in readiness.checks:
+        lines.append(f"  {_MARKS[check.grade]:<8}{check.name:<{width}}  {show(redact_text(check.text))}")
+        if check.advice:
+            lines.append(f"  {'':<8}{'':<{width}}  -> {show(redact_text(check.advice))}")
+    lines.append(f"Will reproduce: {_ANSWERS[readiness.grade]}")
+    return "\n".join(lines)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from mlflow_repro.model import DIFFERENT_STATUSES, EQUAL_STATUSES, OUTCOMES, Status, Verdict, judge_tree
-from mlflow_repro.redact import redact_named, redact_value
 from mlflow_repro.report.document import (
     TONES,
     VERDICT_TONES,
@@ -21,16 +19,18 @@ from mlflow_repro.report.document import (
     Table,
     shown,
 )
-from mlflow_repro.report.line import show
 from mlflow_repro.report.text import FACTS, format_time, shell_commands
-from mlflow_repro.report.tree_text import describe_pair, is_same, render_answer, word_of
-from mlflow_repro.report.verdict_text import render_rules
+from mlflow_repro.report.verdict_text import describe_pair, is_same, render_answer, render_rules, word_of
+from mlflow_repro.text.redact import redact_named, redact_value, show
+from mlflow_repro.values.comparison import DIFFERENT_STATUSES, EQUAL_STATUSES, OUTCOMES, Status, Verdict
+from mlflow_repro.values.report import judge_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mlflow_repro.model import Comparison, Finding, Report, RunRecord
-    from mlflow_repro.runtree import JudgedPair
+    from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair
+    from mlflow_repro.values.report import Report
+    from mlflow_repro.values.run import RunRecord
 
 _KINDS = {
     "metric": "metric",

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from mlflow_repro.model import EQUAL_STATUSES, Status
-from mlflow_repro.redact import redact_named, redact_text, redact_value
-from mlflow_repro.report.causes_text import render_causes
-from mlflow_repro.report.line import show
-from mlflow_repro.report.tree_text import render_answer, render_children
+from mlflow_repro.report.isolation_text import render_causes
+from mlflow_repro.report.verdict_text import render_answer, render_children
+from mlflow_repro.text.redact import redact_named, redact_text, redact_value, show
+from mlflow_repro.values.comparison import EQUAL_STATUSES, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mlflow_repro.causes import Cause
-    from mlflow_repro.model import Comparison, Finding, LaunchPlan, Report, RunRecord
-    from mlflow_repro.runtree import JudgedPair
-
+    from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair
+    from mlflow_repro.values.plan import LaunchPlan
+    from mlflow_repro.values.report import Cause, Report
+    from mlflow_repro.values.run import RunRecord
 
 _LONGEST = 300  # characters of a fact that are shown; the JSON form has all
 FACTS = {

@@ -1,14 +1,20 @@
-"""The verdict in one line: how strong it is, and what it rests on."""
+"""The verdict in one line: how strong it is, and what it rests on; of a run tree with a table of its pairs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_repro.model import Status, Verdict
+from tabulate import tabulate
+
+from mlflow_repro.text.redact import redact_text, show
+from mlflow_repro.values.comparison import DIFFERENT_STATUSES, Status, Verdict
+from mlflow_repro.values.report import judge_tree
 
 if TYPE_CHECKING:
-    from mlflow_repro.model import Comparison
-    from mlflow_repro.rules import Rules
+    from collections.abc import Sequence
+
+    from mlflow_repro.values.comparison import Comparison, JudgedPair
+    from mlflow_repro.values.rules import Rules
 
 _NOUNS = {"metric": "metric", "history": "history", "model_metric": "metric of a model"}
 _PLURALS = {"metric": "metrics", "history": "histories", "model_metric": "metrics of models"}
@@ -61,3 +67,84 @@ def _unknown(comparison: Comparison) -> bool:
 
 def _join(parts: list[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+_MANY = 10  # pairs; of more than these, only those that differ are shown
+_NAMED = 3  # outcomes that differ and are named in the table
+
+
+def render_children(children: Sequence[JudgedPair], *, show_all: bool = False) -> list[str]:
+    """How many of the other pairs are the same, and a table of them; of many only those that are not."""
+    if not children:
+        return []
+    noted = [pair for pair in children if not is_same(pair)]
+    shown = children if show_all or len(children) <= _MANY else noted
+    lines = [f"Other runs of the launch: {len(children) - len(noted)} of {len(children)} are the same"]
+    if shown:
+        headers = ("Run", "Run1", "Run2", "Verdict", "What differs")
+        rows = [
+            (
+                show(redact_text(pair.name)),
+                show(pair.reference_run_id) or "-",
+                show(pair.reproduction_run_id) or "-",
+                word_of(pair),
+                show(redact_text(describe_pair(pair))),
+            )
+            for pair in shown
+        ]
+        lines.append(tabulate(rows, headers, tablefmt="psql", disable_numparse=True))
+    return lines
+
+
+def render_answer(comparison: Comparison, children: Sequence[JudgedPair]) -> list[str]:
+    """The last two lines of a report: the verdict with what it rests on, and ``Runs equal: ...``."""
+    if not children:
+        return [f"Verdict: {render_verdict(comparison)}", f"Runs equal: {render_runs_equal(comparison)}"]
+    comparisons = [comparison, *(pair.comparison for pair in children if pair.comparison)]
+    judged = [row for one in comparisons for row in one.findings if row.is_judged and row.kind != "status"]
+    alone = sum(pair.status in DIFFERENT_STATUSES and not pair.comparison for pair in children)
+    parts = [f"{len(comparisons)} pairs of runs with {len(judged)} outcomes"]
+    unequal = sum(not row.is_equal for row in judged)
+    if unequal:
+        parts.append(f"{unequal} not equal")
+    if alone:
+        parts.append(f"{alone} {'run' if alone == 1 else 'runs'} without a counterpart")
+    verdict = judge_tree(comparison, children)
+    text = f"{verdict.value}, from {', '.join(parts)} ({render_rules(comparison.rules)})"
+    return [f"Verdict: {text}", f"Runs equal: {verdict.runs_equal}"]
+
+
+def is_same(pair: JudgedPair) -> bool:
+    """True when there is nothing to say about a pair: equal, or two runs that logged nothing that judges."""
+    if pair.comparison is None:
+        return False
+    return pair.comparison.verdict.runs_equal == "True" or _is_empty(pair.comparison)
+
+
+def _is_empty(comparison: Comparison) -> bool:
+    return all(row.is_equal for row in comparison.findings if row.is_judged)
+
+
+def word_of(pair: JudgedPair) -> str:
+    """The verdict of a pair in a word; a dash where there is nothing to judge."""
+    if pair.comparison is None:
+        return pair.status.value.upper() if pair.status is not Status.IGNORED else "-"
+    verdict = pair.comparison.verdict
+    return "-" if verdict is Verdict.INCONCLUSIVE and _is_empty(pair.comparison) else verdict.value
+
+
+def describe_pair(pair: JudgedPair) -> str:
+    """The outcomes that are not equal, by name, and the parameters that may be why."""
+    if pair.comparison is None:
+        return pair.note
+    rows = [row for row in pair.comparison.findings if row.is_judged and not row.is_equal]
+    words = [row.name if row.kind == "metric" else f"{row.kind} {row.name}" for row in rows[:_NAMED]]
+    if len(rows) > _NAMED:
+        words.append(f"{len(rows) - _NAMED} more")
+    params = [row.name for row in pair.comparison.of_kind("param") if row.status is not Status.IDENTICAL]
+    words += [f"parameter {name}" for name in params[:_NAMED]]
+    if len(params) > _NAMED:
+        words.append(f"{len(params) - _NAMED} more parameters")
+    if not words and _is_empty(pair.comparison) and pair.comparison.verdict is Verdict.INCONCLUSIVE:
+        return "nothing to judge in either"
+    return ", ".join(words)

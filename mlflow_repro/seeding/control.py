@@ -35,7 +35,7 @@ from mlflow_repro.seeding.entropy import (
     process_entropy,
     root_from_seed,
 )
-from mlflow_repro.seeding.restoring import SCHEMA, digest_arguments, script_name, take_random_state
+from mlflow_repro.seeding.state import SCHEMA, digest_arguments, script_name, take_random_state
 from mlflow_repro.seeding.watch import on_library_loaded, seed_unwatched
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.log import NO_SEED, Generator, SeedCall, SeedLog, describe_seed, shorten_digest
 from mlflow_repro.seeding.mt19937 import recover_seed
 from mlflow_repro.seeding.watch import find_namespace
+from mlflow_repro.system.harmless import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -26,8 +26,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.watch import find_namespace
+from mlflow_repro.system.harmless import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.watch import find_namespace
+from mlflow_repro.system.harmless import harmless
 
 
 def seed_torch_devices(seed: int) -> bool:

@@ -11,8 +11,8 @@ import time
 import types
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.harmless import harmless
 from mlflow_repro.seeding.log import Generator, SeedCall, SeedLog, describe_seed
+from mlflow_repro.system.harmless import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from mlflow_repro.compare.artifacts.archives import compare_compressed, compare_keras, compare_tar, compare_zip
+from mlflow_repro.compare.artifacts.archives import (
+    compare_compressed,
+    compare_keras,
+    compare_skops,
+    compare_tar,
+    compare_zip,
+)
 from mlflow_repro.compare.artifacts.arrays import compare_npy, compare_safetensors
 from mlflow_repro.compare.artifacts.blobs import (
     IDENTICAL,
@@ -31,18 +37,16 @@ from mlflow_repro.compare.artifacts.documents import (
 from mlflow_repro.compare.artifacts.hdf5 import compare_hdf5
 from mlflow_repro.compare.artifacts.images import compare_image
 from mlflow_repro.compare.artifacts.pickles import compare_pickle
-from mlflow_repro.compare.artifacts.skops import compare_skops
 from mlflow_repro.compare.artifacts.tables import compare_csv, compare_parquet, compare_tsv
 from mlflow_repro.compare.artifacts.tensorflow import compare_checkpoint_index
-from mlflow_repro.compare.artifacts.text import compare_pdf, compare_svg, compare_text
-from mlflow_repro.compare.artifacts.volatile import why_volatile
-from mlflow_repro.model import Finding, Status
+from mlflow_repro.compare.artifacts.text import compare_pdf, compare_svg, compare_text, why_volatile
+from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mlflow_repro.rules import Tolerances
+    from mlflow_repro.values.rules import Tolerances
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, reading, same_content
 from mlflow_repro.compare.histories import count_ulps
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from mlflow_repro.compare.artifacts.blobs import Blob, Context
-    from mlflow_repro.rules import Tolerances
+    from mlflow_repro.values.rules import Tolerances
 
 _CHUNK = 1 << 18  # elements that are compared at once
 _PLAIN_DTYPE = re.compile(r"[<>|=]?[?biufcmMSUV]\d{0,6}")

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mlflow_repro.model import Status
-from mlflow_repro.redact import redact_named, redact_text
+from mlflow_repro.text.redact import redact_named, redact_text
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from mlflow_repro.rules import Tolerances
+    from mlflow_repro.values.rules import Tolerances
 
 MIB = 2**20
 PIECE = MIB

@@ -9,7 +9,7 @@ import yaml
 
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
 from mlflow_repro.compare.artifacts.scalars import compare_trees
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from mlflow_repro.compare.artifacts.blobs import Blob, Context

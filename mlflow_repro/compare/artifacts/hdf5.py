@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.compare.artifacts.arrays import Tally
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, quote, reading, same_content
 from mlflow_repro.compare.artifacts.scalars import compare_trees
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, reading, same_content
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from mlflow_repro.compare.artifacts.blobs import Blob, Context

@@ -1,4 +1,4 @@
-"""Recognise numpy's arrays, scalars and dtypes among the nodes of a pickle."""
+"""The nodes of a pickle, and numpy's arrays, scalars and dtypes among them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from mlflow_repro.compare.artifacts.arrays import array_of, plain_dtype
 from mlflow_repro.compare.artifacts.blobs import UnreadableError
-from mlflow_repro.compare.artifacts.pickle_reading import Node
 
 _MULTIARRAY = re.compile(
     r"numpy\.(?:_?core\.)?multiarray\.(_reconstruct|scalar)|numpy\.(?:_?core\.)?numeric\.(_frombuffer)"
@@ -106,3 +105,38 @@ def _read_structure(state: list[Any], depth: int) -> Any:
         return None
     offsets = [fields[name].items[1] for name in names]
     return np.dtype({"names": names, "formats": parts, "offsets": offsets, "itemsize": state[5]})
+
+
+UNORDERED = ("set", "frozenset")
+"""Kinds of node whose items have no order."""
+
+
+class Node:
+    """Something that a pickle makes.
+
+    ``kind`` is list, tuple, dict, set, frozenset, global, call, persistent, extension or array; ``parts`` are what it
+    is made from, ``items`` what is appended, ``pairs`` what is set by key, ``states`` what it is built with. Plain
+    values (numbers, text, bytes, None, booleans) are themselves.
+    """
+
+    __slots__ = ("items", "kind", "pairs", "parts", "states")
+
+    def __init__(self, kind: str, *parts: Any, items: list[Any] | None = None) -> None:
+        self.kind = kind
+        self.parts = list(parts)
+        self.items: list[Any] = items if items is not None else []
+        self.pairs: list[tuple[Any, Any]] = []
+        self.states: list[Any] = []
+
+    @property
+    def global_name(self) -> str:
+        """``module.name`` of a global, else empty."""
+        if self.kind == "global" and all(isinstance(part, str) for part in self.parts):
+            return ".".join(self.parts)
+        return ""
+
+    @property
+    def called(self) -> str:
+        """``module.name`` of what a call would call, else empty."""
+        target = self.parts[0] if self.kind == "call" and self.parts else None
+        return target.global_name if isinstance(target, Node) else ""

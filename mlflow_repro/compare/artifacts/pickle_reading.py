@@ -11,45 +11,13 @@ import pickletools
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.blobs import UnreadableError, reading
+from mlflow_repro.compare.artifacts.pickle_arrays import UNORDERED, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-UNORDERED = ("set", "frozenset")
-"""Kinds of node whose items have no order."""
 _NUMPY_WRAPPERS = ("NumpyArrayWrapper", "NDArrayWrapper")
 _NESTED = 8  # pickles inside each other, as joblib writes arrays of objects
-
-
-class Node:
-    """Something that a pickle makes.
-
-    ``kind`` is list, tuple, dict, set, frozenset, global, call, persistent, extension or array; ``parts`` are what it
-    is made from, ``items`` what is appended, ``pairs`` what is set by key, ``states`` what it is built with. Plain
-    values (numbers, text, bytes, None, booleans) are themselves.
-    """
-
-    __slots__ = ("items", "kind", "pairs", "parts", "states")
-
-    def __init__(self, kind: str, *parts: Any, items: list[Any] | None = None) -> None:
-        self.kind = kind
-        self.parts = list(parts)
-        self.items: list[Any] = items if items is not None else []
-        self.pairs: list[tuple[Any, Any]] = []
-        self.states: list[Any] = []
-
-    @property
-    def global_name(self) -> str:
-        """``module.name`` of a global, else empty."""
-        if self.kind == "global" and all(isinstance(part, str) for part in self.parts):
-            return ".".join(self.parts)
-        return ""
-
-    @property
-    def called(self) -> str:
-        """``module.name`` of what a call would call, else empty."""
-        target = self.parts[0] if self.kind == "call" and self.parts else None
-        return target.global_name if isinstance(target, Node) else ""
 
 
 def read_pickle(content: bytes, *, limit: int) -> Any:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
-from mlflow_repro.compare.artifacts.pickle_arrays import read_array
-from mlflow_repro.compare.artifacts.pickle_reading import UNORDERED, Node, read_pickle
+from mlflow_repro.compare.artifacts.pickle_arrays import UNORDERED, Node, read_array
+from mlflow_repro.compare.artifacts.pickle_reading import read_pickle
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, is_number
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

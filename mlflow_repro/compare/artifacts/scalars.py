@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, same_content
 from mlflow_repro.compare.metrics import is_close
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from mlflow_repro.compare.artifacts.blobs import Context
-    from mlflow_repro.rules import Tolerances
+    from mlflow_repro.values.rules import Tolerances
 
 _SHOWN = 3
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.compare.artifacts.arrays import Tally
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, quote, reading, same_content
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, compare_trees
-from mlflow_repro.compare.artifacts.text import read_text
-from mlflow_repro.compare.artifacts.volatile import volatile_columns
-from mlflow_repro.model import Status
+from mlflow_repro.compare.artifacts.text import read_text, volatile_columns
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, reading, same_content
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

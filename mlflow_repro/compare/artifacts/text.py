@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, same_content
-from mlflow_repro.model import Status
+from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,3 +86,28 @@ def _compare_lines(left: Sequence[str], right: Sequence[str], ignored: str) -> O
         note=f"line {number + 1}: {shown[0]} and {shown[1]}; {only[0]} lines are in the reference only,"
         f" {only[1]} in the reproduction only",
     )
+
+
+VOLATILE = {
+    "*/saved_model.pb": "TensorFlow writes a SavedModel's graph in another order each time; its variables are judged",
+    "*.data-?????-of-?????": "it holds the object graph, which is another each time; its tensors are judged by the"
+    " checksums in the .index file",
+    "*/fingerprint.pb": "a hash of saved_model.pb, which is another each time",
+    "*/keras_metadata.pb": "it holds ids that are other ones each time",
+    "*/estimator.html": "scikit-learn's picture of an estimator, which shows how long its fits took; its parameters are"
+    " among the run's",
+    "*events.out.tfevents.*": "TensorBoard's events hold times, the name of the machine and process ids",
+}
+"""Why, by the pattern of their path. They are shown and not judged."""
+
+_TIMES = frozenset(f"{figure}_{part}_time" for figure in ("mean", "std") for part in ("fit", "score"))
+
+
+def volatile_columns(name: str) -> frozenset[str]:
+    """The columns of the table ``name`` that only say how long something took."""
+    return _TIMES if fnmatchcase(f"/{name}", "*/cv_results.csv") else frozenset()
+
+
+def why_volatile(name: str) -> str:
+    """Why the file ``name`` says nothing about the run; empty when it does."""
+    return next((why for pattern, why in VOLATILE.items() if fnmatchcase(f"/{name}", pattern)), "")

@@ -1,0 +1,176 @@
+"""The code of a run beyond its commit: changes, new files and unpushed commits, as one section of the record."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.code.worktree.take import take_tree
+from mlflow_repro.code.worktree.values import TakenSubmodule, TakenTree
+from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.text.redact import redact_value
+from mlflow_repro.values.record import Section, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mlflow_repro.code.worktree.values import TreeLimits
+
+PATCH_FILE = "code/changes.patch"
+UNTRACKED_FILE = "code/untracked.tar"
+BUNDLE_FILE = "code/commits.bundle"
+_SUBMODULE_FOLDER = "code/submodules"
+_NAMED = 1_000  # paths of a list that are recorded
+
+
+def record_code(directory: str, deadline: float, *, limits: TreeLimits | None = None) -> Section:
+    """Everything of the working tree around ``directory`` that its commit does not hold.
+
+    The facts are ``is_clean``, ``tree``, ``patch``, ``untracked``, ``left_out``, ``bundle``, ``is_pushed``,
+    ``submodules``, ``pointers``, ``remotes``, ``conversions`` and ``git``; the files those that ``patch``,
+    ``untracked`` and ``bundle`` name. ``deadline`` is a moment of `time.monotonic`. Raises nothing: what could not be
+    had is a reason.
+    """
+    taken = take_tree(directory, deadline=deadline, limits=limits)
+    files: dict[str, bytes] = {}
+    facts = _describe(taken, files, folder="")
+    facts["pointers"] = _or_reason(taken, "pointers", {name: _paths(paths) for name, paths in taken.pointers.items()})
+    facts["remotes"] = _or_reason(taken, "remotes", {_text(name): _text(url) for name, url in taken.remotes.items()})
+    facts["conversions"] = _or_reason(taken, "remotes", dict(taken.conversions))
+    facts["git"] = _or_reason(taken, "git_version", taken.git_version)
+    return Section(facts=facts, files=files)
+
+
+def _describe(taken: TakenTree, files: dict[str, bytes], *, folder: str) -> dict[str, Any]:
+    """The facts about one working tree, the top one (``folder`` is empty) or a submodule's."""
+    reason = taken.withheld.get("tree", "")
+    facts: dict[str, Any] = {
+        "is_clean": missing(reason or "not everything could be looked at")
+        if taken.is_clean is None
+        else taken.is_clean,
+        "tree": taken.tree or missing(reason or "it was not found out"),
+        "patch": _file_fact(taken, "patch", files, _path(folder, PATCH_FILE)),
+        "untracked": _file_fact(taken, "untracked", files, _path(folder, UNTRACKED_FILE)),
+        "left_out": [{**row, "path": _text(row["path"])} for row in taken.left_out],
+        "bundle": _file_fact(taken, "bundle", files, _path(folder, BUNDLE_FILE)),
+        "is_pushed": _or_reason(taken, "is_pushed", taken.is_pushed),
+        "submodules": _or_reason(
+            taken,
+            "submodules",
+            [_describe_submodule(module, files, folder, number) for number, module in enumerate(taken.submodules)],
+        ),
+    }
+    if taken.untracked:
+        facts["untracked"]["paths"] = _paths(taken.untracked_paths)
+    if taken.bundle:
+        facts["bundle"]["prerequisites"] = list(taken.bundle_prerequisites)
+    return facts
+
+
+def _describe_submodule(module: TakenSubmodule, files: dict[str, bytes], folder: str, number: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "path": _text(module.path),
+        "commit": module.commit,
+        "url": _text(module.url) if module.url else missing(".gitmodules does not name it"),
+    }
+    if module.taken is None:
+        return {**facts, "is_dirty": missing(module.reason)}
+    inner = _describe(module.taken, files, folder=f"{folder or _SUBMODULE_FOLDER}/{number}")
+    return {**facts, "is_dirty": module.is_dirty, **inner}
+
+
+def _path(folder: str, file: str) -> str:
+    return f"{folder}/{file.rpartition('/')[2]}" if folder else file
+
+
+_NOTHING = {
+    "patch": "no tracked file is changed",
+    "untracked": "there is no untracked file to record",
+    "bundle": "every commit is on a remote",
+}
+
+
+def _file_fact(taken: TakenTree, part: str, files: dict[str, bytes], path: str) -> dict[str, Any]:
+    """Where a part's file is, or the reason why there is none; adds the file to ``files``."""
+    content: bytes | None = getattr(taken, part)
+    if content:
+        files[path] = content
+        return {"file": f"repro/{path}", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    if part in taken.withheld:
+        digest = taken.withheld_digests.get(part)
+        return {**missing(_text(taken.withheld[part])), "withheld": True, **({"sha256": digest} if digest else {})}
+    if part == "bundle" and not taken.commit:
+        return missing("there is no commit")
+    return missing(_NOTHING[part])
+
+
+def _or_reason(taken: TakenTree, part: str, value: Any) -> Any:
+    if part in taken.withheld:
+        return missing(_text(taken.withheld[part]))
+    return missing("there is no commit") if value is None else value
+
+
+def _paths(paths: tuple[str, ...]) -> list[str]:
+    shown = [_text(path) for path in paths[:_NAMED]]
+    return [*shown, f"... and {len(paths) - _NAMED:,} more"] if len(paths) > _NAMED else shown
+
+
+def _text(path: str) -> str:
+    """A path or a reason as text that every store takes, without what looks like a secret."""
+    return redact_value(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_code(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenTree:
+    """The inverse of `record_code`: what has to be put back, from the record's section ``code``.
+
+    ``read_file`` gives the content of one of the run's artifacts. Raises CannotJudgeError when a file is not the one
+    that was recorded, or the section does not have the form of one; and what ``read_file`` raises.
+    """
+    try:
+        return _read_tree(facts, read_file)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CannotJudgeError(
+            f"the record of the working tree cannot be read ({type(error).__name__}: {error})", "the record is damaged"
+        ) from error
+
+
+def _read_tree(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenTree:
+    """One working tree; of a submodule, ``commit`` is its own."""
+    parts = {name: facts[name] for name in ("patch", "untracked", "bundle")}
+    withheld = {name: str(part["absent"]) for name, part in parts.items() if part.get("withheld")}
+    if isinstance(facts["tree"], dict):
+        withheld["tree"] = str(facts["tree"]["absent"])
+    contents = {name: _read_part(part, read_file) for name, part in parts.items()}
+    modules = facts["submodules"]
+    return TakenTree(
+        commit=str(facts.get("commit", "")),
+        tree="" if "tree" in withheld else str(facts["tree"]),
+        patch=contents["patch"],
+        untracked=contents["untracked"],
+        bundle=contents["bundle"] or None,
+        bundle_prerequisites=tuple(parts["bundle"].get("prerequisites", ())),
+        left_out=tuple(facts["left_out"]),
+        withheld=withheld,
+        submodules=() if isinstance(modules, dict) else tuple(_read_submodule(row, read_file) for row in modules),
+    )
+
+
+def _read_submodule(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenSubmodule:
+    is_out = isinstance(facts["is_dirty"], dict)
+    url = facts["url"]
+    return TakenSubmodule(
+        path=str(facts["path"]),
+        commit=str(facts["commit"]),
+        url="" if isinstance(url, dict) else str(url),
+        taken=None if is_out else _read_tree(facts, read_file),
+        reason=str(facts["is_dirty"]["absent"]) if is_out else "",
+    )
+
+
+def _read_part(part: Mapping[str, Any], read_file: Callable[[str], bytes]) -> bytes:
+    if "file" not in part:
+        return b""
+    content = read_file(part["file"])
+    if hashlib.sha256(content).hexdigest() != part["sha256"]:
+        raise CannotJudgeError(f"the artifact {part['file']} is not the one that was recorded", "it is damaged")
+    return content

@@ -1,0 +1,1 @@
+"""The environment of a run: Python and packages, recorded, locked and built again."""

@@ -1,0 +1,121 @@
+"""Observe what made a run: a table of probes, one function for each group of facts.
+
+A probe reads the world and returns facts. It may fail: then its facts are absent, the run is marked
+``repro.capture = partial:<probe>``, and nothing else happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.code.capture import record_code
+from mlflow_repro.code.program import probe_code, program_directory
+from mlflow_repro.environment.capture import record_environment
+from mlflow_repro.environment.digest import probe_environment
+from mlflow_repro.launch.capture import probe_launch, record_session
+from mlflow_repro.machine.capture import record_machine
+from mlflow_repro.text.redact import redact_text
+from mlflow_repro.text.variables import record_variables
+from mlflow_repro.values.record import RECORD_SCHEMA, Section, missing, to_tag_value
+from mlflow_repro.values.run import TAG_PREFIX, Fact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+PROBES: tuple[tuple[str, Callable[[], Iterable[Fact]]], ...] = (
+    ("code", probe_code),
+    ("launch", probe_launch),
+    ("environment", probe_environment),
+)
+
+
+def collect_facts() -> tuple[list[Fact], list[str]]:
+    """The facts of this process, and a line for each probe that failed. Never raises an Exception."""
+    facts: list[Fact] = []
+    failures: list[str] = []
+    for name, probe in PROBES:
+        try:
+            facts.extend(probe())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a guest: not even SystemExit may reach the training
+            failures.append(f"{name}: {type(error).__name__}: {error}")
+    return facts, failures
+
+
+SLOW_PROBES: dict[str, Callable[[float], Section]] = {
+    "launch.session": lambda _deadline: record_session(),
+    "launch.variables": lambda _deadline: Section(facts={"variables": record_variables(os.environ)}),
+    "code.tree": lambda deadline: record_code(program_directory(), deadline),
+    "environment.packages": record_environment,
+    "machine.hardware": record_machine,
+}
+"""What is recorded in the background, by the section that it belongs to: functions of a deadline (`time.monotonic`)."""
+
+
+def facts_to_tags(facts: Iterable[Fact], failures: Iterable[str] = ()) -> dict[str, str]:
+    """The facts that have a value as tags, and ``repro.capture``, which names the probes that failed."""
+    tags = {fact.tag: to_tag_value(fact.value) for fact in facts if fact.value is not None}
+    partial = ",".join(failure.partition(":")[0] for failure in failures)
+    tags["repro.capture"] = f"partial:{partial}" if partial else "started"
+    return tags
+
+
+def tags_to_facts(tags: Mapping[str, str]) -> list[Fact]:
+    """The facts that tags hold."""
+    return [Fact(name=tag[len(TAG_PREFIX) :], value=value) for tag, value in tags.items() if tag.startswith(TAG_PREFIX)]
+
+
+SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
+_SECTION_OF_FACT = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
+
+
+def collect_sections(probes: Mapping[str, Callable[[float], Section]], *, seconds: float) -> dict[str, Section]:
+    """Run probes that take longer, one after another, each told the common deadline; a failure becomes a reason."""
+    deadline = time.monotonic() + seconds
+    sections: dict[str, Section] = {}
+    for name, probe in probes.items():
+        try:
+            sections[name] = probe(deadline)
+        except BaseException as error:  # noqa: BLE001 - a guest: what one probe cannot do must not cost the others
+            reason = redact_text(f"{type(error).__name__}: {error}")
+            sections[name] = Section(facts={"section": missing(reason)})
+    return sections
+
+
+def build_record(
+    facts: Iterable[Fact], sections: Mapping[str, Section], *, run_id: str, is_complete: bool
+) -> dict[str, Any]:
+    """The record of one run as plain JSON; `docs/record.md` has its schema.
+
+    ``facts`` are those that are tags as well, under the section that belongs to the first part of their name. A
+    section's name may have a second part (``code.tree``): its facts join those of the first.
+    """
+    record: dict[str, Any] = {"schema": RECORD_SCHEMA, "run_id": run_id, "complete": is_complete}
+    record.update({name: {} for name in SECTIONS})
+    for fact in facts:
+        group, _, name = fact.name.partition(".")
+        if group in _SECTION_OF_FACT:
+            value = missing(fact.reason) if fact.value is None else _plain(name, fact.value)
+            record[_SECTION_OF_FACT[group]][name] = value
+    for name, section in sections.items():
+        record[name.partition(".")[0]].update(section.facts)
+    return record
+
+
+def dump_record(record: Mapping[str, Any]) -> bytes:
+    """The stored form: strict JSON, UTF-8, for people to read."""
+    return json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def _plain(name: str, value: str) -> Any:
+    """A tag's text as the value that it stands for: lists and objects are JSON in a tag, a truth value is a word."""
+    if name in {"argv", "params"}:
+        try:
+            return json.loads(value)
+        except ValueError:
+            return missing(value)
+    return {"true": True, "false": False}.get(value, value)

@@ -1,0 +1,136 @@
+"""Find out what the result of a run depends on: launch it with its surroundings varied, one thing at a time."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.isolate.launches import (
+    NOTE_TAG,
+    CannotChangeError,
+    Inquiry,
+    TrialOptions,
+    Trials,
+    make_options,
+    start_parent,
+)
+from mlflow_repro.isolate.search import BudgetSpentError
+from mlflow_repro.isolate.variations import VARIATIONS, Place, vary
+from mlflow_repro.plan.launch import check_reference
+from mlflow_repro.report.isolation_text import render_profile
+from mlflow_repro.report.markdown import render_text_note
+from mlflow_repro.store.opening import open_store, short_retries
+from mlflow_repro.values.proofs import EQUAL, Profile, Stress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_repro.isolate.variations import Variation
+    from mlflow_repro.store.store import TrackingStore
+    from mlflow_repro.values.run import RunRecord
+
+_CONTROLS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StressOptions(TrialOptions):
+    """What `stress_run` can be asked for. ``vary`` names the variations, empty for all."""
+
+    vary: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Find bad input before anything is read or started. Raises UsageError."""
+        super().check()
+        unknown = [name for name in self.vary if name not in VARIATIONS]
+        if unknown:
+            raise UsageError(f"nothing is called {unknown[0]!r}", f"there are {', '.join(VARIATIONS)}")
+
+
+def stress_run(run_id: str, **options: Any) -> Profile:
+    """Launch a run with its surroundings varied, and say what its result depends on.
+
+    ``options`` are the fields of `StressOptions`. Each launch is a run under one parent run. Raises `ReproError` when
+    there is no answer.
+    """
+    return stress_with(make_options(StressOptions, run_id, options))
+
+
+def stress_with(options: StressOptions) -> Profile:
+    """`stress_run` with its options as one value."""
+    options.check()
+    with short_retries(), tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
+        store = open_store(options.tracking_uri)
+        reference = store.read_run(options.run_id)
+        check_reference(reference, options.plan_options(store.uri))
+        record = store.read_own_record(options.run_id)
+        if record is None:
+            raise CannotJudgeError(f"run {options.run_id} has no record of itself", "it was made without mlflow-repro")
+        wanted = options.vary or VARIATIONS
+        variations = [one for one in vary(record, _make_places(Path(folder))) if one.name in wanted]
+        return _stress(options, store, reference, variations)
+
+
+def _make_places(folder: Path) -> Place:
+    """Folders for what is varied: an empty home, and a work directory with a blank in its name."""
+    home, work = folder / "home", folder / "another place"
+    home.mkdir()
+    work.mkdir()
+    return Place(home=str(home), work_directory=str(work))
+
+
+def _stress(
+    options: StressOptions, store: TrackingStore, reference: RunRecord, variations: Sequence[Variation]
+) -> Profile:
+    parent = start_parent(store, options, reference, Inquiry(kind="stress"))
+    possible = [one for one in variations if not one.skipped]
+    limit = options.max_launches or len(possible) + _CONTROLS
+    trials = Trials(
+        options=options, store=store, parent=parent, limit=limit, seconds=options.timeout, tell=options.tell_trial
+    )
+    with trials.closing():
+        profile = _launch_all(options.run_id, trials, variations)
+        store.set_tags(parent, {NOTE_TAG: render_text_note(render_profile(profile))})
+    return profile
+
+
+def _launch_all(run_id: str, trials: Trials, variations: Sequence[Variation]) -> Profile:
+    changes = {one.name: one.changes for one in variations}
+    nothing: frozenset[str] = frozenset()
+    try:
+        control, repeat = trials.run(nothing, changes), trials.run(nothing, changes, attempt=1)
+    except BudgetSpentError as error:
+        raise CannotJudgeError("the budget does not suffice for the controls", "allow 3 launches or more") from error
+    rows = [_launch_one(trials, one) for one in variations] if repeat.answer == EQUAL else []
+    return Profile(
+        run_id=run_id,
+        parent_run_id=trials.parent,
+        control=control.answer,
+        repeat=repeat.answer,
+        rows=tuple(rows),
+    )
+
+
+def _launch_one(trials: Trials, variation: Variation) -> Stress:
+    skipped = variation.skipped
+    if not skipped:
+        try:
+            trial = trials.run(
+                frozenset({variation.name}), {variation.name: variation.changes}, settings=variation.settings
+            )
+        except BudgetSpentError:
+            skipped = "out of budget"
+        except CannotChangeError as error:
+            skipped = error.error.message
+        else:
+            return Stress(
+                name=variation.name,
+                what=variation.what,
+                answer=trial.answer,
+                run_id=trial.run_id,
+                note=trial.difference,
+                seconds=trial.seconds,
+            )
+    return Stress(name=variation.name, what=variation.what, answer="skipped", note=skipped)

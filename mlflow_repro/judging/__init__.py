@@ -1,0 +1,1 @@
+"""Fetch what two runs left, compare it, and look for causes."""

@@ -1,0 +1,150 @@
+"""Compare what two runs left behind: pair their files, fetch what is not here, and give one finding for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_repro.compare.artifacts import compare_artifact
+from mlflow_repro.compare.artifacts.blobs import show_size
+from mlflow_repro.compare.artifacts.text import why_volatile
+from mlflow_repro.errors import ReproError
+from mlflow_repro.store.artifacts import OWN_FOLDER, ArtifactFile, ArtifactFolder, fetch_file, list_folders
+from mlflow_repro.system.folders import hold_folder
+from mlflow_repro.values.comparison import Finding, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mlflow_repro.values.rules import Rules
+
+ALL = "all artifacts"
+"""The name of the one row that says why none were compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which artifacts are compared, by patterns of their paths (none: all), and how many bytes may be read in all.
+
+    Files that have to be fetched are kept in ``work_directory`` for as long (empty: in the system's).
+    """
+
+    patterns: tuple[str, ...] = ()
+    limit: int = 8 * 2**30
+    work_directory: str = ""
+
+    def keeps(self, name: str) -> bool:
+        """True when the artifact is wanted; ``*`` stands for any text, slashes included."""
+        return not self.patterns or any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+
+def compare_run_artifacts(
+    reference: tuple[str, str], reproduction: tuple[str, str], rules: Rules, selection: Selection
+) -> tuple[Finding, ...]:
+    """One finding for each file that either run has and that is selected, the plugin's own left out.
+
+    Both sides are the URI of a tracking store and the id of a run in it. The numbers in a file are judged by the
+    tolerance of the first rule that matches its path. A store that does not answer is one finding
+    that is not judged: the metrics still give their verdict.
+    """
+    try:
+        folders = [list_folders(*side) for side in (reference, reproduction)]
+    except (ReproError, OSError) as error:
+        return (_not_compared(ALL, None, None, str(error)),)
+    pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}
+    with hold_folder(selection.work_directory) as folder:
+        findings = list(_compare_pairs(pairs, rules, selection.limit, Path(folder.path)))
+    unused = [pattern for pattern in selection.patterns if not any(fnmatchcase(name, pattern) for name in pairs)]
+    reason = "no artifact of either run has such a path"
+    return (*findings, *(_not_compared(pattern, None, None, reason) for pattern in unused))
+
+
+def pair_files(
+    reference: Sequence[ArtifactFolder], reproduction: Sequence[ArtifactFolder]
+) -> dict[str, tuple[ArtifactFile | None, ArtifactFile | None]]:
+    """The files of both runs by the name that their finding has, sorted.
+
+    Logged models have another id in each run. They are matched by their name and, where several have the same one, by
+    their order; those whose names are in one run only, by their order. A file of the model ``m`` is called ``m/...``.
+    """
+    sides = [_label(folders) for folders in (reference, reproduction)]
+    unmatched = [[label for label in side if label not in other] for side, other in (sides, sides[::-1])]
+    if len(unmatched[0]) == len(unmatched[1]):  # MLflow makes up a name for a model that was given none
+        renamed = dict(zip(unmatched[1], unmatched[0], strict=True))
+        sides[1] = {renamed.get(label, label): folder for label, folder in sides[1].items()}
+    named = [
+        {f"{label}/{path}".removeprefix("/"): file for label, one in side.items() for path, file in one.files.items()}
+        for side in sides
+    ]
+    return {name: (named[0].get(name), named[1].get(name)) for name in sorted({*named[0], *named[1]})}
+
+
+def _label(folders: Sequence[ArtifactFolder]) -> dict[str, ArtifactFolder]:
+    """Folders by a name that no other of the run has, nor a folder among its artifacts: ``m``, ``m[2]``, ..."""
+    taken = {path.partition("/")[0] for folder in folders if not folder.name for path in folder.files} | {OWN_FOLDER}
+    labels: dict[str, ArtifactFolder] = {}
+    for folder in folders:
+        label, number = folder.name, 1
+        while label and (label in labels or label in taken):
+            number += 1
+            label = f"{folder.name}[{number}]"
+        labels[label] = folder
+    return labels
+
+
+def _compare_pairs(
+    pairs: dict[str, tuple[ArtifactFile | None, ArtifactFile | None]],
+    rules: Rules,
+    limit: int,
+    directory: Path,
+) -> Iterator[Finding]:
+    left = limit
+    for name, (mine, theirs) in pairs.items():
+        if mine is None or theirs is None:
+            yield _one_sided(name, mine, theirs)
+            continue
+        size = (mine.size or 0) + (theirs.size or 0)
+        if size > left:
+            reason = f"{show_size(size)} more would be read than the {show_size(limit)} that are allowed in all"
+            yield _not_compared(name, mine, theirs, reason)
+            continue
+        left -= size
+        try:
+            paths = [
+                fetch_file(file, directory / side) for file, side in ((mine, "reference"), (theirs, "reproduction"))
+            ]
+        except (ReproError, OSError) as error:
+            yield _not_compared(name, mine, theirs, str(error))
+            continue
+        yield compare_artifact(name, paths[0], paths[1], rules.tolerances_of(name))
+
+
+def _one_sided(name: str, mine: ArtifactFile | None, theirs: ArtifactFile | None) -> Finding:
+    status, note = (
+        (Status.MISSING, "only in the reference") if theirs is None else (Status.EXTRA, "only in the reproduction")
+    )
+    why = why_volatile(name)
+    if why:
+        status, note = Status.IGNORED, f"{note}; not judged: {why}"
+    return Finding(
+        kind="artifact", name=name, reference=_size(mine), reproduction=_size(theirs), status=status, note=note
+    )
+
+
+def _not_compared(name: str, mine: ArtifactFile | None, theirs: ArtifactFile | None, reason: str) -> Finding:
+    return Finding(
+        kind="artifact",
+        name=name,
+        reference=_size(mine),
+        reproduction=_size(theirs),
+        status=Status.IGNORED,
+        note=f"not compared: {reason}",
+    )
+
+
+def _size(file: ArtifactFile | None) -> str | None:
+    if file is None:
+        return None
+    return "size unknown" if file.size is None else f"{file.size} bytes"

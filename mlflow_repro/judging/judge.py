@@ -1,0 +1,189 @@
+"""Judge two runs that are there: read the rules, fetch what has to be compared, compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.errors import UsageError
+from mlflow_repro.judging.options import JudgeOptions
+from mlflow_repro.judging.sides import Side, read_sides, split_name
+from mlflow_repro.values.comparison import Finding, Status
+from mlflow_repro.values.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mlflow_repro.compare.curves import CurveSampler
+    from mlflow_repro.judging.artifacts import Selection
+    from mlflow_repro.judging.predictions import PredictionWish
+    from mlflow_repro.values.comparison import Comparison
+    from mlflow_repro.values.rules import Rules
+    from mlflow_repro.values.run import RunRecord
+
+
+def judge_runs(
+    reference: Side,
+    reproduction: Side,
+    options: JudgeOptions,
+    facts: Iterable[Finding] = (),
+    sampler: CurveSampler | None = None,
+) -> Comparison:
+    """Compare two runs with everything that belongs to them; ``facts`` are findings that explain.
+
+    ``sampler`` sees the histories go by, to draw them.
+
+    Raises UnreachableError when a store fails.
+    """
+    from mlflow_repro.compare import compare_records
+    from mlflow_repro.compare.metrics import compare_model_metrics
+
+    rules = options.read_rules()
+    fetched = [
+        *_judge_histories(reference, reproduction, rules, options.histories, sampler),
+        *compare_model_metrics(
+            reference.store.read_model_metrics(reference.record.run_id),
+            reproduction.store.read_model_metrics(reproduction.record.run_id),
+            rules,
+        ),
+        *_judge_artifacts(reference, reproduction, rules, options.selection),
+        *_judge_predictions(reference, reproduction, rules, options.prediction_wish),
+        *facts,
+    ]
+    return compare_records(reference.record, reproduction.record, rules, fetched=fetched)
+
+
+def compare_with_facts(
+    reference: str, reproductions: Sequence[str], *, tracking_uri: str, options: JudgeOptions
+) -> Report:
+    """Compare runs, each named by its id or as ``TRACKING_URI#RUN_ID``, with the facts that explain a difference.
+
+    With several reproductions, or with ``options.against``, as repeats: by their final metrics and their spread.
+    Raises what `compare_runs` raises.
+    """
+    from mlflow_repro.compare.curves import CurveSampler
+    from mlflow_repro.store.opening import short_retries
+
+    options.check()
+    sampler = CurveSampler()
+    names = [split_name(text, tracking_uri) for text in (reference, *options.more_references, *reproductions)]
+    if len(reproductions) > 1 and options.compare_predictions:
+        raise UsageError("predictions of repeats are not compared", "compare two runs")
+    if len(set(names)) < len(names) and len(names) > 2:  # noqa: PLR2004 - one run and itself is a question of its own
+        raise UsageError("a run is named twice", "a repeat that counts twice would narrow the spread")
+    with short_retries():
+        sides = read_sides(names)
+        one, other, facts = sides[0], sides[-1], compare_facts_of(sides[0], sides[-1])
+        if len(sides) == 2:  # noqa: PLR2004 - a pair
+            comparison = judge_runs(one, other, options, facts, sampler)
+        else:
+            count = len(sides) - len(reproductions)
+            records = [side.record for side in sides]
+            comparison = judge_repeats(records[:count], records[count:], options, facts)
+    curves = sampler.curves(comparison.findings)
+    return Report(plan=None, reference=one.record, reproduction=other.record, comparison=comparison, curves=curves)
+
+
+def judge_repeats(
+    references: Sequence[RunRecord],
+    reproductions: Sequence[RunRecord],
+    options: JudgeOptions,
+    facts: Iterable[Finding] = (),
+) -> Comparison:
+    """Compare runs that repeat each other; ``facts`` are findings that explain."""
+    from mlflow_repro.compare.repeats import compare_repeats
+
+    comparison = compare_repeats(references, reproductions, options.read_rules(), options.margins, options.better)
+    return replace(comparison, findings=(*comparison.findings, *facts))
+
+
+def read_more_references(options: JudgeOptions, tracking_uri: str) -> list[RunRecord]:
+    """The runs that ``options.against`` names."""
+    return [side.record for side in read_sides([split_name(name, tracking_uri) for name in options.more_references])]
+
+
+def learn_tolerances(
+    names: Sequence[str], output: str, *, overwrite: bool = False, config: str = "", tracking_uri: str = ""
+) -> tuple[Rules, list[str]]:
+    """Learn rules from repeats of one run, write them to ``output``, and say what was left out and why.
+
+    Raises UsageError for fewer than three runs, RefusedError when ``output`` is there and not to be overwritten.
+    """
+    from mlflow_repro.compare.learned import learn_rules
+    from mlflow_repro.compare.statistics import FEWEST
+    from mlflow_repro.judging.config import read_rules, write_rules
+    from mlflow_repro.store.opening import short_retries
+
+    if len(set(names)) < max(FEWEST, len(names)):
+        raise UsageError(f"{len(set(names))} different runs are given", f"give {FEWEST} or more, each once")
+    base = read_rules(config)
+    split = [split_name(name, tracking_uri) for name in names]
+    with short_retries():
+        rules, left_out = learn_rules([side.record for side in read_sides(split)], base)
+    write_rules(output, rules, overwrite=overwrite)
+    return rules, left_out
+
+
+def compare_facts_of(one: Side, other: Side) -> list[Finding]:
+    """Code, launch, seeds, environment, machine and data of both runs, from their records or, without, their tags."""
+    from mlflow_repro.compare.facts import compare_datasets, compare_facts, compare_tags
+    from mlflow_repro.store.writing import read_data
+
+    with one.store.explained(), other.store.explained():
+        inputs = [read_data(side.store.uri, side.record.run_id)[0] for side in (one, other)]
+    records = [side.store.read_own_record(side.record.run_id) for side in (one, other)]
+    findings = [
+        *compare_tags(one.record, other.record, with_facts=None in records),
+        *compare_datasets(*inputs),
+    ]
+    if None not in records:
+        return [*findings, *compare_facts(*records)]
+    has = ["nothing" if record is None else "repro/record.json" for record in records]
+    note = "code, seeds and environment are compared by tags alone"
+    status = Status.IDENTICAL if has[0] == has[1] else Status.DIFFERENT
+    row = Finding(kind="record", name="of itself", reference=has[0], reproduction=has[1], status=status, note=note)
+    return [*findings, row]
+
+
+def _judge_artifacts(one: Side, other: Side, rules: Rules, selection: Selection | None) -> tuple[Finding, ...]:
+    """What both runs left behind beside numbers."""
+    from mlflow_repro.judging.artifacts import compare_run_artifacts
+
+    if selection is None:
+        return ()
+    here, there = ((side.store.uri, side.record.run_id) for side in (one, other))
+    return compare_run_artifacts(here, there, rules, selection)
+
+
+def _judge_predictions(one: Side, other: Side, rules: Rules, wish: PredictionWish | None) -> list[Finding]:
+    """What the models of both runs predict; the default tolerance holds."""
+    from mlflow_repro.judging.predictions import compare_run_predictions
+
+    if wish is None:
+        return []
+    here, there = ((side.store.uri, side.record.run_id) for side in (one, other))
+    return compare_run_predictions(here, there, rules.default, wish)
+
+
+def _judge_histories(one: Side, other: Side, rules: Rules, mode: str, sampler: CurveSampler | None) -> list[Finding]:
+    """The findings about the metrics that both runs have and that judge."""
+    from mlflow_repro.judging.histories import compare_run_histories
+
+    names = [name for name in sorted({*one.record.metrics} & {*other.record.metrics}) if not rules.why_ignored(name)]
+    runs = (one.store, one.record.run_id), (other.store, other.record.run_id)
+    return compare_run_histories(runs, names, rules, mode, sampler)
+
+
+def compare_runs(reference_id: str, reproduction_id: str, *, tracking_uri: str = "", **options: Any) -> Comparison:
+    """Compare two runs, each named by its id or by ``TRACKING_URI#RUN_ID``. ``options`` are those of `JudgeOptions`.
+
+    Raises `ReproError` when one of the runs cannot be read, or when the rules contradict each other.
+    """
+    from mlflow_repro.store.opening import short_retries
+
+    judge_options = JudgeOptions(**options)
+    judge_options.check()
+    names = [split_name(text, tracking_uri) for text in (reference_id, reproduction_id)]
+    with short_retries():
+        one, other = read_sides(names)
+        return judge_runs(one, other, judge_options)

@@ -1,0 +1,65 @@
+"""The runs of a comparison, each with the store that it is in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.values.run import check_run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mlflow_repro.code.worktree.values import TakenTree
+    from mlflow_repro.store.store import TrackingStore
+    from mlflow_repro.values.run import RunRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A run, and the store that it is in."""
+
+    record: RunRecord
+    store: TrackingStore
+
+
+def split_name(text: str, tracking_uri: str) -> tuple[str, str]:
+    """The store and the run that ``[TRACKING_URI#]RUN_ID`` names. Raises UsageError."""
+    uri, hash_sign, run_id = text.rpartition("#")
+    if hash_sign and not uri:
+        raise UsageError(f"{text!r} names no tracking store", "write TRACKING_URI#RUN_ID, or the run id alone")
+    return uri or tracking_uri, check_run_id(run_id)
+
+
+def read_pair(reference: str, reproduction: str, tracking_uri: str) -> tuple[Side, Side]:
+    """Two runs, each named by its id or as ``TRACKING_URI#RUN_ID``, with their stores. Raises `ReproError`."""
+    one, other = read_sides([split_name(text, tracking_uri) for text in (reference, reproduction)])
+    return one, other
+
+
+def read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
+    """Each run with its store; a store that several are in is opened once."""
+    from mlflow_repro.store.opening import open_store
+
+    stores: dict[str, TrackingStore] = {}
+    sides = []
+    for uri, run_id in names:
+        if uri not in stores:
+            stores[uri] = open_store(uri)
+        sides.append(Side(record=stores[uri].read_run(run_id), store=stores[uri]))
+    return sides
+
+
+def read_tree(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
+    """What the run recorded of its working tree, None when it recorded nothing. Raises the errors of `read_code`."""
+    from mlflow_repro.code.capture import read_code
+
+    def read_file(path: str) -> bytes:
+        content = store.read_file(run_id, path)
+        if content is None:
+            raise CannotJudgeError(f"run {run_id} has no artifact {path}, which its record names", "it was deleted")
+        return content
+
+    is_recorded = "tree" in record.get("code", {})
+    return read_code(record["code"], read_file) if is_recorded else None

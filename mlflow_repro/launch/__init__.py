@@ -1,0 +1,1 @@
+"""How a run was started, and how it is started again."""

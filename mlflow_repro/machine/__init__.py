@@ -1,0 +1,1 @@
+"""The machine of a run: processor, numeric libraries, GPUs."""

@@ -1,0 +1,1 @@
+"""How a run is brought back, and whether it will be: decisions over values."""

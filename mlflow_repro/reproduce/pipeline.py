@@ -1,0 +1,307 @@
+"""Bring a run back: read it, plan, fetch its code, relaunch it, compare."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.launch.backends import LOCAL
+from mlflow_repro.plan.launch import PlanOptions, check_options, check_reference, plan_launch
+from mlflow_repro.reproduce.options import ReproduceOptions
+from mlflow_repro.system.folders import hold_folder, sweep_folders
+from mlflow_repro.values.changes import NO_CHANGES, recast_record, recast_reference
+from mlflow_repro.values.plan import EnvironmentPlan
+from mlflow_repro.values.progress import BUILDING, COMPARING, FETCHING
+from mlflow_repro.values.report import Report
+from mlflow_repro.values.run import check_run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow_repro.judging.trees import Target
+    from mlflow_repro.launch.launcher import Launcher
+    from mlflow_repro.reproduce.environment import Rebuild
+    from mlflow_repro.reproduce.prepare import PreparedCode
+    from mlflow_repro.store.store import TrackingStore
+    from mlflow_repro.system.folders import HeldFolder
+    from mlflow_repro.values.changes import Changes
+    from mlflow_repro.values.plan import LaunchPlan
+    from mlflow_repro.values.report import Readiness
+
+_LARGEST_SEED = (1 << 63) - 1
+
+
+def reproduce_run(run_id: str, uri: str = "", **options: Any) -> Report:
+    """Relaunch the run ``run_id`` with the same code, parameters and environment, and compare the two.
+
+    ``uri`` is the git URI (``URI#subdirectory``) of the run's project; empty for the one that the run recorded.
+    ``options`` are the other fields of `ReproduceOptions`, among them ``experiment_name`` (where the new run lives,
+    created when missing), ``tracking_uri``, ``env_manager``, ``timeout`` (seconds), ``dry_run`` (plan only) and those
+    of `JudgeOptions`, ``rel_tol`` for one.
+
+    Returns the `Report`; ``report.verdict`` is the answer. Raises `ReproError` (see
+    `mlflow_repro.errors`) when there is no answer: bad input, a reference that does not say enough, a relaunch that
+    failed, a store or a repository that cannot be reached.
+    """
+    names = {field.name for field in fields(ReproduceOptions)}
+    unknown = sorted(set(options) - names)
+    if unknown:
+        raise TypeError(f"reproduce_run() has no option {unknown[0]!r}; it has {', '.join(sorted(names))}")
+    return reproduce_with(ReproduceOptions(run_id=run_id, uri=uri, **options))
+
+
+def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
+    """The record that a run made of itself (`docs/record.md`), as plain JSON.
+
+    Raises CannotJudgeError when the run has none, UnreachableError when the store does not answer.
+    """
+    from mlflow_repro.store.opening import open_store, short_retries
+
+    check_run_id(run_id)
+    with short_retries():
+        store = open_store(tracking_uri)
+        store.read_run(run_id)
+        record = store.read_own_record(run_id)
+    if record is None:
+        raise CannotJudgeError(
+            f"run {run_id} has no record of itself",
+            "it was made without mlflow-repro, or ended before it was written",
+        )
+    return record
+
+
+def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
+    """Grade whether a run will reproduce, from what it recorded; nothing is fetched or launched.
+
+    Raises CannotJudgeError when there is no such run, UnreachableError when the store does not answer.
+    """
+    from mlflow_repro.plan.readiness import grade_run
+    from mlflow_repro.store.opening import open_store, short_retries
+
+    check_run_id(run_id)
+    with short_retries():
+        store = open_store(tracking_uri)
+        return grade_run(store.read_run(run_id), store.read_own_record(run_id), PlanOptions())
+
+
+def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES) -> Report:
+    """`reproduce_run` with its options as one value. ``changes`` are what this launch has other than the reference."""
+    from mlflow_repro.launch.launcher import read_backend_config
+    from mlflow_repro.reproduce.repeats import check_repeats, reproduce_repeatedly
+
+    if bool(options.run_id) == bool(options.model):
+        raise UsageError("which run is meant is not said", "give either --run_id or --model")
+    if options.run_id:
+        check_run_id(options.run_id)
+    check_options(options.plan_options(""))
+    if options.timeout is not None and not options.timeout > 0:
+        raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
+    if options.seed is not None and not 0 <= options.seed <= _LARGEST_SEED:
+        raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
+    options.check()
+    read_backend_config(options.backend_config)
+    check_repeats(options)
+    if (options.repeats > 1 or options.against) and not options.dry_run:
+        return reproduce_repeatedly(options, _reproduce_once)
+    if options.resume:
+        return _judge_existing(options)
+    if options.dry_run:
+        with _work_directory(options) as place:
+            return _reproduce(options, place, None, threading.Event(), changes)
+    return _reproduce_once(options, threading.Event(), changes)
+
+
+def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
+    return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
+
+
+def _reproduce_once(options: ReproduceOptions, is_over: threading.Event, changes: Changes = NO_CHANGES) -> Report:
+    """One relaunch, in a work directory and a session of its own. It ends when ``is_over`` is set."""
+    from mlflow_repro.launch.launcher import Launcher
+
+    # The launching process imports mlflow while this one does too, reads the reference and fetches the code.
+    with (
+        _work_directory(options) as place,
+        Launcher(place, session=uuid.uuid4().hex, show=options.show) as launcher,
+    ):
+        return _reproduce(options, place, launcher, is_over, changes)
+
+
+def _reproduce(
+    options: ReproduceOptions,
+    place: HeldFolder,
+    launcher: Launcher | None,
+    is_over: threading.Event,
+    changes: Changes,
+) -> Report:
+    from mlflow_repro.reproduce.answer import report_pairs, report_stopped
+    from mlflow_repro.reproduce.environment import prepare_environment
+    from mlflow_repro.reproduce.prepare import find_overruled
+    from mlflow_repro.reproduce.relaunch import Relaunch
+    from mlflow_repro.store.opening import open_store, short_retries
+
+    with short_retries():
+        store = open_store(options.tracking_uri)
+        options = _with_run_id(options, store)
+        target = _find_target(options, store)
+        options.say(FETCHING)
+        code, rebuild, random_state = _prepare(options, target, store, place, changes)
+        if launcher is None:
+            return Report(plan=code.plan, reference=target.asked)
+        if options.fail_fast and code.plan.backend != LOCAL:
+            raise UsageError(f"fail_fast does not reach a run on the backend {code.plan.backend!r}", "leave it out")
+        options.say(BUILDING)
+        surroundings, notes = prepare_environment(
+            code.plan, target.root, rebuild, code.checkout, allow_substitutions=options.allow_substitutions
+        )
+        code = replace(code, plan=replace(code.plan, caveats=(*code.plan.caveats, *notes)))
+        relaunch = Relaunch(
+            target=target,
+            code=code,
+            store=store,
+            launcher=launcher,
+            session=launcher.session,
+            timeout=options.timeout,
+            random_state=random_state,
+            surroundings=surroundings,
+            rules=options.read_rules(),
+            tell=options.tell,
+            fail_fast=options.fail_fast,
+            is_over=is_over,
+            tags=changes.tags,
+        )
+        pairs, divergence = relaunch.run()
+        plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(pairs)))
+        if divergence is not None:
+            return report_stopped(plan, pairs[0], divergence, relaunch.rules)
+        options.say(COMPARING)
+        return report_pairs(options, plan, pairs, store, folder=code.checkout)
+
+
+def _find_target(options: ReproduceOptions, store: TrackingStore) -> Target:
+    """The run that is asked for, and the one to launch again. Raises CannotJudgeError when either is no reference."""
+    from mlflow_repro.judging.trees import find_target
+
+    asked = store.read_run(options.run_id)
+    plan_options = options.plan_options(store.uri)
+    check_reference(asked, plan_options)
+    target = find_target(store, asked)
+    try:
+        check_reference(target.root, plan_options)
+    except CannotJudgeError as error:
+        error.message = f"run {asked.run_id} comes back with the run that it belongs to, and {error.message}"
+        raise
+    return target
+
+
+def _prepare(
+    options: ReproduceOptions, target: Target, store: TrackingStore, place: HeldFolder, changes: Changes
+) -> tuple[PreparedCode, Rebuild | None, Path | None]:
+    """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random states."""
+    from mlflow_repro.judging.sides import read_tree
+    from mlflow_repro.launch.notebook import check_installed
+    from mlflow_repro.reproduce.environment import list_installed, plan_environment
+    from mlflow_repro.reproduce.prepare import (
+        PutBack,
+        complete_plan,
+        prepare_code,
+        read_notebook,
+        recast_folder,
+        recast_plan,
+        recast_rebuild,
+    )
+    from mlflow_repro.store.opening import open_store
+
+    reference = target.root
+    record: Mapping[str, Any] = store.read_own_record(reference.run_id) or {}
+    plan = plan_launch(recast_reference(reference, changes), options.plan_options(store.uri))
+    plan = replace(plan, caveats=(*target.notes, *plan.caveats))
+    wish = options.environment_wish
+    wish = replace(wish, env="recorded") if changes.needs_environment else wish
+    plan, rebuild = plan_environment(plan, reference, record, store, wish)
+    rebuild = recast_rebuild(rebuild, changes)
+    notebook = read_notebook(store, reference, record)
+    if notebook is not None:
+        check_installed(*list_installed(plan, rebuild))
+    random_state = recast_folder(_fetch_states(options, plan, target, store, place), changes)
+    record = _recast(record, options, changes)
+    code_store = open_store(changes.code_store) if changes.code_store else store
+    ignore_diff = options.ignore_diff or changes.without_patch
+    put_back = PutBack(
+        has_random_state=random_state is not None,
+        restore_rng=options.restore_rng,
+        seed=options.seed,
+        ignore_diff=ignore_diff,
+    )
+    code = prepare_code(
+        recast_plan(complete_plan(plan, reference, record, put_back), changes),
+        read_tree(code_store, changes.code_run or reference.run_id, record),
+        place,
+        notebook=notebook,
+        given=options.params or {},
+        recurse_submodules=options.recurse_submodules,
+        ignore_diff=ignore_diff,
+    )
+    return code, rebuild, random_state
+
+
+def _fetch_states(
+    options: ReproduceOptions, plan: LaunchPlan, target: Target, store: TrackingStore, place: HeldFolder
+) -> Path | None:
+    """The random states to put back; None for a run that goes its own way, or runs on another machine."""
+    from mlflow_repro.reproduce.prepare import fetch_random_states
+
+    if not options.restore_rng or options.seed is not None or plan.backend != LOCAL:
+        return None
+    return fetch_random_states(store, target, Path(place.path, "random-state"))
+
+
+def _recast(record: Mapping[str, Any], options: ReproduceOptions, changes: Changes) -> Mapping[str, Any]:
+    """The record as this launch has it: what the run's own commit lacked does not belong to another commit."""
+    record = recast_record(record, changes)
+    return {**record, "code": {}} if record and options.commit else record
+
+
+def _judge_existing(options: ReproduceOptions) -> Report:
+    """Compare a reproduction that has run already (``resume``)."""
+    from mlflow_repro.judging.trees import find_target, pair_relaunch
+    from mlflow_repro.reproduce.answer import report_pairs
+    from mlflow_repro.store.opening import open_store, short_retries
+
+    check_run_id(options.resume)
+    with short_retries():
+        store = open_store(options.tracking_uri)
+        options = _with_run_id(options, store)
+        target = find_target(store, store.read_run(options.run_id))
+        reproduction = store.read_run(options.resume)
+        if reproduction.fact("reference_run_id").value not in (target.asked.run_id, target.tree.root_id):
+            raise UsageError(f"run {options.resume} is not a reproduction of {target.asked.run_id}", "check both ids")
+        plan = plan_launch(target.root, options.plan_options(store.uri))
+        # What it was launched in is known to its own record alone.
+        environment = EnvironmentPlan(kind="", reason="it had been launched before")
+        plan = replace(plan, environment=environment, caveats=(*target.notes, *plan.caveats))
+        pairs, _ = pair_relaunch(target, store, find_target(store, reproduction).root)
+        return report_pairs(options, plan, pairs, store)
+
+
+@contextmanager
+def _work_directory(options: ReproduceOptions) -> Iterator[HeldFolder]:
+    """A folder of our own, removed in the end; what others have left when they were killed is removed first.
+
+    Raises CannotJudgeError when none can be made.
+    """
+    for parent in dict.fromkeys((options.work_dir, "")):
+        sweep_folders(parent)
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(hold_folder(options.work_dir))
+        except OSError as error:
+            raise CannotJudgeError(
+                f"no work directory can be made: {error}", "give a folder with space: --work-dir DIRECTORY"
+            ) from error
+        yield place

@@ -1,0 +1,279 @@
+"""What a relaunch needs: the code, fetched and checked, and what the run recorded of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.code.checkout import check_subdirectory, checkout, make_independent, restore_working_tree
+from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.launch.backends import LOCAL, check_backend
+from mlflow_repro.launch.launcher import read_backend_config
+from mlflow_repro.launch.notebook import fit_notebook, write_kernel
+from mlflow_repro.launch.project import read_project, resolve_path_parameters
+from mlflow_repro.plan.launch import fit_to_project
+from mlflow_repro.store.writing import RANDOM_STATE_FILE
+from mlflow_repro.text.pins import DEFAULT_INDEX, Pin
+from mlflow_repro.text.redact import redact_value
+from mlflow_repro.text.variables import choose_variables
+from mlflow_repro.values.changes import recast_random_state
+from mlflow_repro.values.run import PROCESS_TAG, is_project_run, is_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from mlflow_repro.code.worktree.values import TakenTree
+    from mlflow_repro.judging.trees import Target
+    from mlflow_repro.launch.notebook import RecordedNotebook
+    from mlflow_repro.reproduce.environment import Rebuild
+    from mlflow_repro.store.store import TrackingStore
+    from mlflow_repro.system.folders import HeldFolder
+    from mlflow_repro.values.changes import Changes
+    from mlflow_repro.values.plan import LaunchPlan, Project
+    from mlflow_repro.values.run import RunPair, RunRecord
+
+
+def read_notebook(store: TrackingStore, reference: RunRecord, record: Mapping[str, Any]) -> RecordedNotebook | None:
+    """What the run recorded of the notebook that it was made in, None when it was made in none."""
+    from mlflow_repro.launch.capture import CELLS_FILE
+    from mlflow_repro.launch.notebook import read_recorded_notebook
+
+    if reference.fact("launch.kind").value != "notebook" or is_project_run(reference):
+        return None
+    return read_recorded_notebook(record.get("launch", {}), store.read_file(reference.run_id, CELLS_FILE))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutBack:
+    """What is put back of what was recorded: the random state, when there is one, and changes; or another ``seed``."""
+
+    has_random_state: bool
+    restore_rng: bool = True
+    seed: int | None = None
+    ignore_diff: bool = False
+
+
+def complete_plan(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> LaunchPlan:
+    """The plan with what is put back of the record (empty for a run that made none), and what is not, and why.
+
+    Raises UsageError when a seed is wanted where it cannot be set.
+    """
+    if put_back.seed is not None and plan.backend != "local":
+        raise UsageError(
+            f"a seed is set for processes of this machine, and the backend is {plan.backend!r}",
+            "leave --seed out, or pass --backend local",
+        )
+    variables = choose_variables(record["launch"]["variables"], os.environ) if record else {}
+    if put_back.seed is not None:
+        variables["MLFLOW_REPRO_SEED"] = str(put_back.seed)
+    return replace(
+        plan,
+        variables=variables,
+        restores=_list_restores(record, put_back),
+        caveats=(*plan.caveats, *_find_gaps(plan, reference, record, put_back)),
+    )
+
+
+def _list_restores(record: Mapping[str, Any], put_back: PutBack) -> tuple[str, ...]:
+    code = record.get("code", {})
+    parts = ("bundle",) if put_back.ignore_diff else ("bundle", "patch", "untracked")
+    files = [code[part]["file"] for part in parts if "file" in code.get(part, ())]
+    return (*files, *([RANDOM_STATE_FILE] if put_back.has_random_state else ()))
+
+
+def _find_gaps(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> list[str]:
+    gaps = []
+    if reference.fact("git.dirty").value == "true" and "tree" not in record.get("code", {}):
+        gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
+    if plan.backend != "local":
+        gaps.append(
+            f"the backend {plan.backend!r} gets the recorded tree as a folder; environment variables, the random state"
+            " and the recorded environment are put back on this machine only"
+        )
+    if put_back.seed is not None:
+        gaps.append(
+            f"everything is seeded with {put_back.seed}, but where the code sets a seed of its own: this asks whether"
+            " the result replicates, not whether it is reproduced"
+        )
+    elif plan.backend == "local" and reference.is_captured and not put_back.has_random_state:
+        reason = "was not recorded and is not put back" if put_back.restore_rng else "is not put back"
+        gaps.append(f"the reference's random state {reason}: what sets no seed will differ")
+    return gaps
+
+
+def find_overruled(pairs: Iterable[RunPair]) -> list[str]:
+    """What the scripts wanted of MLflow, and did not get."""
+    runs = [pair.reproduction for pair in pairs if pair.reproduction is not None]
+    # The next run of a process has the calls of the runs before it as well.
+    stored = [run.fact("launch.overruled").value or "[]" for run in runs]
+    lists = [json.loads(text) if text.startswith("[") else [text] for text in stored]
+    calls = ", ".join(dict.fromkeys(call for row in lists for call in row))
+    if not calls:
+        return []
+    return [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
+
+
+def fetch_random_states(store: TrackingStore, target: Target, directory: Path) -> Path | None:
+    """The random states of the processes of a launch, as files in ``directory``, in the order in which these began.
+
+    None when the process that is launched again recorded none. Workers' are left out: they follow from their program's.
+    Of each process the state of its first run is taken, and where the run that was asked for is in it, of that one.
+    """
+    head = target.root.tags.get(PROCESS_TAG, "")
+    is_in_head = target.asked.tags.get(PROCESS_TAG, "") == head and target.asked.fact("launch.run_index").value
+    chosen = {head: target.asked if is_in_head else target.root}
+    for run in target.tree.in_order:
+        if run.fact("launch.run_index").value and not is_worker(run):
+            chosen.setdefault(run.tags.get(PROCESS_TAG, ""), run)
+    for number, run in enumerate(chosen.values()):
+        found = store.download_file(run.run_id, RANDOM_STATE_FILE, directory / run.run_id)
+        if found is not None:
+            found.rename(directory / f"{number:06}.json")
+            shutil.rmtree(directory / run.run_id)
+        elif number == 0:
+            return None
+    return directory
+
+
+def recast_plan(plan: LaunchPlan, changes: Changes) -> LaunchPlan:
+    """The plan with the changed environment variables."""
+    return replace(plan, variables={**plan.variables, **changes.variables}) if changes.variables else plan
+
+
+def recast_rebuild(rebuild: Rebuild | None, changes: Changes) -> Rebuild | None:
+    """What an environment is made of, with other versions. Raises CannotJudgeError when there is none to change."""
+    if not changes.needs_environment:
+        return rebuild
+    if rebuild is None:
+        raise CannotJudgeError("the run's environment is not recorded, so no package of it can be changed")
+    groups = [(index, _change_pins(pins, changes)) for index, pins in rebuild.groups]
+    known = {pin.name for _, pins in rebuild.groups for pin in pins}
+    added = tuple(
+        Pin(name=name, version=version)
+        for name, version in changes.packages.items()
+        if name not in known and version is not None
+    )
+    if added:
+        groups.append((DEFAULT_INDEX, added))
+    installed = rebuild.recorded.installed
+    python = replace(installed.python, version=changes.python) if changes.python else installed.python
+    versions = {**installed.distributions, **changes.packages}
+    distributions = {name: version for name, version in versions.items() if version is not None}
+    recorded = replace(rebuild.recorded, installed=replace(installed, python=python, distributions=distributions))
+    return replace(rebuild, recorded=recorded, groups=tuple(groups))
+
+
+def recast_folder(folder: Path | None, changes: Changes) -> Path | None:
+    """The folder with the random states of a launch's processes; that of the first is changed in its place."""
+    if folder is not None and changes.generators:
+        path = min(folder.iterdir())
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(recast_random_state(stored, changes)), encoding="utf-8")
+    return folder
+
+
+def _change_pins(pins: tuple[Pin, ...], changes: Changes) -> tuple[Pin, ...]:
+    changed = []
+    for pin in pins:
+        if pin.name not in changes.packages:
+            changed.append(pin)
+        elif (version := changes.packages[pin.name]) is not None:
+            changed.append(Pin(name=pin.name, version=version))
+    return tuple(changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCode:
+    """The recorded code in a place of our own, and the plan that was fitted to it."""
+
+    plan: LaunchPlan
+    work_directory: Path
+    checkout: Path
+    project_directory: Path
+    parameters: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What the child's environment has for this folder's sake, beside what the plan says."""
+
+
+def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's two choices about it
+    plan: LaunchPlan,
+    recorded: TakenTree | None,
+    place: HeldFolder,
+    *,
+    notebook: RecordedNotebook | None = None,
+    given: Collection[str],
+    recurse_submodules: bool,
+    ignore_diff: bool,
+) -> PreparedCode:
+    """Fetch the code, make it the recorded tree, and check, before any run is created, that it can be launched.
+
+    ``recorded`` is what the commit does not hold, None when the run has no record of it; ``place`` is the work
+    directory; ``given`` names the parameters that the user set; ``notebook`` is that of a run that was made in one.
+    Raises the errors of `checkout`, `restore_working_tree`, `fit_notebook`, `read_project`, `fit_to_project` and
+    `check_backend`.
+    """
+    work_directory, directory = Path(place.path), Path(place.path, "checkout")
+    bundle = (recorded and recorded.bundle) or b""
+    caveats = checkout(plan.source, directory, bundle=bundle, hold=place.held.append)
+    caveats += restore_working_tree(
+        plan.source, directory, recorded, recurse_submodules=recurse_submodules, ignore_diff=ignore_diff
+    )
+    plan = replace(plan, caveats=(*plan.caveats, *caveats))
+    check_subdirectory(directory, plan.source)
+    project_directory = check_subdirectory(directory, replace(plan.source, subdirectory=plan.working_directory))
+    variables: Mapping[str, str] = {}
+    if notebook is not None:
+        plan = fit_notebook(plan, notebook, directory, work_directory)
+        variables = write_kernel(work_directory)
+    project = read_project(project_directory, plan.entry_point)
+    plan = fit_to_project(plan, project, given=given)
+    _check_start(plan, project, project_directory, directory)
+    _check_backend(plan, project, directory)
+    return PreparedCode(
+        plan=plan,
+        work_directory=work_directory,
+        checkout=directory,
+        project_directory=project_directory,
+        parameters=resolve_path_parameters(plan, project, project_directory),
+        variables=variables,
+    )
+
+
+def _check_backend(plan: LaunchPlan, project: Project, directory: Path) -> None:
+    """Raise the errors of `check_backend`; make a checkout that will be taken elsewhere one that stands alone."""
+    check_backend(
+        plan.backend,
+        read_backend_config(plan.backend_config),
+        env_manager=plan.env_manager,
+        environment=project.environment,
+        tracking_uri=plan.tracking_uri,
+    )
+    if plan.backend != LOCAL or project.environment == "docker_env":
+        make_independent(directory)  # it is taken to where the cache is not
+
+
+def _check_start(plan: LaunchPlan, project: Project, project_directory: Path, checkout: Path) -> None:
+    """Raise CannotJudgeError when the script or the program that is to be started is not there."""
+    is_program = bool(plan.command) and plan.command[0] != "python"
+    if is_program and plan.environment.kind == "current":
+        here = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+        if shutil.which(plan.entry_point, path=here) is None:
+            raise CannotJudgeError(
+                f"the program {plan.entry_point!r}, by which the run was started, is not installed here",
+                "install what it belongs to, or pass --env recorded",
+            )
+    is_module = ("-m", plan.entry_point) in zip(plan.command, plan.command[1:], strict=False)
+    if is_program or is_module or (not plan.command and plan.entry_point in project.entry_points):
+        return
+    script = (project_directory / plan.entry_point).resolve()
+    if not (script.is_file() and script.is_relative_to(checkout)):
+        raise CannotJudgeError(
+            f"the script {plan.entry_point!r} is not in {redact_value(plan.source.project_uri)}"
+            f" at commit {plan.source.commit[:12]}",
+            "it was not committed when the run was made",
+        )

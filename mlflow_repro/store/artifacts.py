@@ -1,0 +1,181 @@
+"""List and fetch the files of a run: its artifacts, and the models that it logged (MLflow 3 keeps them elsewhere).
+
+Files of a store that is a folder of this machine are read where they are. Nothing is followed that leads elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from inspect import signature
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError
+from mlflow_repro.text.redact import redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+OWN_FOLDER = "repro"
+"""What the plugin writes about a run: facts, which `mlflow_repro.guest.probes` records; not what the run made."""
+_MOST_FILES = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactFile:
+    """One file: its path in its folder, its size in bytes (None when the store does not say), and where it is.
+
+    ``local`` is a path of this machine, None for a file that ``download`` has to bring into a folder.
+    """
+
+    path: str
+    size: int | None = None
+    local: Path | None = None
+    download: Callable[[str, str], str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactFolder:
+    """The artifacts of a run (``name`` is empty) or the files of one model that it logged."""
+
+    name: str = ""
+    files: Mapping[str, ArtifactFile] = field(default_factory=dict)
+
+
+def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
+    """What a run left behind: its artifacts first, then its logged models in the order in which they were made.
+
+    ``uri`` is the tracking store's. Raises UnreachableError when a store does not answer or is not on this machine,
+    CannotJudgeError when there are more files than anybody compares.
+    """
+    from mlflow import MlflowClient
+
+    with _explained():
+        client = MlflowClient(tracking_uri=uri)
+        run = client.get_run(run_id)
+        folders = [ArtifactFolder(files=_list_files(uri, run.info.artifact_uri, run_id, excluded=OWN_FOLDER))]
+        models = [
+            (output.step, client.get_logged_model(output.model_id))
+            for output in getattr(getattr(run, "outputs", None), "model_outputs", None) or ()
+        ]
+        models.sort(key=lambda pair: (pair[0], pair[1].creation_timestamp))
+        folders += [
+            ArtifactFolder(name=str(model.name), files=_list_files(uri, model.artifact_location)) for _, model in models
+        ]
+    if sum(len(folder.files) for folder in folders) > _MOST_FILES:
+        raise CannotJudgeError(f"run {run_id} has more than {_MOST_FILES} artifacts")
+    return folders
+
+
+def _list_files(uri: str, root: str, run_id: str = "", *, excluded: str = "") -> dict[str, ArtifactFile]:
+    """The files of the folder ``root``, of a run or a model, by their path; a top folder may be ``excluded``."""
+    local = _local_path(root)
+    found = _walk_local(local) if local is not None else _walk_remote(*_open_folder(uri, root, run_id))
+    files = {}
+    for file in found:
+        if file.path.partition("/")[0] != excluded:
+            files[file.path] = file
+        if len(files) > _MOST_FILES:
+            break
+    return files
+
+
+def _open_folder(uri: str, root: str, run_id: str) -> tuple[Callable[[str], Any], Callable[[str, str], str]]:
+    """What lists a folder below ``root``, and what downloads a file of it into a folder of this machine."""
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client = MlflowClient(tracking_uri=uri)
+    if not hasattr(client, "list_logged_model_artifacts"):  # MLflow 2
+        return (lambda path: client.list_artifacts(run_id, path)), partial(client.download_artifacts, run_id)
+    # Not the client: from MLflow 3 on it adds the models of a run, which it looks for in another tracking store.
+    # MLflow 3.0 takes no tracking store here, and uses its default one.
+    named = {"tracking_uri": uri} if "tracking_uri" in signature(get_artifact_repository).parameters else {}
+    repository = get_artifact_repository(root, **named)
+    return repository.list_artifacts, repository.download_artifacts
+
+
+def _local_path(uri: str) -> Path | None:
+    """The folder of this machine that ``uri`` names, or None."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file") or (parts.scheme == "file" and parts.netloc not in ("", "localhost")):
+        return None
+    return Path(str(local_file_uri_to_path(uri)))  # type: ignore[no-untyped-call] # MLflow left it without types
+
+
+def _walk_local(root: Path) -> Iterator[ArtifactFile]:
+    """The files below ``root``; a link is a file here, which whoever reads it will refuse."""
+    if not root.is_dir():
+        # MLflow makes the folder with the first artifact, but the one of the experiment with the store.
+        if not root.parent.parent.is_dir():
+            raise UnreachableError(f"the folder {root} is not on this machine", "compare where the artifacts are")
+        return
+    stack = [str(root)]
+    while stack:
+        folder = stack.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
+                    continue
+                path = PurePosixPath(os.path.relpath(entry.path, root)).as_posix()
+                size = entry.stat(follow_symlinks=False).st_size
+                yield ArtifactFile(path=path, size=size, local=Path(entry.path))
+
+
+def _walk_remote(list_path: Callable[[str], Any], download: Callable[[str, str], str]) -> Iterator[ArtifactFile]:
+    stack = [""]
+    seen = set()
+    while stack:
+        folder = stack.pop()
+        for entry in list_path(folder):
+            if entry.path in seen:  # a server that lists a folder inside itself
+                continue
+            seen.add(entry.path)
+            if entry.is_dir:
+                stack.append(entry.path)
+            else:
+                yield ArtifactFile(path=entry.path, size=entry.file_size, download=download)
+
+
+def fetch_file(file: ArtifactFile, directory: Path) -> Path:
+    """The file on this machine: where it is, or a copy in ``directory``, which is made and emptied.
+
+    Raises UnreachableError, CannotJudgeError for a name that leads out of the folder and for a copy that is not of the
+    size that was announced.
+    """
+    if file.local is not None:
+        return file.local
+    if file.download is None:
+        raise CannotJudgeError("nobody knows where it is")
+    parts = PurePosixPath(file.path).parts
+    if ".." in parts or "\\" in file.path or "\0" in file.path or file.path.startswith("/"):
+        raise CannotJudgeError("its name leads out of the folder")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    with _explained():
+        path = Path(file.download(file.path, str(directory)))
+    if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(directory.resolve()):
+        raise CannotJudgeError("what was fetched is not a file")
+    if file.size is not None and path.stat().st_size != file.size:
+        raise CannotJudgeError(f"{path.stat().st_size} bytes arrived, of {file.size}")
+    return path
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn whatever MLflow and the libraries of an artifact store raise into UnreachableError."""
+    try:
+        yield
+    except ReproError:
+        raise
+    except Exception as error:
+        text = redact_text(str(error)).strip().partition("\n")[0][:300]
+        raise UnreachableError(f"the artifact store failed: {text or type(error).__name__}") from error

@@ -1,0 +1,1 @@
+"""Folders and search paths of this machine."""

@@ -1,0 +1,1 @@
+"""Text that is only text: secrets, git URLs, command lines, pins, variables, file names."""
