@@ -22,6 +22,8 @@ import pytest
 from git_http import serve_git
 from preloaded import Preloaded, start_worker
 
+from mlflow_repro.system.spool import ABOVE_VARIABLE, this_process
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -76,6 +78,7 @@ def _clean_environment(tmp_path_factory):
     patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     patch.setenv("HOME", str(home))
+    patch.setenv(ABOVE_VARIABLE, this_process())  # what a test starts begins a launch of its own
     patch.setenv("PATH", os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
     yield
     patch.undo()

@@ -31,6 +31,8 @@ from multiprocessing import process as multiprocessing_process
 from types import ModuleType
 from typing import Any
 
+from mlflow_repro.system import spool
+
 _DESCRIPTORS = 16  # at most for one program
 _SIZE = 8  # bytes that say how long a request is
 _REAL = b"real\n"
@@ -53,7 +55,7 @@ if not (len(words) > 1 and words[0] == "-m" or words and words[0][:1] != "-" and
     become_real()
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "socket"))
-asked = {{"arguments": words, "cwd": os.getcwd(), "env": dict(os.environ), "fds": [0, 1, 2]}}
+asked = {{"arguments": words, "cwd": os.getcwd(), "env": dict(os.environ), "fds": [0, 1, 2], "pid": os.getpid()}}
 request = json.dumps(asked).encode()
 socket.send_fds(connection, [len(request).to_bytes({_SIZE}, "big")], [0, 1, 2])
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -130,7 +132,14 @@ class Program:
         self.stdout: io.RawIOBase | None = None
         self.returncode: int | None = None
         self._connection = preloaded.connect()
-        asked = {"arguments": arguments, "cwd": cwd, "env": env, "fds": list(fds), "is_always_forked": True}
+        asked = {
+            "arguments": arguments,
+            "cwd": cwd,
+            "env": env,
+            "fds": list(fds),
+            "pid": os.getpid(),
+            "is_always_forked": True,
+        }
         request = json.dumps(asked).encode()
         socket.send_fds(self._connection, [len(request).to_bytes(_SIZE, "big")], list(fds.values()))
         self._connection.sendall(request)
@@ -306,6 +315,7 @@ def become(asked: dict[str, Any], path: list[str]) -> None:
     # Every fork has the generators of this process in the same state.
     random.seed()
     np.random.seed()
+    spool._Process.parent = asked["pid"]
     switch_on_at_import()
     script, *arguments = asked["arguments"]
     if script != "-m":

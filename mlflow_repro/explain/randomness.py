@@ -50,7 +50,7 @@ def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
     """A generator that drew numbers began in another state, and nobody had seeded it."""
     starts, ends = (evidence.both("seeds", "digests", moment) for moment in ("start", "end"))
     seeds = _seeds_of(evidence)
-    used = {name: _was_used(name, starts, ends) for name in ("python", "numpy")}
+    used = {name: _was_used(name, starts, ends) for name in ("python", "numpy", "torch")}
     for generator, is_used in used.items():
         one, other = ((side or {}).get(generator) for side in starts)
         last = seeds.get(generator, (None, None))

@@ -17,10 +17,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.guest.background import Background
-from mlflow_repro.guest.lineage import process_path
 from mlflow_repro.seeding.control import RandomControl
-from mlflow_repro.seeding.log import SeedLog
-from mlflow_repro.seeding.watch import watch_imports
+from mlflow_repro.seeding.log import process_log
+from mlflow_repro.system.spool import process_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +46,7 @@ class Recorder:
         process_path()  # now, so that every process that this one starts is known as its child
         # Made now, so that its exit handler is older than MLflow's, which ends an open run, and runs after it.
         self._background = Background(on_error=self.warn)
-        self._seeds = SeedLog()
-        watch_imports(self._seeds)
+        self._seeds = process_log()
         try:
             self._random = RandomControl(self._seeds)
         except ValueError as error:

@@ -15,7 +15,6 @@ from mlflow_repro.data.capture import digest_ahead, names_data, record_data
 from mlflow_repro.data.digests import Deadline
 from mlflow_repro.data.opened import opened_files, own_openings
 from mlflow_repro.environment.capture import find_imported
-from mlflow_repro.guest.lineage import process_path
 from mlflow_repro.guest.options import AutologOptions
 from mlflow_repro.guest.probes import (
     SECTIONS,
@@ -32,15 +31,8 @@ from mlflow_repro.launch.capture import list_cells, record_session
 from mlflow_repro.seeding.control import RandomControl, encode_random_state
 from mlflow_repro.seeding.observe import current_seeds, digest_states
 from mlflow_repro.seeding.state import take_states
-from mlflow_repro.seeding.watch import watch_generators
-from mlflow_repro.store.writing import (
-    RANDOM_STATE_FILE,
-    RECORD_FILE,
-    RNG_TRACE_FILE,
-    read_data,
-    write_files,
-    write_tags,
-)
+from mlflow_repro.store import RANDOM_STATE_FILE, RECORD_FILE, RNG_TRACE_FILE, read_data, write_files, write_tags
+from mlflow_repro.system.spool import process_path, read_reports
 from mlflow_repro.text.redact import redact_named
 from mlflow_repro.values.record import Section, missing, to_tag_value
 from mlflow_repro.values.run import unquote_param
@@ -91,6 +83,8 @@ class Recording:
         self._written: dict[str, dict[str, str]] = {}
         self._last_work: dict[str, Callable[[], None]] = {}
         self._tagged: set[str] = set()
+        self._random_states: dict[str, dict[str, Any]] = {}
+        self._reported = 0  # how far the reports of workers have been read
         self._trace: RngTrace | None = None
         self._run_count = 0
         self._ahead: Deadline | None = None
@@ -124,7 +118,6 @@ class Recording:
         run_id = run.info.run_id
         if run_id in self._written or self._options.disable:
             return
-        watch_generators(self._seeds)
         present = run.data.tags
         index = self._run_count
         self._run_count += 1
@@ -149,7 +142,7 @@ class Recording:
             self._ahead.cut()
             self._ahead = None
         states = take_states()
-        tags = {"repro.status": status or "FINISHED", **self._seed_tags(), **_overruled_tags()}
+        tags = {"repro.status": status or "FINISHED", **_overruled_tags()}
         if not self._tags.get("repro.capture", "").startswith("partial"):
             tags["repro.capture"] = "complete"
         changed = {name: value for name, value in tags.items() if written.get(name) != value}
@@ -191,13 +184,15 @@ class Recording:
         """
         if not tags:
             return
+        tags = {**tags, **self._seed_tags(states)}
         is_over = run_id not in self._written
         with self._background.hold_forks():
             if not is_over:
                 write_tags(uri, run_id, tags)
                 self._tagged.add(run_id)
             if random_state and self._options.log_rng:
-                write_files(uri, run_id, {RANDOM_STATE_FILE: dump_record(encode_random_state(random_state))})
+                self._random_states[run_id] = encode_random_state(random_state)
+                write_files(uri, run_id, {RANDOM_STATE_FILE: dump_record(self._random_states[run_id])})
         if not self._sections:
             wanted = {name: probe for name, probe in SLOW_PROBES.items() if self._options.keeps(name)}
             if tags.get("repro.git.error") == "timeout":  # what hung once would hang again, at the end of the program
@@ -225,11 +220,16 @@ class Recording:
 
         ``cells`` is how many cells of a notebook had been run, None where there is no notebook.
         """
+        seeds = self._seed_tags(states)
+        workers, self._reported = read_reports(self._reported)
+        if workers:
+            seeds["repro.launch.workers"] = str(len(workers))
         with self._background.hold_forks():
-            write_tags(uri, run_id, changed if run_id in self._tagged else tags)
+            write_tags(uri, run_id, {**(changed if run_id in self._tagged else tags), **seeds})
         self._tagged.discard(run_id)
         if run_id not in self._start_digests:
             return
+        tags = {**tags, **seeds}
         if self._options.keeps("data"):
             probe = {"data.used": functools.partial(self._record_data, uri, run_id)}
             self._sections.update(collect_sections(probe, seconds=_DATA_SECONDS))
@@ -247,6 +247,9 @@ class Recording:
         trace = self._trace.take(run_id) if self._trace else None
         if trace is not None:
             files[RNG_TRACE_FILE] = json.dumps(trace).encode()
+        random_state = self._random_states.pop(run_id, None)
+        if random_state and workers:
+            files[RANDOM_STATE_FILE] = dump_record({**random_state, "workers": workers})
         with self._background.hold_forks():
             write_files(uri, run_id, {**files, RECORD_FILE: record})
         del self._start_digests[run_id]
@@ -285,7 +288,7 @@ class Recording:
     def _tags_at_start(self, run: Any, index: int) -> dict[str, str]:
         facts = self.context_tags()
         present = run.data.tags
-        tags = {**facts, **self._seed_tags(), **_overruled_tags(), "repro.launch.run_index": str(index)}
+        tags = {**facts, **_overruled_tags(), "repro.launch.run_index": str(index)}
         if "mlflow.project.entryPoint" in present:
             tags["repro.launch.params"] = _launch_params(run.data.params)
         uri = facts.get("repro.git.uri", "").partition("#")[0]
@@ -297,13 +300,14 @@ class Recording:
         tags.update({name: value for name, value in standard.items() if value})
         return tags
 
-    def _seed_tags(self) -> dict[str, str]:
-        seeds = current_seeds(self._seeds) if self._options.log_rng else {}
+    def _seed_tags(self, states: dict[str, Any]) -> dict[str, str]:
+        """The seeds that the generators had when these states were taken. Takes milliseconds."""
+        seeds = current_seeds(self._seeds, states) if self._options.log_rng else {}
         return {f"repro.seed.{generator}": seed for generator, seed in seeds.items()}
 
     def _enter_child(self) -> None:
         """After a fork: the runs in our table are the parent's to end, and its lock may be held by nobody."""
-        self._written, self._last_work = {}, {}
+        self._written, self._last_work, self._random_states = {}, {}, {}
         self._run_count = 0
         self._ahead = None
         self._lock = threading.RLock()

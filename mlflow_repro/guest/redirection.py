@@ -19,7 +19,7 @@ import types
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.guest.lineage import process_path
+from mlflow_repro.system.spool import process_path
 from mlflow_repro.text.redact import redact_value
 from mlflow_repro.text.variables import DESTINATION_VARIABLE
 

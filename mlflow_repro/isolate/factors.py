@@ -180,8 +180,6 @@ def _generators(one: Conditions, other: Conditions) -> Iterator[Factor]:
 
 
 def _is_used(generator: str, *sides: Conditions) -> bool:
-    if generator == "torch":
-        return any("torch" in (_get(side, "seeds", "assigned") or ()) for side in sides)
     if generator == "entropy":
         asked = any(_get(side, "seeds", "entropy", "asked") for side in sides)
         return asked or any("tensorflow" in (_get(side, "seeds", "entropy", "users") or ()) for side in sides)
@@ -220,13 +218,14 @@ def _starts(generator: str, side: Conditions) -> Any:
         return None
     if generator == "entropy":
         return side.random_state.get("root")
-    if generator == "torch":
-        return side.random_state.get("assigned", {}).get("torch")
+    assigned = side.random_state.get("assigned", {}).get("torch")
+    if generator == "torch" and assigned is not None:  # by a version that gave unseeded torch a seed
+        return assigned
     return [taken.get(generator) for taken in side.random_state.get("states", {}).values()]
 
 
 def _is_same_at_run(generator: str, *sides: Conditions) -> bool:
-    if generator not in ("python", "numpy"):
+    if generator not in ("python", "numpy", "torch"):
         return False
     one, other = (side.random_state.get("states", {}).get("run", {}).get(generator) for side in sides)
     return one is not None and one == other

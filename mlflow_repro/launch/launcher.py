@@ -20,6 +20,7 @@ import psutil
 from mlflow_repro.errors import UsageError
 from mlflow_repro.launch.worker import GRACE_SECONDS
 from mlflow_repro.system.folders import cache_directory
+from mlflow_repro.system.spool import ABOVE_VARIABLE, this_process
 from mlflow_repro.text.redact import redact_text
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _SCRUBBED = (
     "MLFLOW_EXPERIMENT_NAME",
     "MLFLOW_REPRO_SESSION",
     "MLFLOW_REPRO_DESTINATION",
-    "MLFLOW_REPRO_PROCESS",
     "MLFLOW_RUN_CONTEXT",
 )
 
@@ -208,6 +208,7 @@ class Launcher:
     def _environment(self) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
         environment[SESSION_VARIABLE] = self.session
+        environment[ABOVE_VARIABLE] = this_process()
         # MLflow's "local" runs the first `python` on the path: make that the one that runs us.
         path = [os.path.dirname(sys.executable), environment.get("PATH", os.defpath)]
         environment["PATH"] = os.pathsep.join(path)
@@ -237,7 +238,7 @@ def link_plugin(directory: Path) -> Path:
     An environment that MLflow builds for a project does not list us; this makes the plugin load there too.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parent
     (directory / package.name).symlink_to(package, target_is_directory=True)
     distribution = metadata.distribution(_DISTRIBUTION)
     information = directory / f"mlflow_repro-{distribution.version}.dist-info"

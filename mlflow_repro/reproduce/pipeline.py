@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.system.folders import HeldFolder
     from mlflow_repro.values.changes import Changes
-    from mlflow_repro.values.plan import LaunchPlan
     from mlflow_repro.values.report import Readiness
 
 _LARGEST_SEED = (1 << 63) - 1
@@ -211,7 +210,6 @@ def _prepare(
         complete_plan,
         prepare_code,
         read_notebook,
-        recast_folder,
         recast_plan,
         recast_rebuild,
     )
@@ -228,7 +226,9 @@ def _prepare(
     notebook = read_notebook(store, reference, record)
     if notebook is not None:
         check_installed(*list_installed(plan, rebuild))
-    random_state = recast_folder(_fetch_states(options, plan, target, store, place), changes)
+    random_state = None
+    if options.restore_rng and options.seed is None and plan.backend == LOCAL:  # which runs on this machine
+        random_state = _fetch_states(options, changes, target, store, Path(place.path, "random-state"))
     record = _recast(record, options, changes)
     code_store = open_store(changes.code_store) if changes.code_store else store
     ignore_diff = options.ignore_diff or changes.without_patch
@@ -251,14 +251,13 @@ def _prepare(
 
 
 def _fetch_states(
-    options: ReproduceOptions, plan: LaunchPlan, target: Target, store: TrackingStore, place: HeldFolder
+    options: ReproduceOptions, changes: Changes, target: Target, store: TrackingStore, folder: Path
 ) -> Path | None:
-    """The random states to put back; None for a run that goes its own way, or runs on another machine."""
-    from mlflow_repro.reproduce.prepare import fetch_random_states
+    """The random states to put back, as files in ``folder``."""
+    from mlflow_repro.reproduce.random_state import fetch_random_states, recast_folder
 
-    if not options.restore_rng or options.seed is not None or plan.backend != LOCAL:
-        return None
-    return fetch_random_states(store, target, Path(place.path, "random-state"))
+    is_same_launch = changes.is_same_launch and not (options.params or options.commit or options.ignore_diff)
+    return recast_folder(fetch_random_states(store, target, folder, is_same_launch=is_same_launch), changes)
 
 
 def _recast(record: Mapping[str, Any], options: ReproduceOptions, changes: Changes) -> Mapping[str, Any]:

@@ -21,14 +21,12 @@ from mlflow_repro.store.writing import RANDOM_STATE_FILE
 from mlflow_repro.text.pins import DEFAULT_INDEX, Pin
 from mlflow_repro.text.redact import redact_value
 from mlflow_repro.text.variables import choose_variables
-from mlflow_repro.values.changes import recast_random_state
-from mlflow_repro.values.run import PROCESS_TAG, is_project_run, is_worker
+from mlflow_repro.values.run import is_project_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from mlflow_repro.code.worktree.values import TakenTree
-    from mlflow_repro.judging.trees import Target
     from mlflow_repro.launch.notebook import RecordedNotebook
     from mlflow_repro.reproduce.environment import Rebuild
     from mlflow_repro.store.store import TrackingStore
@@ -118,28 +116,6 @@ def find_overruled(pairs: Iterable[RunPair]) -> list[str]:
     return [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
 
 
-def fetch_random_states(store: TrackingStore, target: Target, directory: Path) -> Path | None:
-    """The random states of the processes of a launch, as files in ``directory``, in the order in which these began.
-
-    None when the process that is launched again recorded none. Workers' are left out: they follow from their program's.
-    Of each process the state of its first run is taken, and where the run that was asked for is in it, of that one.
-    """
-    head = target.root.tags.get(PROCESS_TAG, "")
-    is_in_head = target.asked.tags.get(PROCESS_TAG, "") == head and target.asked.fact("launch.run_index").value
-    chosen = {head: target.asked if is_in_head else target.root}
-    for run in target.tree.in_order:
-        if run.fact("launch.run_index").value and not is_worker(run):
-            chosen.setdefault(run.tags.get(PROCESS_TAG, ""), run)
-    for number, run in enumerate(chosen.values()):
-        found = store.download_file(run.run_id, RANDOM_STATE_FILE, directory / run.run_id)
-        if found is not None:
-            found.rename(directory / f"{number:06}.json")
-            shutil.rmtree(directory / run.run_id)
-        elif number == 0:
-            return None
-    return directory
-
-
 def recast_plan(plan: LaunchPlan, changes: Changes) -> LaunchPlan:
     """The plan with the changed environment variables."""
     return replace(plan, variables={**plan.variables, **changes.variables}) if changes.variables else plan
@@ -166,15 +142,6 @@ def recast_rebuild(rebuild: Rebuild | None, changes: Changes) -> Rebuild | None:
     distributions = {name: version for name, version in versions.items() if version is not None}
     recorded = replace(rebuild.recorded, installed=replace(installed, python=python, distributions=distributions))
     return replace(rebuild, recorded=recorded, groups=tuple(groups))
-
-
-def recast_folder(folder: Path | None, changes: Changes) -> Path | None:
-    """The folder with the random states of a launch's processes; that of the first is changed in its place."""
-    if folder is not None and changes.generators:
-        path = min(folder.iterdir())
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(recast_random_state(stored, changes)), encoding="utf-8")
-    return folder
 
 
 def _change_pins(pins: tuple[Pin, ...], changes: Changes) -> tuple[Pin, ...]:

@@ -17,7 +17,7 @@ from mlflow_repro.launch.backends import LOCAL
 from mlflow_repro.launch.launcher import Job, Launcher, Outcome, read_backend_config
 from mlflow_repro.launch.project import write_command_project
 from mlflow_repro.reproduce.watch import Watch
-from mlflow_repro.seeding.state import RESTORE_VARIABLE
+from mlflow_repro.seeding.restoring import RESTORE_VARIABLE
 from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.text.redact import redact_named, redact_value
 from mlflow_repro.values.plan import Surroundings

@@ -15,7 +15,7 @@ from mlflow_repro.errors import UsageError
 from mlflow_repro.seeding import state as states
 from mlflow_repro.seeding import tensorflow_draws as draws
 from mlflow_repro.seeding.entropy import Entropy, adopt_entropy, process_entropy
-from mlflow_repro.seeding.watch import find_namespace, seed_unwatched
+from mlflow_repro.seeding.libraries import find_namespace, seed_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +144,7 @@ def _take_numpy() -> Section | None:
     section = states.encode_states({"numpy": taken["numpy"]}).get("numpy")
     if section is None:
         raise RngStateError(_foreign_generator(taken["numpy"]))
+    section.pop("entropy", None)  # what it was made from, long before
     return {"bit_generator": _TWISTER, **section}
 
 
@@ -155,7 +156,7 @@ def _prepare_numpy(section: Section) -> Setter:
         raise RngStateError(f"the file has a state of numpy's {section['bit_generator']}, not of {_TWISTER}")
     if isinstance(present, dict) and present["bit_generator"] != _TWISTER:
         raise RngStateError(_foreign_generator(present))
-    states.decode_python(section)
+    states.decode_twister(section)
     return lambda: states.restore_states({"numpy": section})
 
 
@@ -235,7 +236,7 @@ def _prepare_tensorflow(section: Section) -> Setter:
 
     def put() -> None:
         if seed is not None or getattr(context, "_seed", None) is not None:
-            seed_unwatched("tensorflow", seed)
+            seed_library("tensorflow", seed)
         if operations is not None:
             context._rng.setstate(operations)  # noqa: SLF001 - there is no other way to it
         put_generator()

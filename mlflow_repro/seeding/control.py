@@ -1,42 +1,33 @@
-"""Make a program's randomness repeatable without changing it: record where it starts, and put that back on request.
+"""Make a program's randomness repeatable without changing it: record what it begins with, put that back on request.
 
 Three modes, chosen by ``MLFLOW_REPRO_SEED``:
 
-* ``auto`` (the default): nothing is seeded that the user would notice. The states of Python's and numpy's generators
-  are taken when mlflow is imported and when a run starts. Entropy for numpy's unseeded generators comes from a recorded
-  root (`entropy`), and so do the seeds that TensorFlow's operations take (`tensorflow_draws`). torch, when nobody has
-  seeded it, gets a random seed that is recorded.
-* an integer: everything is seeded with it, as if the program had begun with that.
+* ``auto`` (the default): nothing that the program draws from is seeded or set. The states of Python's, numpy's and
+  torch's generators are read when mlflow is imported, when a run starts, and in each worker and forked child. The
+  entropy of numpy's unseeded generators comes from a root that this process drew for itself (`entropy`), and so do the
+  seeds that TensorFlow's operations take (`tensorflow_draws`).
+* an integer: everything that nobody has seeded is seeded with it, as if the program had begun with that.
 * ``off``: seeds that the program sets are still seen, nothing else happens.
 
-A reproduction gives the recorded values to its processes by files (`restoring`). Workers of a process get streams that
-are derived from its own, and not the same again.
+A reproduction gives each of its processes the states of the process that corresponds to it (`restoring`), and never
+over a seed that the program sets itself (`origin`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import re
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.seeding import state as states
-from mlflow_repro.seeding.entropy import (
-    ROOT_VARIABLE,
-    STATE_BITS,
-    Entropy,
-    adopt_entropy,
-    feed_numpy,
-    fill_python,
-    new_root,
-    process_entropy,
-    root_from_seed,
-)
-from mlflow_repro.seeding.state import SCHEMA, digest_arguments, script_name, take_random_state
-from mlflow_repro.seeding.watch import on_library_loaded, seed_unwatched
+from mlflow_repro.seeding.entropy import Entropy, adopt_entropy, feed_numpy, new_root, process_entropy, root_from_seed
+from mlflow_repro.seeding.libraries import on_library_loaded, seed_library, seed_torch_devices
+from mlflow_repro.seeding.origin import explain_refusal, find_origin
+from mlflow_repro.seeding.restoring import RESTORE_VARIABLE, SCHEMA, digest_arguments, script_name, take_random_state
+from mlflow_repro.system.harmless import harmless
+from mlflow_repro.system.spool import is_worker, process_key, report_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,10 +36,9 @@ if TYPE_CHECKING:
 
 MODE_VARIABLE = "MLFLOW_REPRO_SEED"
 _FRAMEWORKS = ("tensorflow", "torch")
-# As multiprocessing and joblib name the n-th child of a process; a child's child has two numbers.
-_WORKER_NAME = re.compile(r"(?:Spawn|ForkServer|Loky)(?:Process|PoolWorker)-(\d+(?::\d+)*)")
 _NUMPY_SEEDS = 1 << 32
 _ROOT_DIGITS = 16  # of the digest that tells two roots apart
+_MOMENTS = ("import", "first_run", "run")
 
 
 class RandomControl:
@@ -60,28 +50,29 @@ class RandomControl:
         self.seed = _read_mode(environ.get(MODE_VARIABLE, ""))
         self.is_off = self.seed == "off"
         self.restored: list[str] = []
+        self.refused: dict[str, str] = {}
+        """Why a recorded state was not put back, by moment and generator: the program's own will stands."""
         self._log = log
-        inherited = _inherited_root()
-        self._is_worker = inherited is not None
-        self._restore = {} if self.is_off or self._is_worker else take_random_state()
-        self.entropy = process_entropy() or Entropy(self._choose_root(inherited))
-        self._root = self.entropy.root.hex()  # `seed_everything` begins another one
-        self._at_import: dict[str, object] = {}
-        self._at_first_run: dict[str, object] = {}
+        self._restore = {} if self.is_off else take_random_state(process_key())
+        self.entropy = process_entropy() or Entropy(self._choose_root())
+        self._restore_root()
+        self._taken: dict[str, dict[str, Any]] = {}
 
     def begin(self) -> None:
         """Called once, when mlflow is being imported."""
         if self.is_off:
             return
-        self._seed_start("python")
-        self._seed_start("numpy")
-        self._put_back("import", ("python", "numpy"))
-        self._at_import = states.take_states()
+        for generator in states.GENERATORS:
+            self._seed_start(generator)
+        self._put_back("import", states.GENERATORS)
+        self._taken["import"] = states.take_states()
         adopt_entropy(self.entropy)
         for framework in _FRAMEWORKS:
             if framework in sys.modules:
-                self._framework_loaded(framework)
+                self._library_loaded(framework)
         on_library_loaded("control", self._library_loaded)
+        if process_key():
+            self._report()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._enter_child)
 
@@ -94,21 +85,17 @@ class RandomControl:
         if self.is_off:
             return {}
         if index == 0:
-            self._put_back("first_run", ("python", "numpy"))
+            self._put_back("first_run", states.GENERATORS)
         if index == self._restore.get("run_index", 0):
-            self._put_back("run", ("python", "numpy"))
-        now = states.take_states()
+            self._put_back("run", states.GENERATORS)
+        self._taken["run"] = states.take_states()
         if index == 0:
-            self._at_first_run = now
+            self._taken["first_run"] = self._taken["run"]
         return {
-            "schema": SCHEMA,
-            "root": self._root,
-            "place": list(self.entropy.place),
+            **self._describe_process(),
             "assigned": dict(self._log.assigned),
             "run_index": index,
-            "script": script_name(),
-            "arguments": digest_arguments(),
-            "states": {"import": self._at_import, "first_run": self._at_first_run, "run": now},
+            "states": {moment: self._taken[moment] for moment in _MOMENTS if moment in self._taken},
         }
 
     def describe(self) -> dict[str, Any]:
@@ -119,90 +106,128 @@ class RandomControl:
             "mode": self.seed,
             "assigned": dict(self._log.assigned),
             "restored": list(self.restored),
+            "not_restored": dict(self.refused),
             "calls": [asdict(call) for call in self._log.calls],
             "calls_not_listed": self._log.dropped,
             "not_repeatable": list(self._log.unrepeatable),
             "entropy": {
                 "root": hashlib.sha256(self.entropy.root).hexdigest()[:_ROOT_DIGITS],
-                "drawn": self.entropy.take_position()["drawn"],
+                "drawn": self.entropy.drawn,
                 "asked": self.entropy.asked,
                 "users": sorted(self.entropy.users.copy()),
             },
             "determinism": achieved_determinism(),
         }
 
-    def _choose_root(self, inherited: bytes | None) -> bytes:
+    def _describe_process(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "root": self.entropy.root.hex(),
+            "key": process_key(),
+            "script": script_name(),
+            "arguments": digest_arguments(),
+        }
+
+    def _restore_root(self) -> None:
         if "root" in self._restore:
-            return bytes.fromhex(self._restore["root"])
-        if inherited is not None:
-            return inherited
-        return root_from_seed(self.seed) if isinstance(self.seed, int) else new_root()
+            self.entropy.put_position({name: self._restore[name] for name in ("root", "schema")})
+
+    def _choose_root(self) -> bytes:
+        return root_from_seed(self.seed) if isinstance(self.seed, int) and not is_worker() else new_root()
 
     def _seed_start(self, generator: str) -> None:
-        """Where it is wanted, seed one of Python's and numpy's generators: by the user's integer, or in a worker."""
-        if not (self._is_worker or isinstance(self.seed, int)) or self._is_seeded(generator):
+        """Seed a generator by the integer that the user has given, unless somebody has seeded it or drawn from it.
+
+        A worker is left alone: with its parent's seed it would draw its parent's numbers.
+        """
+        if not isinstance(self.seed, int) or is_worker():
             return
-        # In a worker, Python and numpy took the operating system's entropy; the same from our root can be given again.
-        if self._is_worker and generator == "python":
-            fill_python(self.entropy.derive("start", generator, bits=STATE_BITS))
-        elif self._is_worker:
-            words = [self.entropy.derive("start", generator, str(number), bits=32) for number in range(16)]
-            seed_unwatched(generator, words)
-        elif isinstance(self.seed, int):
-            seed_unwatched(generator, self.seed % _NUMPY_SEEDS if generator == "numpy" else self.seed)
+        present = states.encode_states(states.take_states()).get(generator)
+        if present is not None and find_origin(generator, [present]).kind == "system":
+            seed = self.seed % _NUMPY_SEEDS if generator == "numpy" else self.seed
+            if seed_library(generator, seed):
+                self._log.assigned[generator] = seed
 
     def _put_back(self, moment: str, generators: tuple[str, ...]) -> None:
-        recorded = self._restore.get("states", {}).get(moment, {})
-        wanted = {name: recorded[name] for name in generators if name in recorded}
-        if wanted:
-            self.restored += [f"{moment}:{name}" for name in states.restore_states(wanted)]
+        """Put back what was recorded of ``moment``, where the program has not decided otherwise."""
+        recorded: Mapping[str, Any] = self._restore.get("states", {})
+        wanted = {name: state for name, state in recorded.get(moment, {}).items() if name in generators}
+        if not wanted:
+            return
+        present = states.encode_states(states.take_states())
+        before = [states.encode_states(self._taken[name]) for name in _MOMENTS[:1] if name in self._taken]
+        for name, state in wanted.items():
+            if name not in present or state == present[name]:
+                continue
+            theirs = [recorded.get("import", {}).get(name), state] if moment != "import" else [state]
+            own = [*(taken.get(name) for taken in before), present[name]]
+            refusal = explain_refusal(
+                name,
+                [one for one in theirs if one is not None],
+                [one for one in own if one is not None],
+                is_same_launch=not self._restore.get("is_changed", False),
+            )
+            if refusal is None:
+                self.restored += [f"{moment}:{one}" for one in states.restore_states({name: state})]
+            else:
+                self.refused[f"{moment}:{name}"] = refusal
 
     def _library_loaded(self, module: str) -> None:
         """Called after ``numpy.random``, ``tensorflow`` or ``torch`` was imported."""
-        if module == "numpy.random":
-            self._seed_start("numpy")
-            self._put_back("import", ("numpy",))
-            feed_numpy(self.entropy)
-            self._at_import.setdefault("numpy", states.take_states().get("numpy"))
-        elif module in _FRAMEWORKS:
-            self._framework_loaded(module)
-
-    def _framework_loaded(self, framework: str) -> None:
-        if framework == "tensorflow":
+        if module == "tensorflow":
             from mlflow_repro.seeding.tensorflow_draws import feed_tensorflow
 
             feed_tensorflow(self.entropy, self._log)
-        self._assign_seed(framework)
-
-    def _assign_seed(self, framework: str) -> None:
-        """Give ``framework`` a recorded seed, unless the program has seeded it.
-
-        Of itself only torch gets one, in the way in which it would have taken it from the operating system: each
-        device another. What a global seed does to TensorFlow is told in `tensorflow_draws`.
-        """
-        if framework in self._log.assigned or self._is_seeded(framework):
+            self._seed_tensorflow()
             return
-        if isinstance(self.seed, int):
-            if seed_unwatched(framework, self.seed):
-                self._log.assigned[framework] = self.seed
-        elif framework == "torch":
-            from mlflow_repro.seeding.torch_devices import seed_torch_devices
+        generator = "numpy" if module == "numpy.random" else module
+        self._seed_start(generator)
+        self._put_back("import", (generator,))
+        if generator == "numpy":
+            feed_numpy(self.entropy)
+        else:
+            self._seed_torch_as_before()
+        taken = states.take_states()
+        if generator in taken:
+            self._taken["import"].setdefault(generator, taken[generator])
 
-            seed = self._restore.get("assigned", {}).get(framework)
-            if seed is None:
-                # 63 bits. A torch seed below 2**32 is taken for one that a person chose.
-                seed = self.entropy.derive(framework, bits=62) | 1 << 62
-            if seed_torch_devices(seed):
-                self._log.assigned[framework] = seed
+    def _seed_tensorflow(self) -> None:
+        """By the integer that the user has given. Of itself TensorFlow gets no global seed: see `tensorflow_draws`."""
+        if isinstance(self.seed, int) and not is_worker() and "tensorflow" not in self._log.assigned:
+            context = sys.modules.get("tensorflow.python.eager.context")
+            if getattr(getattr(context, "_context", None), "_seed", None) is None:
+                seed_library("tensorflow", self.seed)
+                self._log.assigned["tensorflow"] = self.seed
 
-    def _is_seeded(self, framework: str) -> bool:
-        from mlflow_repro.seeding.observe import current_seeds
+    def _seed_torch_as_before(self) -> None:
+        """Give torch the seed that a record of schema 1 has, when it gave unseeded torch one of its own."""
+        seed = self._restore.get("assigned", {}).get("torch") if self._restore.get("schema") == 1 else None
+        present = states.encode_states(states.take_states()).get("torch")
+        is_unseeded = present is not None and find_origin("torch", [present]).kind == "system"
+        if seed is not None and is_unseeded and seed_torch_devices(seed):
+            self.restored.append("import:torch")
 
-        return framework in current_seeds(self._log)
+    def _report(self) -> None:
+        """Tell the launch what this process, a worker or another program, has begun with."""
+        taken = states.encode_states(self._taken.get("import", {}))
+        report_process({**self._describe_process(), "states": {"import": taken}})
 
     def _enter_child(self) -> None:
-        """After a fork: what is put back was this process's parent's."""
-        self._restore = {}
+        """After a fork: Python has seeded its generator from the operating system, and numpy gets another root.
+
+        What was to be put back was the parent's; in a reproduction there may be something for this child.
+        """
+        with harmless():
+            is_relaunch = bool(self._restore)
+            self._restore, self._taken, self.refused, self.restored = {}, {}, {}, []
+            if is_relaunch or os.environ.get(RESTORE_VARIABLE):
+                self._restore = take_random_state(process_key())
+            self._restore_root()
+            self._put_back("import", ("python",))
+            self._taken["import"] = states.take_states()
+            report = {"python": self._taken["import"]["python"]}
+            facts = {**self._describe_process(), "states": {"import": states.encode_states(report)}}
+            report_process(facts)
 
 
 def encode_random_state(record: dict[str, Any]) -> dict[str, Any]:
@@ -220,22 +245,3 @@ def _read_mode(text: str) -> str | int:
     if word.isascii() and word.isdigit() and int(word) < 1 << 63:
         return int(word)
     raise ValueError(f"{MODE_VARIABLE} is {text!r}: it must be off, auto or an integer from 0 to 2**63-1")
-
-
-def _inherited_root() -> bytes | None:
-    """For a worker of `multiprocessing`: a root derived from its parent's and its own number there.
-
-    Only a process that was named by `multiprocessing` itself is known to have a number that no other has. Any other
-    child process gets a root of its own.
-    """
-    process = sys.modules.get("multiprocessing.process")
-    name = process.current_process().name if process is not None else ""
-    number = _WORKER_NAME.fullmatch(name)
-    inherited = os.environ.get(ROOT_VARIABLE, "")
-    if not (number and inherited):
-        return None
-    with contextlib.suppress(ValueError):
-        parent = Entropy(bytes.fromhex(inherited))
-        size = len(parent.root)
-        return parent.derive("worker", number[1], bits=8 * size).to_bytes(size, "big")
-    return None

@@ -11,8 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.seeding.entropy import Entropy, new_root, process_entropy
-from mlflow_repro.seeding.log import SeedLog
-from mlflow_repro.seeding.watch import find_namespace, on_library_loaded, watch_imports, watched_log
+from mlflow_repro.seeding.libraries import find_namespace, on_library_loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,8 +59,6 @@ def make_deterministic() -> dict[str, str]:
         **_set_library("tensorflow"),
         **_set_library("torch"),
     }
-    log = watched_log()
-    watch_imports(SeedLog() if log is None else log)
     on_library_loaded("make_deterministic", _set_later)
     _Process.achieved = achieved
     _warn_of(achieved)

@@ -1,79 +1,84 @@
-"""One recorded root for the entropy that a program draws from the operating system.
+"""One root for the entropy that a process draws from the operating system, so that it can be given again.
 
 ``numpy.random.default_rng()`` and ``SeedSequence()`` without a seed ask ``numpy.random.bit_generator.randbits`` for 128
-bits (looked up at each call). Here these bits come from a root of 256 bits, which is itself drawn from the operating
-system once in a process, and recorded: the n-th answer is a hash of the root, the process's place and n. So the streams
-are as unrelated as before, and the same root gives the same streams again.
+bits (looked up at each call). Here these bits come from a root of 256 bits that each process draws from the operating
+system for itself, and anew after every fork: the n-th answer is a part of a hash of the root and n. Nothing of it is
+inherited, so no two processes can share a stream; what a process drew is recorded, and the same root gives the same
+streams again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import itertools
 import linecache
 import os
-import struct
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.seeding.watch import find_namespace, on_unseeding
-
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 ROOT_BYTES = 32
-_WORDS = struct.Struct("<624I")
-_STATE_VERSION = 3  # of random.getstate(), since Python 3.2
-STATE_BITS = 8 * _WORDS.size
-ROOT_VARIABLE = "MLFLOW_REPRO_ROOT"
+_SCHEMA = 2  # of how the n-th answer comes from the root: 1 hashes each, 2 many at once, which is quicker
+_DRAW_BITS = 128  # as many as a SeedSequence asks for
+_DRAW_BYTES = _DRAW_BITS // 8
+_BLOCK_DRAWS = 64
+_SITES = 1_024  # places in a program that make generators; those beyond are taken to use what they get
+_LOOKS = 16  # at the stack above a place, to see whether a library is being imported there
 
 
 class Entropy:
-    """The root of this process and its place: the forks that lead to it."""
+    """The root of this process, and how much was drawn from it."""
 
     def __init__(self, root: bytes) -> None:
-        self.root = root
-        self.place: tuple[int, ...] = ()
         self.users: set[str] = set()
         """What asked for bits: ``draw`` for numpy's unseeded generators, else the first word of the purpose."""
+        self._sites: dict[tuple[int, int], tuple[CodeType, int]] = {}
+        self._begin(root, 0, schema=_SCHEMA)
+
+    def _begin(self, root: bytes, drawn: int, *, schema: int) -> None:
+        self.root, self._pid, self._schema = root, os.getpid(), schema
         self.asked = 0
         """How often the program drew that uses what it got: no import of a library, no ``RandomState`` with a seed."""
-        self._drawn = 0
-        self._forks = 0
-        self._lock = threading.Lock()
+        self.drawn = drawn
+        self._block: tuple[int, bytes] = (-1, b"")
+        # One call of C, which neither a thread nor a signal handler can come between: no number is given twice.
+        self._numbers = itertools.count(drawn)
 
     def draw_bits(self, bits: int) -> int:
         """The next ``bits`` random bits, as `secrets.randbits` gives them."""
-        is_used = _is_used()
-        with self._lock:
-            number = self._drawn
-            self._drawn += 1
-            self.asked += is_used
-        return self.derive("draw", str(number), bits=bits)
+        if self._pid != os.getpid():
+            self.renew()
+        number = next(self._numbers)
+        self.drawn = number + 1
+        self.asked += self._is_used()
+        if bits != _DRAW_BITS or self._schema == 1:
+            return self.derive("draw", str(number), bits=bits)
+        index, start = number // _BLOCK_DRAWS, number % _BLOCK_DRAWS * _DRAW_BYTES
+        block = self._block
+        if block[0] != index:
+            self.users.add("draw")
+            content = hashlib.shake_256(b"%bdraws/%d" % (self.root, index)).digest(_BLOCK_DRAWS * _DRAW_BYTES)
+            block = self._block = index, content
+        return int.from_bytes(block[1][start : start + _DRAW_BYTES], "big")
 
     def derive(self, *path: str, bits: int) -> int:
-        """``bits`` random bits for a purpose named by ``path``; the same path gives the same bits."""
+        """``bits`` random bits for a purpose named by ``path``; the same path gives the same bits in this process."""
+        if self._pid != os.getpid():
+            self.renew()
         self.users.add(path[0])
-        content = "/".join((*map(str, self.place), *path)).encode()
         size = (bits + 7) // 8
-        stream = hashlib.shake_256(self.root + content).digest(size)
+        stream = hashlib.shake_256(self.root + "/".join(path).encode()).digest(size)
         return int.from_bytes(stream, "big") >> (8 * size - bits)
 
-    def count_fork(self) -> None:
-        """Called before a fork, in the parent."""
-        self._forks += 1
-
-    def enter_child(self) -> None:
-        """Called after a fork, in the child: another place, so that no stream is drawn twice."""
-        self.place = (*self.place, self._forks)
-        self._forks = self._drawn = 0
-        self._lock = threading.Lock()  # the parent's may be held by a thread that is not here
+    def renew(self) -> None:
+        """Draw another root from the operating system: this is a forked child, and the old one is its parent's."""
+        self._begin(new_root(), 0, schema=_SCHEMA)
 
     def take_position(self) -> dict[str, Any]:
-        """The root and what was drawn from it, as plain values, for `put_position`."""
-        with self._lock:
-            return {"root": self.root.hex(), "place": list(self.place), "drawn": self._drawn, "forks": self._forks}
+        """The root and how much was drawn from it, as plain values, for `put_position`."""
+        return {"root": self.root.hex(), "drawn": self.drawn, "schema": self._schema}
 
     def put_position(self, position: dict[str, Any]) -> None:
         """Go on where another `Entropy` was, or, with a position that has only a ``root``, begin there.
@@ -81,34 +86,48 @@ class Entropy:
         Raises ValueError when ``position`` is not one; then nothing is changed.
         """
         try:
-            root = bytes.fromhex(position["root"])
-            place = tuple(int(number) for number in position.get("place", ()))
-            drawn, forks = int(position.get("drawn", 0)), int(position.get("forks", 0))
+            root, drawn = bytes.fromhex(position["root"]), int(position.get("drawn", 0))
+            schema = int(position.get("schema", _SCHEMA))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a position: {error!r}") from error
-        if not root or min(drawn, forks, *place) < 0:
+        if not root or drawn < 0:
             raise ValueError("not a position: an empty root or a negative number")
-        with self._lock:
-            self.root, self.place, self._drawn, self._forks = root, place, drawn, forks
+        self._begin(root, drawn, schema=schema)
+
+    def _is_used(self) -> bool:
+        """False when the entropy that is being drawn has no part in a result. Raises nothing.
+
+        Libraries make generators while they are imported. And ``RandomState(seed)`` seeds itself from the operating
+        system before it seeds itself with what it was given; that it was called can only be read in the caller's line.
+        What was found of a place in the program holds for it from then on, so that a draw costs the same at any depth
+        of the stack.
+        """
+        try:
+            frame = sys._getframe(2)  # noqa: SLF001 - whoever asked numpy, which has no frame of its own
+            code = frame.f_code
+            site = id(code), frame.f_lasti
+            looks = self._sites[site][1] if site in self._sites else 0
+            if 0 <= looks < _LOOKS:
+                if len(self._sites) >= _SITES:
+                    return True
+                looks = _examine(frame, looks)
+                self._sites[site] = code, looks  # with the code, or another could get its id
+        except Exception:  # noqa: BLE001 - a guest
+            return True
+        return looks >= _LOOKS
 
 
-def _is_used() -> bool:
-    """False when the entropy that is being drawn has no part in a result. Raises nothing.
-
-    Libraries make generators while they are imported. And ``RandomState(seed)`` seeds itself from the operating system
-    before it seeds itself with what it was given; that it was called can only be read in the caller's line.
-    """
-    try:
-        frame = sys._getframe(2)  # noqa: SLF001 - whoever asked numpy, which has no frame of its own
-        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        caller: FrameType | None = frame
-        while caller is not None:
-            if caller.f_code.co_filename.startswith("<frozen importlib"):
-                return False
-            caller = caller.f_back
-    except Exception:  # noqa: BLE001 - a guest
-        return True
-    return "RandomState(" not in line or "RandomState()" in line
+def _examine(frame: FrameType, looks: int) -> int:
+    """How a place is to be kept: -1 when it never uses what it draws, `_LOOKS` when it does, else one look more."""
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    if "RandomState(" in line and "RandomState()" not in line:
+        return -1
+    caller: FrameType | None = frame
+    while caller is not None:
+        if caller.f_code.co_filename.startswith("<frozen importlib"):
+            return looks + 1
+        caller = caller.f_back
+    return _LOOKS
 
 
 class _Process:
@@ -118,41 +137,20 @@ class _Process:
 
 
 def adopt_entropy(entropy: Entropy) -> None:
-    """Let ``entropy`` answer in this process where the operating system would.
+    """Let numpy's unseeded generators of this process draw from ``entropy``.
 
-    For numpy's unseeded generators, if numpy is loaded (else call `feed_numpy` when it is); for ``random.seed()``; in
-    forked children, where Python seeds its generator anew; and for worker processes, which derive theirs.
+    Where numpy is not loaded yet, call `feed_numpy` when it is.
     """
     if entropy is not _Process.entropy:
         _Process.entropy = entropy
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=entropy.count_fork, after_in_child=lambda: _enter_child(entropy))
-    on_unseeding(lambda: fill_python(entropy.draw_bits(STATE_BITS)))
+            os.register_at_fork(after_in_child=entropy.renew)
     feed_numpy(entropy)
-    os.environ[ROOT_VARIABLE] = entropy.root.hex()
 
 
 def process_entropy() -> Entropy | None:
     """The entropy of this process, or None when its libraries ask the operating system."""
     return _Process.entropy
-
-
-def _enter_child(entropy: Entropy) -> None:
-    """In a forked child Python has just seeded its generator from the operating system: derive that, too."""
-    if entropy is _Process.entropy:
-        with contextlib.suppress(Exception):
-            entropy.enter_child()
-            fill_python(entropy.derive("fork", bits=STATE_BITS))
-
-
-def fill_python(bits: int) -> None:
-    """Put Python's generator where the operating system's entropy would have: a whole state of `STATE_BITS` bits.
-
-    Not by seeding: the seed could be recovered from the state, and would be taken for one that the program set.
-    """
-    words = list(_WORDS.unpack(bits.to_bytes(_WORDS.size, "little")))
-    words[0] = 1 << 31  # as every seeding by more than one word leaves it: the state is never all zero
-    (find_namespace("random") or {})["setstate"]((_STATE_VERSION, (*words, len(words)), None))
 
 
 def new_root() -> bytes:

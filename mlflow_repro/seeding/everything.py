@@ -8,15 +8,8 @@ import time
 from typing import Any
 
 from mlflow_repro.seeding.entropy import Entropy, adopt_entropy, feed_numpy, process_entropy, root_from_seed
-from mlflow_repro.seeding.log import Generator, SeedCall, SeedLog
-from mlflow_repro.seeding.watch import (
-    find_caller,
-    find_namespace,
-    on_library_loaded,
-    seed_unwatched,
-    watch_imports,
-    watched_log,
-)
+from mlflow_repro.seeding.libraries import find_caller, find_namespace, on_library_loaded, seed_library
+from mlflow_repro.seeding.log import Generator, SeedCall, process_log
 
 SEED_LIMIT = 1 << 32
 """Seeds are below this: numpy's legacy generator takes 32 bits."""
@@ -35,16 +28,17 @@ def seed_everything(seed: int) -> None:
     """Seed all random generators of this process with ``seed``, an integer from 0 to 2**32-1.
 
     Python's ``random``, numpy's legacy generator, TensorFlow with Keras, torch with all its devices: those that are
-    imported now, and each of the others when it is imported. What a program makes without a seed
-    (``numpy.random.default_rng()``, ``random.seed()``, the global `tf.random.Generator`) and the worker processes of
-    `multiprocessing` follow from the same number. It is recorded as a seed that the program has set, also in a run that
-    starts later.
+    imported now, and each of the others when it is imported. What this process makes without a seed
+    (``numpy.random.default_rng()``, the global `tf.random.Generator`) follows from the same number. It is recorded as a
+    seed that the program has set, also in a run that starts later.
 
     With its global seed TensorFlow repeats itself within one process, too: ``fit(shuffle=True)`` takes the same order
     in every epoch, and each `tf.function` has the same stream (`tf.random.set_seed` tells why).
 
-    Not seeded: generators that exist already (``default_rng()`` and `torch.Generator` objects, layers of Keras) and
-    hashes of strings (start Python with ``PYTHONHASHSEED=0``).
+    Not seeded: generators that exist already (``default_rng()`` and `torch.Generator` objects, layers of Keras), other
+    processes (a worker that would take its parent's seed would draw its parent's numbers: seed each with
+    ``derive_seed(seed, "worker", number)``), ``random.seed()`` without a number, and hashes of strings (start Python
+    with ``PYTHONHASHSEED=0``).
 
     Raises ValueError when ``seed`` is not such an integer; then nothing is changed.
     """
@@ -54,9 +48,6 @@ def seed_everything(seed: int) -> None:
         entropy = Entropy(root)
     entropy.put_position({"root": root.hex()})
     adopt_entropy(entropy)
-    log = watched_log()
-    log = SeedLog() if log is None else log
-    watch_imports(log)
     where = find_caller()
     on_library_loaded("seed_everything", lambda library: _seed_library(library, value, where))
     _restart_keras(value)
@@ -110,16 +101,16 @@ def _check_integer(name: str, value: object, limit: int) -> int:
 
 def _seed_library(library: str, seed: int, where: str) -> None:
     """Seed the generator of ``library`` if that is loaded, and record it as the call that it stands for."""
-    entropy, log = process_entropy(), watched_log()
+    entropy, log = process_entropy(), process_log()
     if library == "numpy.random" and entropy is not None:
         feed_numpy(entropy)
-    if library == "tensorflow" and entropy is not None and log is not None:
+    if library == "tensorflow" and entropy is not None:
         from mlflow_repro.seeding.tensorflow_draws import feed_tensorflow, restart_draws
 
         if feed_tensorflow(entropy, log):
             restart_draws()
     generator = _GENERATORS[library]
-    if seed_unwatched(generator, seed) and log is not None:
+    if seed_library(generator, seed):
         log.record(SeedCall(generator, str(seed), time.time(), where, "called"))
 
 

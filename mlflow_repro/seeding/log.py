@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlflow_repro.seeding.mt19937 import Seed
+
 Generator = Literal["python", "numpy", "tensorflow", "torch"]
 
 NO_SEED = "none"
@@ -47,10 +49,10 @@ class SeedLog:
         self._calls: list[SeedCall] = []
         self._dropped = 0
         self.assigned: dict[str, int] = {}
-        """Seeds that `RandomControl` gave to generators that the program had not seeded."""
+        """Seeds of ``MLFLOW_REPRO_SEED`` that `RandomControl` gave to generators that the program had not seeded."""
         self._unrepeatable: dict[str, int] = {}
         self._last: dict[str, SeedCall] = {}
-        self._examined: dict[str, tuple[Sequence[int], int | None]] = {}
+        self._examined: dict[str, tuple[Sequence[int], Seed | None]] = {}
         self._lock = threading.RLock()
         self._pid = os.getpid()
 
@@ -90,11 +92,11 @@ class SeedLog:
         """The draws of `note_unrepeatable`, each once, in the order in which they were noted first."""
         return tuple(self._unrepeatable)
 
-    def find_examined(self, generator: Generator) -> tuple[Sequence[int], int | None] | None:
+    def find_examined(self, generator: Generator) -> tuple[Sequence[int], Seed | None] | None:
         """Find the words of the state that was searched last for a seed, and the seed that was found."""
         return self._examined.get(generator)
 
-    def record_examined(self, generator: Generator, words: Sequence[int], seed: int | None) -> None:
+    def record_examined(self, generator: Generator, words: Sequence[int], seed: Seed | None) -> None:
         """Keep the result of a search, so that the next one need not go further back."""
         self._examined[generator] = (words, seed)
 
@@ -108,6 +110,19 @@ class SeedLog:
         if pid != self._pid:
             self._pid, self._lock = pid, threading.RLock()
             self._last.pop("python", None)
+
+
+class _Process:
+    """The log of this process."""
+
+    log: SeedLog | None = None
+
+
+def process_log() -> SeedLog:
+    """The log of this process, made when it is asked for first."""
+    if _Process.log is None:
+        _Process.log = SeedLog()
+    return _Process.log
 
 
 def describe_seed(value: object) -> str:

@@ -11,8 +11,8 @@ when a word is wanted at position 624, all words are replaced by the next 624 (a
 becomes 0.
 
 CPython seeds with ``init_by_array`` from the 32-bit words of ``abs(seed)`` (``Modules/_randommodule.c``),
-numpy's legacy generator with ``init_genrand`` from an integer (``_legacy_seeding`` in
-``numpy/random/_mt19937.pyx``).
+numpy's legacy generator with ``init_genrand`` from an integer and with ``init_by_array`` from an array of them
+(``_legacy_seeding`` in ``numpy/random/_mt19937.pyx``).
 
 Rewinding works on a whole state packed into one Python integer, word i in bits 32i to 32i + 31: some thirty
 operations on long integers undo a twist in about 15 microseconds; a loop over the words takes 300.
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Kind = Literal["python", "numpy"]
+Seed = int | list[int]
+"""A number, or the words of an array that numpy was seeded with."""
 
 STATE_WORDS = 624
 DEFAULT_REWINDS = 500
@@ -152,21 +154,45 @@ def _find_array_key(state: int) -> list[int] | None:
     return None
 
 
-def _explain(state: int, kind: Kind, *, twisted: bool) -> int | None:
+def _seed_array(key: Sequence[int]) -> list[int]:
+    """Make the 624 words of ``init_by_array`` from a key of 32-bit words, as ``numpy.random.seed(key)`` does."""
+    words = seed_genrand(_ARRAY_BASE)
+    index, place = 1, 0
+    for step in range(max(STATE_WORDS, len(key)) + STATE_WORDS - 1):
+        is_first_loop = step < max(STATE_WORDS, len(key))
+        before = words[index - 1] ^ (words[index - 1] >> 30)
+        if is_first_loop:
+            words[index] = ((words[index] ^ (before * _FIRST_MIX)) + key[place] + place) & _WORD
+        else:
+            words[index] = ((words[index] ^ (before * _SECOND_MIX)) - index) & _WORD
+        index, place = index + 1, (place + 1) % len(key)
+        if index == STATE_WORDS:
+            words[0], index = words[-1], 1
+    words[0] = _TOP
+    return words
+
+
+def _candidates(state: int, kind: Kind) -> Iterator[tuple[Seed, Sequence[int]]]:
+    """The seeds that ``state`` looks as if it came from, each with the words that it makes."""
+    seed = _find_genrand_seed(state) if kind == "numpy" else None
+    if seed is not None:
+        yield seed, seed_genrand(seed)
+    key = _find_array_key(state)
+    if key is not None and kind == "numpy":
+        yield key, _seed_array(key)
+    elif key is not None:
+        number = sum(word << (32 * place) for place, word in enumerate(key))
+        # A generator of our own, to compare with.
+        yield number, random.Random(number).getstate()[1][:-1]  # noqa: S311
+
+
+def _explain(state: int, kind: Kind, *, twisted: bool) -> Seed | None:
     """Find the seed that makes exactly ``state``; of word 0 of a rewound state only the top bit is known."""
-    if kind == "numpy":
-        seed = _find_genrand_seed(state)
-        if seed is None:
-            return None
-        words = tuple(seed_genrand(seed))
-    else:
-        key = _find_array_key(state)
-        if key is None:
-            return None
-        seed = sum(word << (32 * place) for place, word in enumerate(key))
-        words = random.Random(seed).getstate()[1][:-1]  # noqa: S311 -- a generator of our own, to compare with
-    difference = _pack(words) ^ state
-    return seed if difference == 0 or (twisted and difference <= _LOW) else None
+    for seed, words in _candidates(state, kind):
+        difference = _pack(words) ^ state
+        if difference == 0 or (twisted and difference <= _LOW):
+            return seed
+    return None
 
 
 def _origins(state: int, position: int, max_rewinds: int) -> Iterator[tuple[int, bool]]:
@@ -191,8 +217,8 @@ def recover_seed(
     *,
     kind: Kind,
     max_rewinds: int = DEFAULT_REWINDS,
-    earlier: tuple[Sequence[int], int | None] | None = None,
-) -> int | None:
+    earlier: tuple[Sequence[int], Seed | None] | None = None,
+) -> Seed | None:
     """Find the seed that a Mersenne Twister was given, from its present state; None when no seed explains it.
 
     Args:
@@ -201,7 +227,7 @@ def recover_seed(
         position: the index of the next word, 1 to 624.
         kind: how it was seeded. ``"python"``: by ``random.seed``; the result is ``abs(seed)``, of at most
             1,376 bits; for a text, bytes or a float it is the integer that Python made of it. ``"numpy"``: by
-            ``numpy.random.seed(int)``; an array as a seed is not found.
+            ``numpy.random.seed``, with an integer or an array of at most 43 words.
         max_rewinds: how many twists of 624 words to look back, at about 20 (numpy) or 30 (python)
             microseconds each. One ``random.random()`` takes two words, so the default of 500 looks back over
             156,000 of them.
@@ -226,4 +252,24 @@ def recover_seed(
             return seed
         if twisted and earlier is not None and anchor is not None and origin ^ anchor <= _LOW:
             return earlier[1]
+    return None
+
+
+def count_draws(
+    earlier: tuple[Sequence[int], int], later: tuple[Sequence[int], int], *, max_rewinds: int = DEFAULT_REWINDS
+) -> int | None:
+    """How many words were drawn between two states of one generator; None when ``later`` did not come from ``earlier``.
+
+    Each state is its 624 words and its position. Looks back over ``max_rewinds`` twists, and takes what is farther for
+    unrelated. Raises ValueError when the words are not 624 integers of 32 bits.
+    """
+    anchor, state = _pack(earlier[0]), _pack(later[0])
+    if anchor == state:
+        return later[1] - earlier[1] if later[1] >= earlier[1] else None
+    for rewinds in range(max_rewinds):
+        state, genuine = _rewind(state)
+        if rewinds == 0 and not genuine:
+            return None
+        if state ^ anchor <= _LOW:
+            return (STATE_WORDS - earlier[1]) + rewinds * STATE_WORDS + later[1]
     return None

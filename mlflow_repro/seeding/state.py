@@ -1,53 +1,50 @@
-"""The states of Python's and numpy's global generators: take them, write them as plain values, put them back.
+"""The states of the global generators: take them, write them as plain values, put them back.
 
-In a relaunch each process takes the state that was recorded for it, and none is taken twice. ``MLFLOW_REPRO_RESTORE``
-names one file, for the first process of that script; or a folder of files, one for each process of the reference, in
-the order in which these began. A file is taken by renaming it: only one process can.
+Taking is reading: nothing is drawn, seeded or changed by it, whoever seeded the generator and with what.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import json
-import os
-import re
 import struct
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.seeding.watch import find_namespace
+from mlflow_repro.seeding.libraries import find_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 State = dict[str, Any]
-"""One Mersenne Twister: ``words`` (base64 of 624 little-endian 32-bit words), ``position``, ``gauss`` (the spare
-normal number, or None)."""
+"""Of Python and numpy, one Mersenne Twister: ``words`` (base64 of 624 little-endian 32-bit words), ``position``,
+``gauss`` (the spare normal number, or None); of numpy also ``entropy``, what the generator was made from, None once it
+was seeded. Of torch: ``cpu`` (base64 of the generator's bytes), ``seed`` (the initial one), ``is_seeded`` (whether
+somebody called ``manual_seed``; None when that cannot be told), ``cuda`` (a list of the devices' states)."""
 
+GENERATORS = ("python", "numpy", "torch")
 _WORDS = struct.Struct("<624I")
 _STATE_VERSION = 3  # of random.getstate(), since Python 3.2
 
 
-def take_states() -> dict[str, object]:
+def take_states() -> dict[str, Any]:
     """The present states in the libraries' own form, for `encode_states`. Draws nothing; microseconds."""
-    states: dict[str, object] = {}
-    with contextlib.suppress(Exception):
-        states["python"] = (find_namespace("random") or {})["getstate"]()
-    with contextlib.suppress(Exception):
-        states["numpy"] = (find_namespace("numpy.random.mtrand") or {})["get_state"](legacy=False)
+    states: dict[str, Any] = {}
+    for name, take in (("python", _take_python), ("numpy", _take_numpy), ("torch", _take_torch)):
+        with contextlib.suppress(Exception):
+            state = take()
+            if state is not None:
+                states[name] = state
     return states
 
 
-def encode_states(states: dict[str, object]) -> dict[str, State]:
+def encode_states(states: dict[str, Any]) -> dict[str, State]:
     """States of `take_states` as plain values that JSON can hold. A generator that was exchanged is left out."""
+    encoders = {"python": _encode_python, "numpy": _encode_numpy, "torch": _encode_torch}
     encoded: dict[str, State] = {}
-    for name, encode in (("python", _encode_python), ("numpy", _encode_numpy)):
-        if name in states:
-            with contextlib.suppress(KeyError, TypeError, ValueError, struct.error):
-                encoded[name] = encode(states[name])
+    for name, state in states.items():
+        with contextlib.suppress(KeyError, TypeError, ValueError, struct.error):
+            encoded[name] = encoders[name](state)
     return encoded
 
 
@@ -56,24 +53,77 @@ def restore_states(encoded: dict[str, State]) -> list[str]:
 
     Raises ValueError when a state is not one; then no generator is changed.
     """
-    random, numpy = find_namespace("random"), find_namespace("numpy.random.mtrand")
+    preparations = {"python": _prepare_python, "numpy": _prepare_numpy, "torch": _prepare_torch}
     setters: dict[str, Callable[[], object]] = {}
-    if random is not None and "python" in encoded:
-        setters["python"] = partial(random["setstate"], decode_python(encoded["python"]))
-    if numpy is not None and "numpy" in encoded:
-        words, position, gauss = _decode(encoded["numpy"])
-        array = (find_namespace("numpy") or {})["array"](words, dtype="uint32")
-        state = ("MT19937", array, position, int(gauss is not None), gauss or 0.0)
-        setters["numpy"] = partial(numpy["set_state"], state)
+    for name, state in encoded.items():
+        put = preparations[name](state) if name in preparations else None
+        if put is not None:
+            setters[name] = put
     for put in setters.values():
         put()
     return list(setters)
 
 
+def decode_twister(state: State) -> tuple[tuple[int, ...], int, float | None]:
+    """Words, position and spare normal number of a Mersenne Twister's encoded state. Raises ValueError for others."""
+    try:
+        words = _WORDS.unpack(base64.b64decode(state["words"], validate=True))
+        position, gauss = int(state["position"]), state["gauss"]
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        raise ValueError(f"not a generator's state: {error}") from error
+    if not 0 <= position <= len(words):
+        raise ValueError(f"not a generator's state: position {position}")
+    return words, position, None if gauss is None else float(gauss)
+
+
 def decode_python(state: State) -> tuple[int, tuple[int, ...], float | None]:
     """An encoded state as ``random.setstate`` takes it. Raises ValueError when it is none."""
-    words, position, gauss = _decode(state)
+    words, position, gauss = decode_twister(state)
     return _STATE_VERSION, (*words, position), gauss
+
+
+def _take_python() -> Any:
+    return (find_namespace("random") or {})["getstate"]()
+
+
+def _take_numpy() -> Any:
+    names = find_namespace("numpy.random.mtrand")
+    if names is None:
+        return None
+    state = names["get_state"](legacy=False)
+    with contextlib.suppress(Exception):
+        made_from = names["_rand"]._bit_generator._seed_seq  # noqa: SLF001 - public as `seed_seq` since numpy 1.25
+        state["entropy"] = None if made_from is None else int(made_from.entropy)
+    return state
+
+
+def _take_torch() -> Any:
+    names = find_namespace("torch.random")
+    if names is None or "get_rng_state" not in names:
+        return None
+    cuda = find_namespace("torch.cuda") or {}
+    devices: Iterable[Any] = ()
+    if cuda and cuda["is_initialized"]() and not cuda["_is_in_bad_fork"]():
+        devices = cuda["get_rng_state_all"]()
+    return {
+        "cpu": names["get_rng_state"](),
+        "seed": int(names["initial_seed"]()),
+        "is_seeded": _is_torch_seeded(names, cuda),
+        "cuda": list(devices),
+    }
+
+
+def _is_torch_seeded(names: dict[str, Any], cuda: dict[str, Any]) -> bool | None:
+    """Whether ``torch.manual_seed`` or ``torch.seed`` was called; None when nothing tells.
+
+    Both seed all CUDA devices as well. As long as CUDA has not started, torch keeps that for later
+    (``torch.cuda._lazy_seed_tracker``); then every device has the CPU's seed, and else each a random one of its own.
+    """
+    if cuda.get("is_initialized", bool)():
+        seeds = {int(generator.initial_seed()) for generator in cuda["default_generators"]}
+        return int(names["initial_seed"]()) in seeds if seeds else None
+    tracker = cuda.get("_lazy_seed_tracker")
+    return None if tracker is None else getattr(tracker, "manual_seed_all_cb", None) is not None
 
 
 def _encode_python(state: Any) -> State:
@@ -87,81 +137,53 @@ def _encode_numpy(state: Any) -> State:
     if state["bit_generator"] != "MT19937":
         raise ValueError(state["bit_generator"])
     gauss = float(state["gauss"]) if state["has_gauss"] else None
-    return _encode(state["state"]["key"].tolist(), int(state["state"]["pos"]), gauss)
+    encoded = _encode(state["state"]["key"].tolist(), int(state["state"]["pos"]), gauss)
+    return {**encoded, "entropy": state["entropy"]} if "entropy" in state else encoded
 
 
 def _encode(words: Any, position: int, gauss: float | None) -> State:
     return {"words": base64.b64encode(_WORDS.pack(*words)).decode(), "position": position, "gauss": gauss}
 
 
-def _decode(state: State) -> tuple[tuple[int, ...], int, float | None]:
+def _encode_torch(state: Any) -> State:
+    return {**state, "cpu": encode_tensor(state["cpu"]), "cuda": [encode_tensor(one) for one in state["cuda"]]}
+
+
+def encode_tensor(tensor: Any) -> str:
+    """A tensor of bytes as base64."""
+    return base64.b64encode(bytes(tensor.tolist())).decode()
+
+
+def _prepare_python(state: State) -> Callable[[], object] | None:
+    names = find_namespace("random")
+    return None if names is None else partial(names["setstate"], decode_python(state))
+
+
+def _prepare_numpy(state: State) -> Callable[[], object] | None:
+    names = find_namespace("numpy.random.mtrand")
+    if names is None:
+        return None
+    words, position, gauss = decode_twister(state)
+    array = (find_namespace("numpy") or {})["array"](words, dtype="uint32")
+    return partial(names["set_state"], ("MT19937", array, position, int(gauss is not None), gauss or 0.0))
+
+
+def _prepare_torch(state: State) -> Callable[[], object] | None:
+    names, torch = find_namespace("torch.random"), find_namespace("torch")
+    if names is None or torch is None or "frombuffer" not in torch:
+        return None
     try:
-        words = _WORDS.unpack(base64.b64decode(state["words"], validate=True))
-        position, gauss = int(state["position"]), state["gauss"]
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+        contents = [base64.b64decode(text, validate=True) for text in (state["cpu"], *state["cuda"])]
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a generator's state: {error}") from error
-    if not 0 <= position <= len(words):
-        raise ValueError(f"not a generator's state: position {position}")
-    return words, position, None if gauss is None else float(gauss)
+    cpu, *devices = [torch["frombuffer"](bytearray(content), dtype=torch["uint8"]) for content in contents]
+    if cpu.shape != names["get_rng_state"]().shape:
+        raise ValueError(f"not a generator's state: {len(cpu)} bytes")
+    cuda = find_namespace("torch.cuda") or {}
 
+    def put() -> None:
+        names["set_rng_state"](cpu)
+        if devices and cuda["is_initialized"]() and cuda["device_count"]() == len(devices):
+            cuda["set_rng_state_all"](devices)
 
-RESTORE_VARIABLE = "MLFLOW_REPRO_RESTORE"
-SCHEMA = 1
-_TAKEN = ".taken"
-# In an argument: what is another one in each launch, the id of a run and the place of its files.
-_PLACE = re.compile(r"\S*[0-9a-f]{32}")
-
-
-def take_random_state() -> dict[str, Any]:
-    """The random state that this process is to begin with, which no other will get; empty when there is none for it."""
-    path = os.environ.get(RESTORE_VARIABLE, "")
-    if os.path.isdir(path):
-        return _take_from_folder(path)
-    os.environ.pop(RESTORE_VARIABLE, None)
-    if not path:
-        return {}
-    try:
-        recorded = _read(path)
-        script = recorded.get("script")
-        if script and script != script_name():
-            os.environ[RESTORE_VARIABLE] = path  # another program of the same command; leave it to the right one
-            return {}
-        os.rename(path, f"{path}{_TAKEN}")
-    except FileNotFoundError:
-        return {}
-    return recorded if recorded.get("schema") == SCHEMA else {}
-
-
-def script_name() -> str:
-    """The file name of the script that this process runs, empty when there is none."""
-    main = find_namespace("__main__") or {}
-    return os.path.basename(str(main.get("__file__") or ""))
-
-
-def digest_arguments() -> str:
-    """A digest of the command line without Python itself, run ids and the places of runs' files."""
-    words = [_PLACE.sub("#", word) for word in getattr(sys, "orig_argv", sys.argv)[1:]]
-    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
-
-
-def _take_from_folder(folder: str) -> dict[str, Any]:
-    """The first file of a process with this script and these arguments, else the first one of this script."""
-    names = sorted(name for name in os.listdir(folder) if not name.endswith(_TAKEN))
-    found: list[tuple[str, dict[str, Any]]] = []
-    for name in names:
-        with contextlib.suppress(FileNotFoundError):  # another process was quicker
-            recorded = _read(os.path.join(folder, name))
-            if recorded.get("schema") == SCHEMA and recorded.get("script") in ("", script_name()):
-                found.append((name, recorded))
-    arguments = digest_arguments()
-    for name, recorded in sorted(found, key=lambda row: row[1].get("arguments") != arguments):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(os.path.join(folder, name), os.path.join(folder, name + _TAKEN))
-            return recorded
-    return {}
-
-
-def _read(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8") as file:
-        recorded: dict[str, Any] = json.load(file)
-    return recorded
+    return put

@@ -26,7 +26,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.seeding.watch import find_namespace
+from mlflow_repro.seeding.libraries import find_namespace
 from mlflow_repro.system.harmless import harmless
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.seeding.checkpoint import take_sections
 from mlflow_repro.seeding.entropy import process_entropy
+from mlflow_repro.seeding.libraries import find_namespace
 from mlflow_repro.seeding.log import shorten_digest
-from mlflow_repro.seeding.watch import find_namespace
 from mlflow_repro.system.harmless import harmless
 
 if TYPE_CHECKING:

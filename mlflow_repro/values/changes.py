@@ -44,6 +44,11 @@ class Changes:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def is_same_launch(self) -> bool:
+        """True when the program, its arguments and its data are those of the reference."""
+        return not (self.params or self.arguments or self.variables or self.code or self.without_patch or self.files)
+
+    @property
     def needs_environment(self) -> bool:
         """True when the environment has to be built, as it is neither the recorded one nor the one that is here."""
         return bool(self.packages or self.python)
@@ -117,7 +122,7 @@ def recast_random_state(stored: Mapping[str, Any], changes: Changes) -> dict[str
     """A stored random state with that of some generators changed to another's, or taken out of it."""
     other = changes.random_state
     changed = dict(stored)
-    for generator in ("python", "numpy"):
+    for generator in ("python", "numpy", "torch"):
         if generator not in changes.generators:
             continue
         states = {moment: dict(taken) for moment, taken in changed.get("states", {}).items()}
@@ -127,8 +132,8 @@ def recast_random_state(stored: Mapping[str, Any], changes: Changes) -> dict[str
             taken.update({generator: theirs[generator]} if generator in theirs else {})
         changed["states"] = states
     if "entropy" in changes.generators:
-        changed = {name: value for name, value in changed.items() if name not in ("root", "place")}
-        changed.update({name: other[name] for name in ("root", "place") if name in other})
+        changed = {name: value for name, value in changed.items() if name != "root"}
+        changed.update({"root": other["root"], "schema": other["schema"]} if "root" in other else {})
     if "torch" in changes.generators:
         theirs = other.get("assigned", {})
         kept = {name: value for name, value in changed.get("assigned", {}).items() if name != "torch"}

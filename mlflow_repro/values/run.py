@@ -147,6 +147,8 @@ def launch_parameters(record: RunRecord) -> dict[str, str]:
 
 PARENT_TAG = "mlflow.parentRunId"
 PROCESS_TAG = "repro.launch.process"
+WORKERS_TAG = "repro.launch.workers"
+"""How many processes without a run of their own reported what they began with, into this run's random state."""
 
 
 def program_of(process: str) -> str:

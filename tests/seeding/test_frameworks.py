@@ -312,7 +312,7 @@ def test_devices_of_an_unseeded_program_have_seeds_of_their_own():
     """torch.manual_seed gives all devices one seed; torch itself gives each another. The program's seed wins."""
     script = """
 import torch
-from mlflow_repro.seeding.torch_devices import seed_torch_devices
+from mlflow_repro.seeding.libraries import seed_torch_devices
 torch.cuda._queued_calls.clear()
 torch.cuda.default_generators = tuple(torch.Generator() for _ in range(3))
 torch.cuda.random.device_count = lambda: 3

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+import signal
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from conftest import make_repository, make_workbench
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_repro.seeding import restoring
 from mlflow_repro.seeding import state as states
 from mlflow_repro.seeding.control import RandomControl, _read_mode
 from mlflow_repro.seeding.entropy import Entropy, new_root, root_from_seed
@@ -53,24 +57,59 @@ def test_what_is_no_state_is_refused_and_changes_nothing(broken):
     assert random.getstate() == before
 
 
-def test_entropy_is_the_same_for_the_same_root_and_never_twice_within_one():
-    """Draws, forks and forks of forks are all different; another root shares nothing."""
+@pytest.mark.parametrize("schema", [1, 2])
+def test_entropy_is_the_same_for_the_same_root_and_never_twice_within_one(schema):
+    """Another root shares nothing, and a fork draws one of its own."""
 
     def bits(root: bytes) -> list[int]:
-        drawn = []
-        for path in ((), (1,), (2,), (1, 1), (11,)):
-            entropy = Entropy(root)
-            for number in path:
-                for _ in range(number):
-                    entropy.count_fork()
-                entropy.enter_child()
-            drawn += [entropy.draw_bits(128) for _ in range(50)]
-        return drawn
+        entropy = Entropy(root)
+        entropy.put_position({"root": root.hex(), "schema": schema})
+        return [entropy.draw_bits(128) for _ in range(500)]
 
     root = new_root()
     assert bits(root) == bits(root)
-    assert len(set(bits(root))) == 250
-    assert not set(bits(root)) & set(bits(new_root()))
+    entropy = Entropy(root)
+    before = [entropy.draw_bits(128) for _ in range(100)]
+    entropy.renew()
+    drawn = [*bits(root), *bits(new_root()), *(entropy.draw_bits(bits) for bits in (128, 256) for _ in range(100))]
+    assert len(set(drawn)) == 1200
+    assert entropy.root != root
+    assert schema == 1 or before == bits(root)[:100]
+
+
+def test_draws_of_a_record_from_before_come_back():
+    """Schema 1 hashed the root and the number of the draw: runs that were recorded so still come back."""
+    entropy = Entropy(b"-")
+    entropy.put_position({"root": "00" * 32, "schema": 1})
+    assert entropy.draw_bits(128) == int.from_bytes(hashlib.shake_256(bytes(32) + b"draw/0").digest(16), "big")
+
+
+def test_a_process_that_forked_where_nobody_told_draws_its_own_root(monkeypatch):
+    """A library that forks by itself runs no hooks of Python's."""
+    entropy = Entropy(new_root())
+    root = entropy.root
+    monkeypatch.setattr("mlflow_repro.seeding.entropy.os.getpid", lambda: -1)
+    assert entropy.draw_bits(128) != Entropy(root).draw_bits(128)
+    assert entropy.root != root
+
+
+def test_no_number_is_given_twice_to_threads_and_signal_handlers():
+    entropy, drawn = Entropy(new_root()), []
+    handler = signal.signal(signal.SIGALRM, lambda *_: drawn.append(entropy.draw_bits(128)))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
+    try:
+        threads = [
+            threading.Thread(target=lambda: drawn.extend([entropy.draw_bits(128) for _ in range(5000)]))
+            for _ in range(4)
+        ]
+        [thread.start() for thread in threads]
+        drawn.extend([entropy.draw_bits(128) for _ in range(20000)])
+        [thread.join() for thread in threads]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert len(drawn) >= 40000
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_entropy_is_uniform():
@@ -93,28 +132,39 @@ def test_what_is_no_mode_is_refused(text):
         RandomControl(SeedLog(), environ={"MLFLOW_REPRO_SEED": text})
 
 
-def put_states(folder, *rows: tuple[str, str]) -> None:
-    """Files of recorded states for a relaunch: script and arguments of each; ``root`` tells them apart."""
-    for number, (script, arguments) in enumerate(rows):
-        recorded = {"schema": 1, "script": script, "arguments": arguments, "root": str(number)}
-        (folder / f"{number}.json").write_text(json.dumps(recorded))
+def put_states(folder, *rows: tuple[str, str, str]) -> None:
+    """Files of recorded states for a relaunch: key, script and arguments of each; ``root`` tells them apart."""
+    numbers: dict[str, int] = {}
+    for order, (key, script, arguments) in enumerate(rows):
+        number = numbers[key] = numbers.get(key, -1) + 1
+        recorded = {"schema": 2, "key": key, "order": order, "script": script, "arguments": arguments}
+        (folder / restoring.name_file(key, number)).write_text(json.dumps({**recorded, "root": str(order)}))
 
 
-def test_each_process_takes_the_state_of_its_script_and_arguments(tmp_path, monkeypatch):
+def test_each_program_takes_the_state_of_its_script_and_arguments(tmp_path, monkeypatch):
     """By the arguments first, in the order of the reference among the rest, and none twice."""
-    mine, other = (states.script_name(), states.digest_arguments()), "0" * 16
-    put_states(tmp_path, ("else.py", mine[1]), (mine[0], other), mine, (mine[0], other))
-    monkeypatch.setenv(states.RESTORE_VARIABLE, str(tmp_path))
-    assert [states.take_random_state().get("root") for _ in range(4)] == ["2", "1", "3", None]
-    assert os.environ[states.RESTORE_VARIABLE] == str(tmp_path)
-    assert (tmp_path / "0.json").exists()
+    mine, other = (restoring.script_name(), restoring.digest_arguments()), "0" * 16
+    rows = [("else.py", mine[1]), (mine[0], other), mine, (mine[0], other)]
+    put_states(tmp_path, *[("", *row) for row in rows], ("+fork1", *mine))
+    monkeypatch.setenv(restoring.RESTORE_VARIABLE, str(tmp_path))
+    assert [restoring.take_random_state("").get("root") for _ in range(4)] == ["2", "1", "3", None]
+    assert os.environ[restoring.RESTORE_VARIABLE] == str(tmp_path)
+    assert (tmp_path / restoring.name_file("", 0)).exists()
+
+
+def test_each_worker_takes_what_its_own_key_has_and_nothing_else(tmp_path, monkeypatch):
+    mine = (restoring.script_name(), restoring.digest_arguments())
+    put_states(tmp_path, ("", *mine), ("+fork1", *mine), ("+fork1", *mine), ("/a.py+fork2", *mine))
+    monkeypatch.setenv(restoring.RESTORE_VARIABLE, str(tmp_path))
+    keys = ["+fork1", "+fork1", "+fork1", "+fork2", "/a.py+fork2"]
+    assert [restoring.take_random_state(key).get("root") for key in keys] == ["1", "2", None, None, "3"]
 
 
 def test_arguments_that_name_runs_are_the_same_in_each_launch(monkeypatch):
     digests = []
     for path in ("/a/mlruns/0/" + "1" * 32 + "/artifacts", "s3://b/7/" + "2" * 32 + "/artifacts", "elsewhere"):
         monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python", "draw.py", path])
-        digests.append(states.digest_arguments())
+        digests.append(restoring.digest_arguments())
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -131,9 +181,7 @@ generator = np.random.default_rng()
 with mlflow.start_run():
     mlflow.log_metric("early", early)
     mlflow.log_metric("python", random.random())
-    mlflow.log_metric("python_reseeded", (random.seed(), random.random())[1])
     mlflow.log_metric("numpy_legacy", np.random.normal())
-    mlflow.log_metric("numpy_legacy_reseeded", (np.random.seed(), np.random.rand())[1])
     mlflow.log_metric("default_rng", generator.random())
     mlflow.log_metric("another_default_rng", np.random.default_rng().random())
     mlflow.log_metric("random_state", np.random.RandomState().rand())
@@ -170,12 +218,12 @@ def test_unseeded_run_comes_back_bit_for_bit(unseeded):
     different = [row for row in report["comparison"]["findings"] if row["status"] != "identical"]
     assert different == []
     assert report["comparison"]["verdict"] == "IDENTICAL"
-    assert len(report["reference"]["metrics"]) == 9
+    assert len(report["reference"]["metrics"]) == 7
 
 
 @pytest.mark.real_processes
 def test_unseeded_runs_differ_from_each_other(unseeded):
-    """Nothing is fixed: two runs of one script share no number, nor does a reproduction without states."""
+    """Nothing is fixed: two runs of one script share no number, nor does a reproduction without restoring."""
     bench, first = unseeded
     second = bench.train("train.py")
     assert bench.reproduce(first, "--no-restore-rng").returncode == 1
