@@ -34,7 +34,7 @@ DOORS = {"", "__main__", "testing"}
 FOR_EVERYBODY = {"__version__"}
 """What the package itself has: every import of a room loads its ``__init__`` anyway."""
 USERS_OF_MLFLOW = ("store", "launch", "guest", "judging.prediction_worker")  # the last one is a process of its own
-STANDARD_LIBRARY_ONLY = {"values", "text"}  # `system` asks psutil, which knows the processes of other systems
+STANDARD_LIBRARY_ONLY = {"errors", "text", "values"}  # `system` asks psutil, which knows the processes of other systems
 PURE = {"values", "text", "plan", "compare", "explain", "report"}
 WORLD = {"fcntl", "http", "multiprocessing", "psutil", "requests", "shutil", "socket", "sqlalchemy", "sqlite3"} | {
     "ssl", "subprocess", "tempfile", "threading", "urllib.request",

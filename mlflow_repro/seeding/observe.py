@@ -29,7 +29,7 @@ _REWINDS = 1_000
 _REWINDS_AFTER_CALL = 100
 _STATE_VERSION = 3  # of random.getstate(), since Python 3.2
 _PERSON_LIMIT = 1 << 32
-_INITIAL_WORD = 0x80000000  # word 0 of a Mersenne Twister that was made from many words and not drawn from
+_INITIAL_WORD = 0x80000000  # word 0 of a Mersenne Twister that was made from many words, before it first twists
 
 
 def current_calls(log: SeedLog, states: Mapping[str, Any] | None = None) -> dict[str, SeedCall]:
@@ -86,7 +86,7 @@ def _look_at_twister(
         rewinds = _REWINDS if last is None else _REWINDS_AFTER_CALL
         seed = recover_seed(words, position, kind=generator, max_rewinds=rewinds, earlier=examined)
         log.record_examined(generator, words, seed)
-    if seed is None and position == len(words) and words[0] == _INITIAL_WORD and last is not None:
+    if seed is None and words[0] == _INITIAL_WORD and last is not None:
         return _record(log, generator, NO_SEED, "recovered")  # seeded anew, from the operating system
     if seed is None or (last is not None and _agrees(last, seed)):
         return last

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 # MLflow names a run that it makes by three draws from Python's generator, and does not name one that it resumes.
 _NAMING_WORDS = 64
-_INITIAL_WORD = 0x80000000  # word 0 of a Mersenne Twister that was made from many words and not drawn from
-_STATE_WORDS = 624
+_INITIAL_WORD = 0x80000000  # word 0 of a Mersenne Twister that was made from many words, before it first twists
 _PERSON_LIMIT = 1 << 32
 _NAMES = {"python": "Python's random", "numpy": "numpy's global generator", "torch": "torch's generator"}
 
@@ -53,7 +52,7 @@ def find_origin(generator: str, states: Sequence[State]) -> Origin:
         return Origin(kind="seed", seed=describe_seed(seed))
     if state.get("entropy") is not None:
         return _SYSTEM if _is_made_from(int(state["entropy"]), words, position) else _UNKNOWN
-    if position == _STATE_WORDS and words[0] == _INITIAL_WORD:
+    if words[0] == _INITIAL_WORD:
         return _SYSTEM
     for other in reversed(before):
         earlier = decode_twister(other)
