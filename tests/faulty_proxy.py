@@ -20,7 +20,9 @@ HTML = b"<!doctype html><title>Sign in</title>"
 class Proxy:
     """``is_faulty`` is asked about each request, by its path and its body; ``fault`` is what then happens.
 
-    That is a status, or a word: ``html`` (a page for people), ``drop`` (the connection), ``hang``.
+    That is a status, or a word: ``html`` (a page for people), ``drop`` (the connection), ``hang``, ``cut`` (the
+    connection, in the middle of the answer), ``short`` (half the answer, as if it were all), ``empty`` (JSON of
+    nothing).
     """
 
     url: str
@@ -48,6 +50,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif proxy.fault == "html":
             self.answer(200, [("Content-Type", "text/html")], HTML)
+        elif proxy.fault == "empty":
+            self.answer(200, [("Content-Type", "application/json")], b"{}")
+        elif proxy.fault in ("cut", "short"):
+            self.forward(proxy, body, is_cut=True)
         else:
             # Those below 500 come from what stands in front of MLflow, which speaks no JSON.
             content = b'{"error_code": "INTERNAL_ERROR", "message": "no"}' if int(proxy.fault) >= 500 else b"no"
@@ -55,21 +61,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names that the server looks for
 
-    def forward(self, proxy: Proxy, body: bytes) -> None:
+    def forward(self, proxy: Proxy, body: bytes, *, is_cut: bool = False) -> None:
         connection = http.client.HTTPConnection(urlsplit(proxy.upstream).netloc, timeout=60)
         kept = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
         connection.request(self.command, self.path, body, kept)
         answer = connection.getresponse()
         content = answer.read()
         dropped = ("transfer-encoding", "content-length", "connection")
-        self.answer(answer.status, [item for item in answer.getheaders() if item[0].lower() not in dropped], content)
+        headers = [item for item in answer.getheaders() if item[0].lower() not in dropped]
         connection.close()
+        announced = len(content)
+        if is_cut:
+            content = content[: announced // 2]
+            announced = announced if proxy.fault == "cut" else len(content)
+            self.close_connection = True
+        self.answer(answer.status, headers, content, announced)
 
-    def answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+    def answer(self, status: int, headers: list[tuple[str, str]], content: bytes, announced: int | None = None) -> None:
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(content) if announced is None else announced))
         self.end_headers()
         self.wfile.write(content)
 

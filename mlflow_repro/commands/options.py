@@ -143,7 +143,7 @@ _JUDGE_OPTIONS = (
         "repeated; the first that matches decides.",
     ),
     _patterns("only", "Judge no metrics but those that match."),
-    _patterns("ignore", "Show metrics that match, and do not judge them."),
+    _patterns("ignore", "Show metrics and artifacts that match, and do not judge them."),
     _patterns("judge", "Judge metrics that match although they measure time or the machine."),
     option(
         "config",
@@ -192,7 +192,7 @@ _JUDGE_OPTIONS = (
         default=8.0,
         show_default=True,
         metavar="GIB",
-        help="How much of the artifacts may be read; what is beyond it is not compared.",
+        help="How much of the artifacts may be read; what is beyond it cannot be judged.",
     ),
     option(
         "compare-predictions",

@@ -128,6 +128,8 @@ def compare_history(
 ) -> Finding | None:
     """The finding about one metric's history; None when both sides are one point at the same step.
 
+    A metric that both runs have has a point at least: a side of which the store gives none cannot be judged.
+
     ``reading`` is ``whole``, ``first`` (no further than the block with the first difference), or ``part``: no further
     than that, and the streams are parts of longer histories.
     """
@@ -139,9 +141,18 @@ def compare_history(
         if reading != "whole" and (tally.different or tally.missing or tally.extra):
             break
     is_whole = one.is_done and other.is_done and reading != "part"
+    if is_whole and not (tally.reference and tally.reproduction):
+        return _judge_empty(_make_finding(name, tally, is_whole=True))
     if is_whole and tally.reference <= 1 and tally.reproduction <= 1 and not (tally.missing or tally.extra):
         return None
     return _make_finding(name, tally, is_whole=is_whole)
+
+
+def _judge_empty(row: Finding) -> Finding:
+    """The finding about a history of which a store gives no point on one side, or on both."""
+    sides = (("reference", row.reference), ("reproduction", row.reproduction))
+    empty = " and the ".join(side for side, count in sides if not count)
+    return replace(row, status=Status.UNKNOWN, note=f"the store gives no point of it in the {empty}")
 
 
 def _count(here: _Block, there: _Block, tolerances: Tolerances, tally: _Tally) -> None:

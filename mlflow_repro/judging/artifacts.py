@@ -46,19 +46,19 @@ def compare_run_artifacts(
     """One finding for each file that either run has and that is selected, the plugin's own left out.
 
     Both sides are the URI of a tracking store and the id of a run in it. The numbers in a file are judged by the
-    tolerance of the first rule that matches its path. A store that does not answer is one finding
-    that is not judged: the metrics still give their verdict.
+    tolerance of the first rule that matches its path. What cannot be had, a file or all of them, is a finding that
+    cannot be said; what a rule leaves out is not asked for.
     """
     try:
         folders = [list_folders(*side) for side in (reference, reproduction)]
     except (ReproError, OSError) as error:
-        return (_not_compared(ALL, None, None, str(error)),)
+        return (_unknown(ALL, None, None, str(error)),)
     pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}
     with hold_folder(selection.work_directory) as folder:
         findings = list(_compare_pairs(pairs, rules, selection.limit, Path(folder.path)))
     unused = [pattern for pattern in selection.patterns if not any(fnmatchcase(name, pattern) for name in pairs)]
-    reason = "no artifact of either run has such a path"
-    return (*findings, *(_not_compared(pattern, None, None, reason) for pattern in unused))
+    note = "not compared: no artifact of either run has such a path"
+    return (*findings, *(_make_row(pattern, None, None, Status.IGNORED, note) for pattern in unused))
 
 
 def pair_files(
@@ -102,13 +102,17 @@ def _compare_pairs(
 ) -> Iterator[Finding]:
     left = limit
     for name, (mine, theirs) in pairs.items():
+        ignored = rules.why_artifact_ignored(name)
+        if ignored:
+            yield _make_row(name, mine, theirs, Status.IGNORED, ignored)
+            continue
         if mine is None or theirs is None:
             yield _one_sided(name, mine, theirs)
             continue
         size = (mine.size or 0) + (theirs.size or 0)
         if size > left:
             reason = f"{show_size(size)} more would be read than the {show_size(limit)} that are allowed in all"
-            yield _not_compared(name, mine, theirs, reason)
+            yield _unknown(name, mine, theirs, reason)
             continue
         left -= size
         try:
@@ -116,7 +120,7 @@ def _compare_pairs(
                 fetch_file(file, directory / side) for file, side in ((mine, "reference"), (theirs, "reproduction"))
             ]
         except (ReproError, OSError) as error:
-            yield _not_compared(name, mine, theirs, str(error))
+            yield _unknown(name, mine, theirs, str(error))
             continue
         yield compare_artifact(name, paths[0], paths[1], rules.tolerances_of(name))
 
@@ -128,19 +132,16 @@ def _one_sided(name: str, mine: ArtifactFile | None, theirs: ArtifactFile | None
     why = why_volatile(name)
     if why:
         status, note = Status.IGNORED, f"{note}; not judged: {why}"
+    return _make_row(name, mine, theirs, status, note)
+
+
+def _unknown(name: str, mine: ArtifactFile | None, theirs: ArtifactFile | None, reason: str) -> Finding:
+    return _make_row(name, mine, theirs, Status.UNKNOWN, f"not compared: {reason}")
+
+
+def _make_row(name: str, mine: ArtifactFile | None, theirs: ArtifactFile | None, status: Status, note: str) -> Finding:
     return Finding(
         kind="artifact", name=name, reference=_size(mine), reproduction=_size(theirs), status=status, note=note
-    )
-
-
-def _not_compared(name: str, mine: ArtifactFile | None, theirs: ArtifactFile | None, reason: str) -> Finding:
-    return Finding(
-        kind="artifact",
-        name=name,
-        reference=_size(mine),
-        reproduction=_size(theirs),
-        status=Status.IGNORED,
-        note=f"not compared: {reason}",
     )
 
 

@@ -13,11 +13,12 @@ from mlflow_repro.values.report import judge_tree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_repro.values.comparison import Comparison, JudgedPair
+    from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair
     from mlflow_repro.values.rules import Rules
 
 _NOUNS = {"metric": "metric", "history": "history", "model_metric": "metric of a model"}
 _PLURALS = {"metric": "metrics", "history": "histories", "model_metric": "metrics of models"}
+_LONGEST = 200  # characters of why an outcome cannot be judged; its own line has all
 
 
 def render_verdict(comparison: Comparison) -> str:
@@ -34,10 +35,11 @@ def render_verdict(comparison: Comparison) -> str:
     if runs:
         references = sum(row.reference is not None for row in runs)
         parts.append(f"{_count(references, 'reference')} against {_count(len(runs) - references, 'reproduction')}")
-    unequal = sum(not row.is_equal for row in judged)
     text = f"{comparison.verdict.value}, from {_join(parts)}" if parts else comparison.verdict.value
+    unequal = sum(row.status in DIFFERENT_STATUSES for row in judged)
     if unequal and len(judged) > 1:
-        text += f", {unequal} not equal" if not _unknown(comparison) else f", {unequal} not equal or not known"
+        text += f", {unequal} not equal"
+    text += "".join(f", {part}" for part in render_unknown(judged))
     return f"{text} ({render_rules(comparison.rules)})" if parts else text
 
 
@@ -57,12 +59,21 @@ def render_rules(rules: Rules) -> str:
     return f"{' '.join(parts)} of {rules.origin}" if rules.origin else " ".join(parts)
 
 
+def render_unknown(judged: Sequence[Finding]) -> list[str]:
+    """How many of the outcomes cannot be judged, with the first one and its reason; nothing where all can."""
+    unknown = [row for row in judged if row.status is Status.UNKNOWN]
+    if not unknown:
+        return []
+    first = unknown[0]
+    name = first.name if first.kind == first.name else f"{_NOUNS.get(first.kind, first.kind)} {first.name}"
+    text = show(redact_text(f"{name}: {first.note}" if first.note else name))
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    more = f"; and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+    return [f"{len(unknown)} cannot be judged ({text}{more})"]
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _unknown(comparison: Comparison) -> bool:
-    return any(row.status is Status.UNKNOWN for row in comparison.findings)
 
 
 def _join(parts: list[str]) -> str:
@@ -101,12 +112,14 @@ def render_answer(comparison: Comparison, children: Sequence[JudgedPair]) -> lis
     if not children:
         return [f"Verdict: {render_verdict(comparison)}", f"Runs equal: {render_runs_equal(comparison)}"]
     comparisons = [comparison, *(pair.comparison for pair in children if pair.comparison)]
-    judged = [row for one in comparisons for row in one.findings if row.is_judged and row.kind != "status"]
+    rows = [row for one in comparisons for row in one.findings if row.is_judged]
+    judged = [row for row in rows if row.kind != "status"]
     alone = sum(pair.status in DIFFERENT_STATUSES and not pair.comparison for pair in children)
     parts = [f"{len(comparisons)} pairs of runs with {len(judged)} outcomes"]
-    unequal = sum(not row.is_equal for row in judged)
+    unequal = sum(row.status in DIFFERENT_STATUSES for row in rows)
     if unequal:
         parts.append(f"{unequal} not equal")
+    parts += render_unknown(rows)
     if alone:
         parts.append(f"{alone} {'run' if alone == 1 else 'runs'} without a counterpart")
     verdict = judge_tree(comparison, children)

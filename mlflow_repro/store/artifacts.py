@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 OWN_FOLDER = "repro"
 """What the plugin writes about a run: facts, which `mlflow_repro.guest.probes` records; not what the run made."""
+_SURE_TAGS = {"repro.capture", "mlflow.log-model.history"}
+"""Tags of a run that has artifacts, be it the plugin's record alone."""
 _MOST_FILES = 50_000
+_WEB_PAGE = (b"<!doctype html", b"<html")
+_WEB_SUFFIXES = (".html", ".htm", ".xhtml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,9 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
     with _explained():
         client = MlflowClient(tracking_uri=uri)
         run = client.get_run(run_id)
-        folders = [ArtifactFolder(files=_list_files(uri, run.info.artifact_uri, run_id, excluded=OWN_FOLDER))]
+        is_sure = not _SURE_TAGS.isdisjoint(run.data.tags)
+        files = _list_files(uri, run.info.artifact_uri, run_id, excluded=OWN_FOLDER, is_sure=is_sure)
+        folders = [ArtifactFolder(files=files)]
         models = [
             (output.step, client.get_logged_model(output.model_id))
             for output in getattr(getattr(run, "outputs", None), "model_outputs", None) or ()
@@ -72,10 +78,15 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
     return folders
 
 
-def _list_files(uri: str, root: str, run_id: str = "", *, excluded: str = "") -> dict[str, ArtifactFile]:
-    """The files of the folder ``root``, of a run or a model, by their path; a top folder may be ``excluded``."""
+def _list_files(
+    uri: str, root: str, run_id: str = "", *, excluded: str = "", is_sure: bool = False
+) -> dict[str, ArtifactFile]:
+    """The files of the folder ``root``, of a run or a model, by their path; a top folder may be ``excluded``.
+
+    ``is_sure`` says that there are some.
+    """
     local = _local_path(root)
-    found = _walk_local(local) if local is not None else _walk_remote(*_open_folder(uri, root, run_id))
+    found = _walk_local(local, is_sure=is_sure) if local is not None else _walk_remote(*_open_folder(uri, root, run_id))
     files = {}
     for file in found:
         if file.path.partition("/")[0] != excluded:
@@ -110,11 +121,12 @@ def _local_path(uri: str) -> Path | None:
     return Path(str(local_file_uri_to_path(uri)))  # type: ignore[no-untyped-call] # MLflow left it without types
 
 
-def _walk_local(root: Path) -> Iterator[ArtifactFile]:
+def _walk_local(root: Path, *, is_sure: bool) -> Iterator[ArtifactFile]:
     """The files below ``root``; a link is a file here, which whoever reads it will refuse."""
     if not root.is_dir():
-        # MLflow makes the folder with the first artifact, but the one of the experiment with the store.
-        if not root.parent.parent.is_dir():
+        # MLflow makes the folder, and the experiment's around it, with the first artifact; a model's is one deeper.
+        experiment = root.parents[2] if root.parents[1].name == "models" else root.parents[1]
+        if is_sure or not experiment.parent.is_dir():
             raise UnreachableError(f"the folder {root} is not on this machine", "compare where the artifacts are")
         return
     stack = [str(root)]
@@ -149,7 +161,7 @@ def fetch_file(file: ArtifactFile, directory: Path) -> Path:
     """The file on this machine: where it is, or a copy in ``directory``, which is made and emptied.
 
     Raises UnreachableError, CannotJudgeError for a name that leads out of the folder and for a copy that is not of the
-    size that was announced.
+    size that was announced or, where none was, is a page for people in place of the file.
     """
     if file.local is not None:
         return file.local
@@ -166,7 +178,15 @@ def fetch_file(file: ArtifactFile, directory: Path) -> Path:
         raise CannotJudgeError("what was fetched is not a file")
     if file.size is not None and path.stat().st_size != file.size:
         raise CannotJudgeError(f"{path.stat().st_size} bytes arrived, of {file.size}")
+    if file.size is None and _is_web_page(path) and not file.path.lower().endswith(_WEB_SUFFIXES):
+        raise CannotJudgeError("a web page arrived in its place")
     return path
+
+
+def _is_web_page(path: Path) -> bool:
+    """True for what a proxy answers with who wants people to sign in first."""
+    with path.open("rb") as stream:
+        return stream.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_WEB_PAGE)
 
 
 @contextmanager

@@ -52,6 +52,8 @@ class TrackingStore:
         """The whole record of a run. Raises CannotJudgeError when there is none, UnreachableError."""
         with explained(self.uri):
             run = self._client.get_run(run_id)
+            if run.info.run_id != run_id:
+                raise UnreachableError(f"the tracking store {redact_value(self.uri)} answers with no run or another")
             experiment = self._client.get_experiment(run.info.experiment_id)
             self._models[run_id] = list_model_ids(run)
             return _read_record(run, experiment.name)

@@ -85,8 +85,8 @@ class Rules:
     """Everything that a comparison is judged by.
 
     ``default`` holds where none of ``tolerances`` matches. ``only``, when not empty, names the metrics that judge;
-    ``ignore`` names metrics that do not; ``judge`` those that do although `MACHINE_METRICS` leaves them out.
-    ``origin`` says where the rules were read, empty for the command line alone.
+    ``ignore`` names metrics and artifacts that do not; ``judge`` the metrics that do although `MACHINE_METRICS` leaves
+    them out. ``origin`` says where the rules were read, empty for the command line alone.
     """
 
     default: Tolerances = Tolerances()
@@ -118,9 +118,15 @@ class Rules:
             return f"left out by the rule only {', '.join(self.only)}"
         return MACHINE_REASON if measures_machine(name) and not first_match(name, self.judge) else ""
 
+    def why_artifact_ignored(self, path: str) -> str:
+        """Why the artifact at ``path`` does not judge; empty when it does. Only ``ignore`` names artifacts."""
+        pattern = first_match(path, self.ignore)
+        return f"left out by the rule ignore {pattern}" if pattern else ""
+
     def unused(self, names: Collection[str], artifacts: Collection[str] = ()) -> list[tuple[str, str]]:
         """Each rule that decides nothing about the metrics ``names`` and the ``artifacts``, and why."""
-        judged = [name for name in names if not self.why_ignored(name)] + list(artifacts)
+        judged = [name for name in names if not self.why_ignored(name)]
+        judged += [path for path in artifacts if not self.why_artifact_ignored(path)]
         deciding = {self._deciding(name) for name in judged}
         unused = [
             (f"tolerance {rule}", _why_unused(rule.pattern, [*names, *artifacts], judged))
@@ -128,10 +134,11 @@ class Rules:
             if rule not in deciding
         ]
         for kind in ("only", "ignore", "judge"):
+            matched, what = ([*names, *artifacts], "metric or artifact") if kind == "ignore" else (names, "metric")
             unused += [
-                (f"{kind} {pattern}", "matches no metric of either run")
+                (f"{kind} {pattern}", f"matches no {what} of either run")
                 for pattern in getattr(self, kind)
-                if not any(fnmatchcase(name, pattern) for name in names)
+                if not any(fnmatchcase(name, pattern) for name in matched)
             ]
         return unused
 
@@ -166,7 +173,7 @@ def _why_unused(pattern: str, names: Collection[str], judged: Collection[str]) -
     if not any(fnmatchcase(name, pattern) for name in names):
         return "matches no metric or artifact of either run"
     if not any(fnmatchcase(name, pattern) for name in judged):
-        return "matches only metrics that are not judged"
+        return "matches only what is not judged"
     return "an earlier rule decides each that it matches"
 
 

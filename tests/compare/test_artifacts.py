@@ -694,15 +694,21 @@ def test_what_nobody_can_read_and_always_differs_is_shown_and_not_judged(tmp_pat
     ("module", "name", "extra"),
     [("h5py", "a.h5", "hdf5"), ("pyarrow", "a.parquet", "parquet"), ("PIL", "a.png", "images")],
 )
-def test_without_a_reader_the_bytes_decide_and_it_says_what_to_install(tmp_path, monkeypatch, module, name, extra):
+def test_without_a_reader_nobody_can_say_and_it_says_what_to_install(tmp_path, monkeypatch, module, name, extra):
+    """Of the file, and of an archive with it, unless another member differs; the same bytes are equal."""
     one, other = SAME_CONTENT[name]()
     for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
-    found = compare(tmp_path, name, one, other)
-    assert found.status is Status.DIFFERENT
-    assert "compared as bytes: reading " in found.note
-    assert f"pip install 'mlflow-repro[{extra}]'" in found.note
+    for wrapped in ("{}", "{}.gz", "a.zip"):
+        pack = {"{}": bytes, "{}.gz": gzip.compress, "a.zip": lambda content: zipped({name: content, "b.txt": b"b"})}
+        found = compare(tmp_path, wrapped.format(name), *map(pack[wrapped], (one, other)))
+        assert found.status is Status.UNKNOWN
+        assert "the bytes differ, and reading " in found.note
+        assert f"pip install 'mlflow-repro[{extra}]'" in found.note
+    found = compare(tmp_path, "a.zip", zipped({name: one, "b.txt": b"b"}), zipped({name: other, "b.txt": b"c"}))
+    assert (found.status, "of 2 members differ" in found.note) == (Status.DIFFERENT, True)
+    assert compare(tmp_path, name, one, one).status is Status.IDENTICAL
 
 
 def test_secrets_in_files_are_not_quoted(tmp_path):

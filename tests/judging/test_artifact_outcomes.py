@@ -97,9 +97,9 @@ class TestTwoRuns:
         assert rows["model/**"].status is Status.IGNORED
         assert "no artifact of either run has such a path" in rows["model/**"].note
 
-    def test_beyond_the_limit_a_file_is_a_row_that_is_not_judged(self, store):
+    def test_beyond_the_limit_a_file_cannot_be_judged(self, store):
         rows = compare(store, store.make_run(FILES), store.make_run(FILES), limit=20)
-        assert [row.status for row in rows.values()] == [Status.IDENTICAL, Status.IGNORED, Status.IGNORED]
+        assert [row.status for row in rows.values()] == [Status.IDENTICAL, Status.UNKNOWN, Status.UNKNOWN]
         assert "more would be read than the 20 bytes that are allowed in all" in rows["notes.txt"].note
 
     def test_runs_without_artifacts_have_no_rows(self, store):
@@ -151,7 +151,7 @@ def test_logged_models_are_found_where_mlflow_3_keeps_them(store, tmp_path):
 
 
 class TestObstacles:
-    """ART-07: a store that is not there keeps the metrics from nothing."""
+    """ART-07: what cannot be had cannot be judged, and no error ends the comparison."""
 
     def test_a_folder_of_another_machine(self, tmp_path, empty_store):
         from mlflow import MlflowClient
@@ -164,7 +164,7 @@ class TestObstacles:
         client.log_text(here.info.run_id, "x", "a.txt")
         rows = compare_run_artifacts((uri, away.info.run_id), (uri, here.info.run_id), Rules(), Selection())
         (row,) = rows
-        assert (row.name, row.status, row.is_judged) == (ALL, Status.IGNORED, False)
+        assert (row.name, row.status) == (ALL, Status.UNKNOWN)
         assert "/nowhere/to/be/found" in row.note
         assert "is not on this machine" in row.note
 
@@ -177,7 +177,7 @@ class TestObstacles:
         run = client.create_run(client.create_experiment("ftp", artifact_location="ftp://user:hunter2@127.0.0.1:1/x"))
         record = RunRecord(run_id=run.info.run_id)
         (row,) = compare_run_artifacts((uri, record.run_id), (uri, record.run_id), Rules(), Selection())
-        assert row.status is Status.IGNORED
+        assert row.status is Status.UNKNOWN
         assert row.note.startswith("not compared: the artifact store failed: ")
         assert "hunter2" not in row.note
 
@@ -200,6 +200,42 @@ class TestObstacles:
         with pytest.raises(CannotJudgeError, match="5 bytes arrived, of 9"):
             fetch_file(longer, tmp_path / "copy")
 
+    @pytest.mark.parametrize("page", ["<!DOCTYPE html><title>Sign in</title>", "\ufeff\n <html lang=en>", "<HTML>"])
+    def test_a_page_for_people_in_place_of_a_file(self, tmp_path, page):
+        """Where the store gives no size, what arrived tells, unless the file is a page by its name."""
+
+        def download(path: str, folder: str) -> str:
+            target = Path(folder, path)
+            target.write_text(page, encoding="utf-8")
+            return str(target)
+
+        with pytest.raises(CannotJudgeError, match="a web page arrived in its place"):
+            fetch_file(ArtifactFile(path="model.pkl", download=download), tmp_path / "copy")
+        size = len(page.encode())
+        for file in (
+            ArtifactFile(path="plot.HTML", download=download),
+            ArtifactFile(path="a", size=size, download=download),
+        ):
+            assert fetch_file(file, tmp_path / "copy").read_text(encoding="utf-8") == page
+
+    @pytest.mark.parametrize("tag", ["", "repro.capture", "mlflow.log-model.history"])
+    def test_a_folder_that_nobody_has_made(self, tmp_path, empty_store, tag):
+        """MLflow makes it with the first artifact: no folder is no artifact, unless the run says that it had some."""
+        from mlflow import MlflowClient
+
+        shutil.copy(empty_store, tmp_path / "mlflow.db")
+        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.create_experiment("new", artifact_location=str(tmp_path / "new"))
+        run = client.create_run(experiment, tags={tag: "x"} if tag else {})
+        if hasattr(client, "create_logged_model"):
+            from mlflow.entities import LoggedModelOutput
+
+            model = client.create_logged_model(experiment, name="net", source_run_id=run.info.run_id)
+            client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
+        rows = compare_run_artifacts(*[(uri, run.info.run_id)] * 2, Rules(), Selection())
+        assert [(row.name, row.status) for row in rows] == ([(ALL, Status.UNKNOWN)] if tag else [])
+
     def test_links_in_a_folder_are_not_followed(self, tmp_path, empty_store):
         """ART-02: neither a link to a file nor one to a folder."""
         from mlflow import MlflowClient
@@ -218,7 +254,7 @@ class TestObstacles:
             os.mkfifo(folder / "pipe")
             records.append(RunRecord(run_id=run.info.run_id))
         rows = compare_run_artifacts(*((uri, record.run_id) for record in records), Rules(), Selection())
-        assert {row.name: row.status for row in rows} == dict.fromkeys(("file", "folder", "pipe"), Status.IGNORED)
+        assert {row.name: row.status for row in rows} == dict.fromkeys(("file", "folder", "pipe"), Status.UNKNOWN)
 
 
 def test_events_of_tensorboard_of_one_run_only_are_not_judged():
@@ -311,7 +347,10 @@ def test_artifacts_judge_a_reproduction_unless_told_otherwise(bench):
     resume = ("--resume", bench.reproduction_of(run_id).info.run_id)
     assert bench.reproduce(run_id, *resume, "--no-artifacts").returncode == 0
     assert bench.reproduce(run_id, *resume, "--artifacts", "same*").returncode == 0
-    assert bench.reproduce(run_id, *resume, "--artifact-limit", "0").returncode == 0
+    assert bench.reproduce(run_id, *resume, "--ignore", "when*").returncode == 0
+    answer = bench.reproduce(run_id, *resume, "--artifact-limit", "0")
+    assert (answer.returncode, answer.stdout.splitlines()[-1]) == (3, "Runs equal: Unknown")
+    assert "2 cannot be judged (artifact same.txt: not compared: 8 bytes more would be read" in answer.stdout
     answer = bench.reproduce(run_id, *resume, "--no-artifacts", "--artifacts", "x")
     assert (answer.returncode, "contradict each other" in answer.stderr) == (2, True)
     answer = bench.reproduce(run_id, *resume, "--artifact-limit", "nan")

@@ -9,8 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from faulty_proxy import serve_faults
 
+import mlflow_repro
+from mlflow_repro.errors import UnreachableError
 from mlflow_repro.launch.launcher import Launcher
+from mlflow_repro.report.text import render_text
 from mlflow_repro.store import store as store_module
+from mlflow_repro.values.run import RunRecord
 
 
 @pytest.fixture
@@ -169,3 +173,96 @@ def test_redirect_takes_no_credentials_along(tiny):
     assert (answer.returncode, answer.stdout) == (5, "")
     assert "hunter22" not in answer.stderr
     assert not [headers for headers in seen if "Authorization" in headers]
+
+
+FAULTS = (500, 403, "html", "drop", "cut", "short", "hang")
+OUTCOMES_FETCHED = {
+    "artifact": "/mlflow-artifacts/artifacts/",
+    "list of artifacts": "/mlflow-artifacts/artifacts?",
+    "history": "/metrics/get-history",
+    "run": "/runs/get",
+    "model": "/logged-models/",
+}
+"""The kinds of what judges, and a piece of the path that each is asked for by."""
+
+
+@pytest.fixture(scope="module")
+def judged_pair(tracking_server, tmp_path_factory):
+    """Two runs on a server that are equal in each kind of outcome."""
+    from mlflow import MlflowClient, entities
+
+    client = MlflowClient(tracking_uri=tracking_server)
+    experiment = client.create_experiment("faults")
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "weights.txt").write_text("1 2 3\n" * 100)
+    ids = []
+    for _ in range(2):
+        run_id = client.create_run(experiment).info.run_id
+        points = [entities.Metric("loss", 1 / (step + 1), step, step) for step in range(50)]
+        client.log_batch(run_id, metrics=points)
+        client.log_text(run_id, "some text\n" * 100, "notes.txt")
+        if hasattr(client, "create_logged_model"):
+            model = client.create_logged_model(experiment, name="net", source_run_id=run_id).model_id
+            client.log_model_artifacts(model, str(folder))
+            client.log_outputs(run_id, [entities.LoggedModelOutput(model, 0)])
+            client.log_metric(run_id, "acc", 0.5, step=0, model_id=model, dataset_name="test", dataset_digest="1")
+        client.set_terminated(run_id)
+        ids.append(run_id)
+    return ids
+
+
+@pytest.fixture
+def impatient(request, monkeypatch):
+    """What hangs is given up after seconds, and nothing is tried again."""
+    for name in ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"):
+        monkeypatch.setenv(name, "0")
+    if "hang" in request.node.name:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("fault", [*FAULTS, "empty"])
+@pytest.mark.parametrize("outcome", OUTCOMES_FETCHED)
+def test_what_would_judge_and_cannot_be_had_is_never_equal(judged_pair, tracking_server, outcome, fault):
+    """Whichever outcome, whatever goes wrong with it: INCONCLUSIVE with the reason, or the store is at fault."""
+    if fault == "empty" and outcome not in ("history", "run"):
+        pytest.skip("a file may hold that, and a folder without files is listed so")
+    with serve_faults(tracking_server) as proxy:
+        proxy.fault, proxy.is_faulty = fault, lambda path, _body: OUTCOMES_FETCHED[outcome] in path
+        try:
+            comparison = mlflow_repro.compare_runs(*judged_pair, tracking_uri=proxy.url)
+        except UnreachableError:
+            return
+        if not proxy.faults:
+            pytest.skip("this MLflow does not ask for it")
+    assert comparison.verdict is mlflow_repro.Verdict.INCONCLUSIVE
+    verdict = render_text(
+        mlflow_repro.Report(
+            plan=None, reference=RunRecord(run_id="a"), reproduction=RunRecord(run_id="b"), comparison=comparison
+        )
+    ).splitlines()[-2]
+    assert "cannot be judged (" in verdict
+    assert "not compared: " in verdict or "the store gives no point" in verdict
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_differs_already_or_is_ignored_needs_no_file(judged_pair, tracking_server, fault):
+    """A file that cannot be had makes nothing equal, and nothing uncertain that differs without it."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking_server)
+    other = client.create_run(client.get_run(judged_pair[0]).info.experiment_id).info.run_id
+    client.log_text(other, "some text\n" * 100, "notes.txt")
+    client.log_metric(other, "loss", 7.0)
+    client.set_terminated(other)
+    with serve_faults(tracking_server) as proxy:
+        proxy.fault, proxy.is_faulty = fault, lambda path, _body: path.endswith("notes.txt")
+
+        def compare(*pair: str, **options):
+            return mlflow_repro.compare_runs(*pair, tracking_uri=proxy.url, **options).verdict.value
+
+        assert compare(*judged_pair) == "INCONCLUSIVE"
+        assert compare(*judged_pair, ignore=("notes.*",)) == "IDENTICAL"
+        assert compare(*judged_pair, artifacts=None) == "IDENTICAL"
+        assert compare(judged_pair[0], other) == "DIFFERENT"

@@ -177,8 +177,8 @@ def test_rule_that_decides_nothing_is_a_row():
     assert {row.name: row.note for row in result.of_kind("rule")} == {
         "tolerance vall_*=rel:1.0": "matches no metric or artifact of either run",
         "tolerance acc=exact": "an earlier rule decides each that it matches",
-        "tolerance fit_time=abs:1.0": "matches only metrics that are not judged",
-        "ignore lr": "matches no metric of either run",
+        "tolerance fit_time=abs:1.0": "matches only what is not judged",
+        "ignore lr": "matches no metric or artifact of either run",
         "judge wall_*": "matches no metric of either run",
     }
     assert all(row.status is Status.IGNORED and not row.is_judged for row in result.of_kind("rule"))

@@ -30,6 +30,10 @@ class UnreadableError(Exception):
     """A comparator can go no deeper; its text says why, and the bytes decide."""
 
 
+class MissingReaderError(UnreadableError):
+    """What reads the format is not installed: whether the contents differ cannot be said."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """How much a comparator may unpack, parse and hold; beyond it the bytes decide. Sizes are bytes."""
@@ -182,6 +186,8 @@ def reading(what: str) -> Iterator[None]:
         yield
     except UnreadableError:
         raise
+    except ImportError as error:
+        raise MissingReaderError(f"reading it as {what} needs what is not installed: {explain(error)}") from error
     except (Exception, RecursionError) as error:
         raise UnreadableError(f"it cannot be read as {what}: {explain(error)}") from error
 
@@ -214,11 +220,16 @@ def show_size(size: int) -> str:
 def combine(parts: Sequence[tuple[str, Outcome]], noun: str) -> Outcome:
     """The outcome of a whole from those of its named parts: the worst that is judged, and the first notes.
 
+    A part that cannot be judged leaves the whole unknown, unless another one differs.
+
     Parts that are not judged count only when there are no others.
     """
     differing = [(name, part) for name, part in parts if part.status is Status.DIFFERENT]
     if differing:
         return Outcome(status=Status.DIFFERENT, note=_list_notes(differing, f"of {len(parts)} {noun} differ"))
+    unknown = [(name, part) for name, part in parts if part.status is Status.UNKNOWN]
+    if unknown:
+        return Outcome(status=Status.UNKNOWN, note=_list_notes(unknown, f"of {len(parts)} {noun} cannot be compared"))
     close = [(name, part) for name, part in parts if part.status is Status.CLOSE]
     if close:
         return Outcome(status=Status.CLOSE, note=_list_notes(close, f"of {len(parts)} {noun} are not the same"))

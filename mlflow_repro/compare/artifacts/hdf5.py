@@ -6,7 +6,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import Tally
-from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, quote, reading, same_content
+from mlflow_repro.compare.artifacts.blobs import (
+    MissingReaderError,
+    Outcome,
+    UnreadableError,
+    combine,
+    quote,
+    reading,
+    same_content,
+)
 from mlflow_repro.compare.artifacts.scalars import compare_trees
 from mlflow_repro.values.comparison import Status
 
@@ -23,7 +31,7 @@ def compare_hdf5(one: Blob, other: Blob, context: Context) -> Outcome:
     try:
         import h5py
     except ImportError as error:
-        raise UnreadableError("reading HDF5 needs h5py: pip install 'mlflow-repro[hdf5]'") from error
+        raise MissingReaderError("reading HDF5 needs h5py: pip install 'mlflow-repro[hdf5]'") from error
     with (
         one.open() as first,
         other.open() as second,

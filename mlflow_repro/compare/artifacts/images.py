@@ -6,7 +6,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
-from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, reading, same_content
+from mlflow_repro.compare.artifacts.blobs import (
+    MissingReaderError,
+    Outcome,
+    UnreadableError,
+    combine,
+    reading,
+    same_content,
+)
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ def compare_image(one: Blob, other: Blob, context: Context) -> Outcome:
     try:
         from PIL import Image
     except ImportError as error:
-        raise UnreadableError("reading images needs Pillow: pip install 'mlflow-repro[images]'") from error
+        raise MissingReaderError("reading images needs Pillow: pip install 'mlflow-repro[images]'") from error
     with reading("an image"), one.open() as first, other.open() as second, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         left, right = (Image.open(stream, formats=FORMATS) for stream in (first, second))

@@ -9,7 +9,15 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import Tally
-from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, combine, quote, reading, same_content
+from mlflow_repro.compare.artifacts.blobs import (
+    MissingReaderError,
+    Outcome,
+    UnreadableError,
+    combine,
+    quote,
+    reading,
+    same_content,
+)
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, compare_trees
 from mlflow_repro.compare.artifacts.text import read_text, volatile_columns
 from mlflow_repro.values.comparison import Status
@@ -121,7 +129,7 @@ def _open_parquet(blob: Blob) -> Any:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise UnreadableError("reading Parquet needs pyarrow: pip install 'mlflow-repro[parquet]'") from error
+        raise MissingReaderError("reading Parquet needs pyarrow: pip install 'mlflow-repro[parquet]'") from error
     with reading("Parquet"):
         stream = blob.open()
         found = parquet.ParquetFile(stream)
