@@ -29,17 +29,23 @@ def assert_reproduces(run_id: str = "", **options: Any) -> Report:
     report = reproduce_run(run_id, **options)
     if report.exit_code is ExitCode.EQUAL:
         return report
-    first = _first_divergence(report.comparison) if report.comparison else ""
+    first = _first_divergence(report)
     headline = f"run {report.reference.run_id} was not reproduced{f': {first}' if first else ''}"
     raise AssertionError(f"{headline}\n{render_text(report)}")
 
 
-def _first_divergence(comparison: Comparison) -> str:
-    """The history that differs at the lowest step."""
+def _first_divergence(report: Report) -> str:
+    """The history that differs at the lowest step, of the run or, where it has none, of those that belong to it."""
+    named = [("", report.comparison), *((f" of {pair.name}", pair.comparison) for pair in report.children)]
+    found = (_find_divergence(comparison, whose) for whose, comparison in named if comparison)
+    return next(filter(None, found), "")
+
+
+def _find_divergence(comparison: Comparison, whose: str) -> str:
     steps = [
         (int(row.details[key]), row.name)
         for row in comparison.of_kind("history")
         for key in ("first_different_step", "first_unpaired_step")
         if key in row.details and row.is_judged and not row.is_equal
     ]
-    return "{1} differs from step {0} on".format(*min(steps)) if steps else ""
+    return "{1}{2} differs from step {0} on".format(*min(steps), whose) if steps else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,15 +10,21 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import git
 
+from mlflow_repro.compare import compare_records
 from mlflow_repro.errors import LaunchError, UsageError
 from mlflow_repro.plan.launch import PlanOptions, check_options, plan_launch
-from mlflow_repro.testing import assert_reproduces
+from mlflow_repro.report.json_format import render_json
+from mlflow_repro.testing import _first_divergence, assert_reproduces
+from mlflow_repro.values.comparison import Finding, JudgedPair, Status
+from mlflow_repro.values.report import Report
+from mlflow_repro.values.run import RunRecord
 
 ACTION = Path(__file__).resolve().parent.parent / "action.yml"
 DOC = Path(__file__).resolve().parent.parent / "docs" / "ci.md"
@@ -95,8 +102,8 @@ def read_recipe() -> list[dict]:
     return recipe["jobs"]["champion"]["steps"]
 
 
-def run_step(root: Path, workspace: Path, **inputs: str) -> tuple[int, dict[str, str], str]:
-    """The step's shell lines as GitHub runs them: exit code, outputs, summary."""
+def run_step(root: Path, workspace: Path, *, search_path: str = "", **inputs: str) -> tuple[int, dict[str, str], str]:
+    """The step's shell lines as GitHub runs them, with ``search_path`` as the PATH: exit code, outputs, summary."""
     step = read_steps()["Reproduce"]
     defaults = {name: row["default"] for name, row in yaml.safe_load(ACTION.read_text())["inputs"].items()}
     variables = {
@@ -108,7 +115,12 @@ def run_step(root: Path, workspace: Path, **inputs: str) -> tuple[int, dict[str,
         path.write_text("")
     script = root / "script.sh"
     script.write_text(step["run"])
-    environment = {**os.environ, **variables, **{name: str(path) for name, path in files.items()}}
+    environment = {
+        **os.environ,
+        "PATH": search_path or os.environ["PATH"],
+        **variables,
+        **{name: str(path) for name, path in files.items()},
+    }
     done = subprocess.run(
         ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(script)],
         cwd=workspace,
@@ -127,6 +139,69 @@ def run_step(root: Path, workspace: Path, **inputs: str) -> tuple[int, dict[str,
     assert token not in done.stderr
     lines = files["GITHUB_OUTPUT"].read_text().splitlines()
     return done.returncode, dict(line.split("=", 1) for line in lines), files["GITHUB_STEP_SUMMARY"].read_text()
+
+
+VALUES = {"IDENTICAL": 1.0, "WITHIN_TOLERANCE": 1.0 + 1e-12, "DIFFERENT": 2.0, "INCONCLUSIVE": None}
+
+
+def make_report(verdicts: list[str]) -> Report:
+    """The report of a run, and of children, whose pairs have these verdicts by themselves."""
+    comparisons = []
+    for number, verdict in enumerate(verdicts):
+        ids = f"{number}" * 32, f"{number + 5}" * 32
+        sides = [
+            RunRecord(run_id=run_id, metrics={} if value is None else {"loss": value})
+            for run_id, value in zip(ids, (1.0 if VALUES[verdict] else None, VALUES[verdict]), strict=True)
+        ]
+        comparisons.append(compare_records(*sides))
+        assert comparisons[-1].verdict.value == verdict
+    children = tuple(
+        JudgedPair(name="child", reference_run_id="", reproduction_run_id="", status=Status.IDENTICAL, comparison=one)
+        for one in comparisons[1:]
+    )
+    return Report(plan=None, reference=sides[0], reproduction=sides[1], comparison=comparisons[0], children=children)
+
+
+@pytest.mark.parametrize("verdicts", [*itertools.product(VALUES, repeat=2), ("IDENTICAL",)], ids="-".join)
+def test_outputs_are_of_the_whole_launch(tmp_path: Path, verdicts: tuple[str, ...]):
+    """A `python` of the test's own stands for the reproduction: it hands out the report of a run with children."""
+    report = make_report(list(verdicts))
+    assert "DIFFERENT" not in verdicts or report.verdict.value == "DIFFERENT"
+    run_stub(tmp_path, report)
+
+
+def test_outputs_of_a_plan(tmp_path: Path):
+    run_stub(tmp_path, Report(plan=None, reference=RunRecord(run_id="a" * 32)))
+
+
+def run_stub(root: Path, report: Report) -> None:
+    """Run the step with a reproduction that gives this report; its outputs must be those of the report."""
+    (root / "report.json").write_text(render_json(report))
+    folder = root / "bin"
+    folder.mkdir()
+    (folder / "python").write_text(
+        f"""#!/bin/sh
+[ "$2" = mlflow_repro.reproduce ] || exec {sys.executable} "$@"
+for word; do case $word in *.json) cp {root}/report.json "$word";; esac; done
+exit {int(report.exit_code)}
+"""
+    )
+    (folder / "python").chmod(0o755)
+    code, outputs, _ = run_step(root, root, search_path=os.pathsep.join([str(folder), os.environ["PATH"]]))
+    assert (code, outputs["exit-code"]) == (report.exit_code, str(int(report.exit_code)))
+    assert outputs["verdict"] == (report.verdict.value if report.verdict else "")
+
+
+def test_assertion_names_the_child_whose_history_parts():
+    """Where the run's own histories are the same."""
+    row = Finding(
+        kind="history", name="loss", reference=9.0, reproduction=9.0, status=Status.DIFFERENT,
+        details={"first_different_step": 4},
+    )  # fmt: skip
+    report = make_report(["IDENTICAL", "DIFFERENT"])
+    (child,) = report.children
+    child = replace(child, comparison=replace(child.comparison, findings=(row, *child.comparison.findings)))
+    assert _first_divergence(replace(report, children=(child,))) == "loss of child differs from step 4 on"
 
 
 @pytest.mark.slow
@@ -212,8 +287,6 @@ class TestCommit:
             check_options(PlanOptions(commit=commit))
 
     def test_plan_has_it_and_says_so(self):
-        from mlflow_repro.values.run import RunRecord
-
         tags = {
             "repro.launch.cwd": ".",
             "repro.git.commit": "1" * 40,

@@ -10,26 +10,32 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mlflow_repro.values.comparison import DIFFERENT_STATUSES, NUMERIC_KINDS
+from mlflow_repro.values.comparison import DIFFERENT_STATUSES, NUMERIC_KINDS, Status
 from mlflow_repro.values.run import OWN_METRICS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
-    from mlflow_repro.values.comparison import Comparison, Finding
+    from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair
 
 
-def summarise(comparison: Comparison) -> dict[str, float]:
+def summarise(comparison: Comparison, children: Sequence[JudgedPair] = ()) -> dict[str, float]:
     """The metrics called `OWN_METRICS`: how many outcomes judge, how many differ, and the greatest relative error.
 
-    The error is left out where no two judged numbers can be set against each other, or one of them is not finite.
+    Those of the ``children`` count as well, and a run without a counterpart as one outcome. The error is left out where
+    no two judged numbers can be set against each other, or one of them is not finite.
     """
-    judged = [row for row in comparison.findings if row.is_judged]
+    comparisons = [comparison, *(pair.comparison for pair in children if pair.comparison)]
+    judged = [row for one in comparisons for row in one.findings if row.is_judged]
+    alone = [pair.status for pair in children if not pair.comparison and pair.status is not Status.IGNORED]
+    statuses = [*(row.status for row in judged), *alone]
     errors = [error for row in judged if row.kind in NUMERIC_KINDS for error in _relative_errors(row)]
     figures = (
         max(errors, default=math.nan),
-        float(len(judged)),
-        float(sum(row.status in DIFFERENT_STATUSES for row in judged)),
+        float(len(statuses)),
+        float(sum(status in DIFFERENT_STATUSES for status in statuses)),
     )
     return {name: value for name, value in zip(OWN_METRICS, figures, strict=True) if math.isfinite(value)}
 

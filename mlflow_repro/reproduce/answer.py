@@ -162,7 +162,7 @@ def _annotate_run(report: Report, store: TrackingStore, run_id: str, tags: Mappi
         note = f"{note}{_SEPARATOR}{kept}"
     with _noted("the reproduction's page does not show the answer", notes):
         store.write_text(run_id, REPORT_FILE, render_html(document))
-        store.log_metrics(run_id, summarise(report.comparison))
+        store.log_metrics(run_id, summarise(report.comparison, report.children))
         store.set_tags(run_id, {"repro.verdict": report.verdict.value, _NOTE_TAG: note})
 
 

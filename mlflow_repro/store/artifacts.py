@@ -25,6 +25,7 @@ OWN_FOLDER = "repro"
 """What the plugin writes about a run: facts, which `mlflow_repro.guest.probes` records; not what the run made."""
 _SURE_TAGS = {"repro.capture", "mlflow.log-model.history"}
 """Tags of a run that has artifacts, be it the plugin's record alone."""
+_DEFAULT_ROOT = "mlruns"
 _MOST_FILES = 50_000
 _WEB_PAGE = (b"<!doctype html", b"<html")
 _WEB_SUFFIXES = (".html", ".htm", ".xhtml")
@@ -124,9 +125,7 @@ def _local_path(uri: str) -> Path | None:
 def _walk_local(root: Path, *, is_sure: bool) -> Iterator[ArtifactFile]:
     """The files below ``root``; a link is a file here, which whoever reads it will refuse."""
     if not root.is_dir():
-        # MLflow makes the folder, and the experiment's around it, with the first artifact; a model's is one deeper.
-        experiment = root.parents[2] if root.parents[1].name == "models" else root.parents[1]
-        if is_sure or not experiment.parent.is_dir():
+        if is_sure or not _base_of(root).is_dir():
             raise UnreachableError(f"the folder {root} is not on this machine", "compare where the artifacts are")
         return
     stack = [str(root)]
@@ -140,6 +139,15 @@ def _walk_local(root: Path, *, is_sure: bool) -> Iterator[ArtifactFile]:
                 path = PurePosixPath(os.path.relpath(entry.path, root)).as_posix()
                 size = entry.stat(follow_symlinks=False).st_size
                 yield ArtifactFile(path=path, size=size, local=Path(entry.path))
+
+
+def _base_of(root: Path) -> Path:
+    """The folder of this machine that there is before the first artifact: MLflow makes all that is below it with that.
+
+    The folder of a run lies in that of its experiment, that of a model one deeper.
+    """
+    experiment = root.parents[2] if root.parents[1].name == "models" else root.parents[1]
+    return experiment.parents[1] if experiment.parent.name == _DEFAULT_ROOT else experiment.parent
 
 
 def _walk_remote(list_path: Callable[[str], Any], download: Callable[[str, str], str]) -> Iterator[ArtifactFile]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import strategies
+from hypothesis import given
 
 from mlflow_repro.cli import main
 from mlflow_repro.compare.curves import BUCKETS, CurveSampler, thin
@@ -20,6 +22,7 @@ from mlflow_repro.judging.options import JudgeOptions
 from mlflow_repro.plan.launch import PlanOptions, plan_launch
 from mlflow_repro.reproduce.answer import REPORT_FILE, annotate, annotate_repeats
 from mlflow_repro.store import open_store
+from mlflow_repro.values.comparison import JudgedPair, Status
 from mlflow_repro.values.run import OWN_METRICS
 
 if TYPE_CHECKING:
@@ -164,6 +167,36 @@ class TestAnnotations:
         assert reference.tags["repro.last_verdict"] == "DIFFERENT"
         assert reference.tags["repro.last_reproduction"] == other
         assert set(reference.metrics) == {"loss"}
+
+    def test_children_count(self, uri: str):
+        """What the metrics say of a run with children is of all of them, and agrees with its verdict."""
+        from mlflow import MlflowClient
+
+        one, other = log_run(uri, 1.0, 0.5), log_run(uri, 1.0, 0.5)
+        below = compare(uri, log_run(uri, 1.0, 0.5), log_run(uri, 1.0, 0.4)).comparison
+        ids = {"reference_run_id": "", "reproduction_run_id": ""}
+        children = (
+            JudgedPair(name="a", **ids, status=Status.DIFFERENT, comparison=below),
+            JudgedPair(name="b", **ids, status=Status.MISSING, note="only in the reference"),
+            JudgedPair(name="c", **ids, status=Status.IGNORED, note="not judged"),
+        )
+        report = replace(compare(uri, one, other), children=children)
+        assert report.comparison.verdict.value == "IDENTICAL"
+        annotate(report, open_store(uri))
+        made = MlflowClient(uri).get_run(other).data
+        assert made.tags["repro.verdict"] == "DIFFERENT"
+        assert {name: value for name, value in made.metrics.items() if name in OWN_METRICS} == {
+            "repro.max_rel_error": pytest.approx(0.2),
+            "repro.compared": 7,
+            "repro.different": 3,
+        }
+
+    @given(strategies.reports)
+    def test_something_differs_just_where_the_verdict_says_so(self, report: Report):
+        if report.comparison is not None:
+            figures = summarise(report.comparison, report.children)
+            assert (figures["repro.different"] > 0) == (report.verdict.value == "DIFFERENT")
+            assert figures["repro.compared"] >= figures["repro.different"]
 
     def test_what_was_annotated_is_never_judged(self, uri: str):
         """A reproduction that becomes a reference itself is compared by what it logged, as before."""
