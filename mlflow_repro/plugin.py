@@ -10,6 +10,7 @@ import os
 import sys
 
 DISABLE_VARIABLE = "MLFLOW_REPRO_DISABLE"
+_DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"
 _OLDEST_PYTHON = (3, 10)
 
 
@@ -19,15 +20,28 @@ def is_disabled():  # noqa: ANN201 - an old Python reads the comment
     return os.environ.get(DISABLE_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
+def _redirect():  # noqa: ANN202 - an old Python reads the comment
+    # type: () -> None
+    """In a relaunch, keep this process from writing to other runs, also when it records nothing.
+
+    What goes wrong here ends the process: one that could write anywhere must not go on.
+    """
+    if os.environ.get(_DESTINATION_VARIABLE):
+        from mlflow_repro.guest.redirection import redirect_runs
+
+        redirect_runs()
+
+
 class ReproContextProvider:
     """Gives each new run its ``repro.*`` tags, and sees to it that resumed runs get theirs."""
 
     def __init__(self):  # noqa: ANN204 - an old Python reads the comment
         # type: () -> None
         self._recorder = None
-        if is_disabled():
-            return
         if sys.version_info < _OLDEST_PYTHON:
+            return
+        _redirect()
+        if is_disabled():
             return
         try:
             from mlflow_repro.guest.hooks import install_recorder

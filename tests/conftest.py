@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from git_http import serve_git
 from preloaded import Preloaded, start_worker
+from store_digest import SERVERS, unchanged_store
 
 from mlflow_repro.system.spool import ABOVE_VARIABLE, this_process
 
@@ -151,6 +152,22 @@ def leave_folder(parent: str) -> str:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _untouched_reference(monkeypatch):
+    """Each relaunch of this process leaves its store as it was, but for what it has made itself."""
+    from mlflow_repro.reproduce import pipeline as reproduce
+
+    original = reproduce._reproduce
+
+    def reproduce_unchanged(options, *arguments):
+        if options.annotate_reference or options.allow_registry:
+            return original(options, *arguments)
+        with unchanged_store(options.tracking_uri):
+            return original(options, *arguments)
+
+    monkeypatch.setattr(reproduce, "_reproduce", reproduce_unchanged)
+
+
 @dataclass
 class Repository:
     """A bare repository that others clone (``hub``) and a clone of it with a working tree (``clone``)."""
@@ -254,7 +271,8 @@ class Workbench:
         What it launches, and the program there, are real processes.
         """
         command = ("-m", "mlflow_repro.reproduce", "--run_id", run_id, *arguments)
-        return self.run_python(*command, cwd=self.elsewhere(), **variables)
+        with unchanged_store(self._own_variables()["MLFLOW_TRACKING_URI"]):
+            return self.run_python(*command, cwd=self.elsewhere(), **variables)
 
     def elsewhere(self) -> Path:
         """An empty directory that has nothing to do with the repository."""
@@ -415,6 +433,7 @@ def tracking_server(server_root, empty_store):
             except OSError:
                 assert time.monotonic() < deadline, (root / "log").read_text()
                 time.sleep(0.2)
+        SERVERS[url] = (root / "server.db", root / "artifacts")
         yield url
     finally:
         os.killpg(server.pid, 15)

@@ -23,7 +23,7 @@ commands
 isolate
 guest  reproduce
 launch  environment  data  judging
-seeding  code  store  machine  compare  plan  explain  report
+seeding  code  store  overlay  machine  compare  plan  explain  report
 values
 text  system
 errors
@@ -33,7 +33,7 @@ DOORS = {"", "__main__", "testing"}
 """Above all rooms: the public names, and what is started by ``python -m``. Nobody imports them."""
 FOR_EVERYBODY = {"__version__"}
 """What the package itself has: every import of a room loads its ``__init__`` anyway."""
-USERS_OF_MLFLOW = ("store", "launch", "guest", "judging.prediction_worker")  # the last one is a process of its own
+USERS_OF_MLFLOW = ("store", "overlay", "launch", "guest", "judging.prediction_worker")  # the last is a process
 STANDARD_LIBRARY_ONLY = {"errors", "text", "values"}  # `system` asks psutil, which knows the processes of other systems
 PURE = {"values", "text", "plan", "compare", "explain", "report"}
 WORLD = {"fcntl", "http", "multiprocessing", "psutil", "requests", "shutil", "socket", "sqlalchemy", "sqlite3"} | {

@@ -141,7 +141,17 @@ def _once(_context: click.Context, parameter: click.Parameter, values: tuple[Any
     "--annotate/--no-annotate",
     default=True,
     show_default=True,
-    help="Write the answer to the pages of both runs in MLflow: description, report, metrics, tags.",
+    help="Write the answer to the page of the reproduction in MLflow: description, report, metrics, tags.",
+)
+@option(
+    "annotate-reference",
+    is_flag=True,
+    help="Write the verdict and the id of the reproduction to the reference, too, which is not changed otherwise.",
+)
+@option(
+    "allow-registry",
+    is_flag=True,
+    help="Let the relaunched run register models and set aliases; else it is only said what it would have done.",
 )
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @format_options

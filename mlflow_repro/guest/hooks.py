@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from mlflow_repro.guest.options import AutologOptions
     from mlflow_repro.guest.recording import Recording
 
-DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"  # `variables` has it too, and more than this module may load
 TRACK_VARIABLE = "MLFLOW_REPRO_TRACK_FILES"
-FILE_ORDER_VARIABLE = "MLFLOW_REPRO_FILE_ORDER"  # likewise
+FILE_ORDER_VARIABLE = "MLFLOW_REPRO_FILE_ORDER"  # `variables` has it too, and more than this module may load
 _MARK = "_mlflow_repro_hook"
 _WARNING_LIMIT = 1_000  # characters
 
@@ -115,10 +114,6 @@ def install_recorder() -> Recorder:
     if _recorder is None:
         _recorder = Recorder()
         _hook_active_run(_recorder)
-        if os.environ.get(DESTINATION_VARIABLE):  # in a relaunch only
-            from mlflow_repro.guest.redirection import redirect_runs
-
-            _guarded(_recorder, redirect_runs)
     return _recorder
 
 

@@ -66,6 +66,12 @@ class Job:
     """The folder of the environment that the child runs in; empty for what ``env_manager`` says."""
     import_path: tuple[str, ...] = ()
     """Folders that the child imports from beside those of its environment."""
+    reference: tuple[str, ...] = ()
+    """The ids of the runs that are reproduced."""
+    ledger: str = ""
+    """The file in which the processes of the child note what they make, and what was held back of what they write."""
+    allow_registry: bool = False
+    """Whether the child may write to the model registry."""
     served_artifact_root: str = ""
     """Where new experiments keep their artifacts, when the child gets the store through a server on loopback."""
 

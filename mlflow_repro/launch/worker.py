@@ -112,7 +112,14 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
             mlflow.set_tracking_uri(uri)
             _enter_environment(job)
             if job["backend"] == "local":  # on another machine the store may have another address
-                destination = {"tracking_uri": uri, "experiment_id": job["experiment_id"]}
+                destination = {
+                    "tracking_uri": uri,
+                    "experiment_id": job["experiment_id"],
+                    "run_id": job["run_id"],
+                    "reference": job["reference"],
+                    "allow_registry": job["allow_registry"],
+                    "ledger": job["ledger"],
+                }
                 if job["is_command"]:  # in a project's run, whichever process starts a run first resumes it
                     destination["first_run_id"] = job["run_id"]
                 os.environ[DESTINATION_VARIABLE] = json.dumps(destination)

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_repro.errors import CannotJudgeError, ReproError
+from mlflow_repro.errors import CannotJudgeError, ReproError, UsageError
 from mlflow_repro.judging.judge import judge_runs
 from mlflow_repro.judging.sides import Side
 from mlflow_repro.values.report import Report
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from mlflow_repro.values.progress import Divergence
     from mlflow_repro.values.rules import Rules
     from mlflow_repro.values.run import RunPair, RunRecord
+
+
+def check_annotations(options: ReproduceOptions) -> None:
+    """Raise UsageError for annotations of the reference that would say what is not so, or nothing."""
+    if options.annotate_reference and not options.annotate:
+        raise UsageError("annotate_reference and no annotate contradict each other", "leave one of them out")
+    if options.annotate_reference and options.commit:
+        raise UsageError(
+            "the reference cannot be given the verdict on another commit", "leave --annotate-reference or --commit out"
+        )
 
 
 def report_pairs(
@@ -54,7 +64,7 @@ def report_pairs(
     report = with_causes(options, report, store, folder)
     if not options.annotate:
         return report
-    return with_caveats(report, annotate(report, store, with_reference=not options.commit))
+    return with_caveats(report, annotate(report, store, with_reference=options.annotate_reference))
 
 
 def with_causes(options: ReproduceOptions, report: Report, store: TrackingStore, folder: Path | None = None) -> Report:
@@ -94,11 +104,11 @@ _PARENT_TAG = "mlflow.parentRunId"
 _SEPARATOR = "\n\n---\n\n"  # between our part of a description and what the run's own code wrote
 
 
-def annotate(report: Report, store: TrackingStore, *, with_reference: bool = True) -> tuple[str, ...]:
-    """Write the answer to both runs; a note for each thing that the store did not take.
+def annotate(report: Report, store: TrackingStore, *, with_reference: bool = False) -> tuple[str, ...]:
+    """Write the answer to the reproduction; a note for each thing that the store did not take.
 
-    The reproduction gets a description, the report as an artifact, and metrics to sort by; the reference two tags,
-    but not when other code ran.
+    It gets a description, the report as an artifact, and metrics to sort by; ``with_reference`` the reference gets two
+    tags.
     """
     if report.comparison is None or report.reproduction is None:
         return ()
@@ -110,7 +120,7 @@ def annotate(report: Report, store: TrackingStore, *, with_reference: bool = Tru
 
 
 def annotate_repeats(
-    report: Report, reproductions: Sequence[RunRecord], store: TrackingStore, *, with_reference: bool = True
+    report: Report, reproductions: Sequence[RunRecord], store: TrackingStore, *, with_reference: bool = False
 ) -> tuple[str, ...]:
     """Group repeats under a run of their own, which gets the answer; a note for each thing the store did not take."""
     if report.comparison is None or len(reproductions) < 2:  # noqa: PLR2004 - one needs no group

@@ -30,10 +30,11 @@ class ReproduceOptions(JudgeOptions):
     seeded with it instead, but where the code does that itself. ``repeats`` is how often the run is relaunched,
     ``jobs`` of them at a time.
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
-    recorded environment is replaced or left out. ``annotate`` writes the answer to both runs' pages in MLflow, see
-    `mlflow_repro.reproduce.answer`. ``fail_fast`` ends the relaunched run as soon as a judged metric has left its
-    tolerance at some step. With ``explain`` the report says why the runs differ, where they do. ``show`` gets each line
-    that the child prints, ``tell`` what is being done.
+    recorded environment is replaced or left out. ``annotate`` writes the answer to the page of the reproduction in
+    MLflow, ``annotate_reference`` to that of the reference as well, see `mlflow_repro.reproduce.answer`. With
+    ``allow_registry`` the relaunched run may write to the model registry, as its script says. ``fail_fast`` ends it as
+    soon as a judged metric has left its tolerance at some step. With ``explain`` the report says why the runs differ,
+    where they do. ``show`` gets each line that the child prints, ``tell`` what is being done.
     """
 
     run_id: str = ""
@@ -60,6 +61,8 @@ class ReproduceOptions(JudgeOptions):
     seed: int | None = None
     repeats: int = 1
     annotate: bool = True
+    annotate_reference: bool = False
+    allow_registry: bool = False
     jobs: int = 1
     fail_fast: bool = False
     explain: bool = True

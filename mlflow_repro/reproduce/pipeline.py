@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow_repro.launch.launcher import Launcher
     from mlflow_repro.reproduce.environment import Rebuild
     from mlflow_repro.reproduce.prepare import PreparedCode
+    from mlflow_repro.reproduce.relaunch import Relaunch
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.system.folders import HeldFolder
     from mlflow_repro.values.changes import Changes
@@ -91,6 +92,7 @@ def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
 def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES) -> Report:
     """`reproduce_run` with its options as one value. ``changes`` are what this launch has other than the reference."""
     from mlflow_repro.launch.launcher import read_backend_config
+    from mlflow_repro.reproduce.answer import check_annotations
     from mlflow_repro.reproduce.repeats import check_repeats, reproduce_repeatedly
 
     if bool(options.run_id) == bool(options.model):
@@ -102,6 +104,7 @@ def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES) -> 
         raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
     if options.seed is not None and not 0 <= options.seed <= _LARGEST_SEED:
         raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
+    check_annotations(options)
     options.check()
     read_backend_config(options.backend_config)
     check_repeats(options)
@@ -138,9 +141,7 @@ def _reproduce(
     is_over: threading.Event,
     changes: Changes,
 ) -> Report:
-    from mlflow_repro.reproduce.answer import report_pairs, report_stopped
     from mlflow_repro.reproduce.environment import prepare_environment
-    from mlflow_repro.reproduce.prepare import find_overruled
     from mlflow_repro.reproduce.relaunch import Relaunch
     from mlflow_repro.store.opening import open_store, short_retries
 
@@ -173,13 +174,23 @@ def _reproduce(
             fail_fast=options.fail_fast,
             is_over=is_over,
             tags=changes.tags,
+            allow_registry=options.allow_registry,
         )
-        pairs, divergence = relaunch.run()
-        plan = replace(code.plan, caveats=(*code.plan.caveats, *find_overruled(pairs)))
-        if divergence is not None:
-            return report_stopped(plan, pairs[0], divergence, relaunch.rules)
-        options.say(COMPARING)
-        return report_pairs(options, plan, pairs, store, folder=code.checkout)
+        return _launch(options, relaunch)
+
+
+def _launch(options: ReproduceOptions, relaunch: Relaunch) -> Report:
+    """Launch what is prepared, and judge it."""
+    from mlflow_repro.reproduce.answer import report_pairs, report_stopped
+    from mlflow_repro.reproduce.prepare import find_overruled
+
+    pairs, divergence = relaunch.run()
+    plan = relaunch.code.plan
+    plan = replace(plan, caveats=(*plan.caveats, *find_overruled(pairs), *relaunch.held.notes))
+    if divergence is not None:
+        return report_stopped(plan, pairs[0], divergence, relaunch.rules)
+    options.say(COMPARING)
+    return report_pairs(options, plan, pairs, relaunch.store, folder=relaunch.code.checkout)
 
 
 def _find_target(options: ReproduceOptions, store: TrackingStore) -> Target:
@@ -269,6 +280,7 @@ def _recast(record: Mapping[str, Any], options: ReproduceOptions, changes: Chang
 def _judge_existing(options: ReproduceOptions) -> Report:
     """Compare a reproduction that has run already (``resume``)."""
     from mlflow_repro.judging.trees import find_target, pair_relaunch
+    from mlflow_repro.overlay.notes import HELD_TAG, parse_held
     from mlflow_repro.reproduce.answer import report_pairs
     from mlflow_repro.store.opening import open_store, short_retries
 
@@ -283,7 +295,8 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         plan = plan_launch(target.root, options.plan_options(store.uri))
         # What it was launched in is known to its own record alone.
         environment = EnvironmentPlan(kind="", reason="it had been launched before")
-        plan = replace(plan, environment=environment, caveats=(*target.notes, *plan.caveats))
+        held = parse_held(reproduction.tags.get(HELD_TAG, "")).notes
+        plan = replace(plan, environment=environment, caveats=(*target.notes, *plan.caveats, *held))
         pairs, _ = pair_relaunch(target, store, find_target(store, reproduction).root)
         return report_pairs(options, plan, pairs, store)
 

@@ -16,6 +16,8 @@ from mlflow_repro.judging.trees import pair_relaunch
 from mlflow_repro.launch.backends import LOCAL
 from mlflow_repro.launch.launcher import Job, Launcher, Outcome, read_backend_config
 from mlflow_repro.launch.project import write_command_project
+from mlflow_repro.overlay.notes import LEDGER_FILE, Held, read_held
+from mlflow_repro.reproduce.failures import find_hint
 from mlflow_repro.reproduce.watch import Watch
 from mlflow_repro.seeding.restoring import RESTORE_VARIABLE
 from mlflow_repro.text.giturl import strip_credentials
@@ -61,6 +63,8 @@ class Relaunch:
     """Set by somebody else when the run is to be ended."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Set on the new run beside those that each reproduction gets."""
+    allow_registry: bool = False
+    """Whether what runs may write to the model registry."""
 
     def run(self) -> tuple[tuple[RunPair, ...], Divergence | None]:
         """Create the reproduction's run, launch it, wait, and pair its runs with those of the reference.
@@ -89,6 +93,9 @@ class Relaunch:
             raise
         if outcome.run_id and not run_id:
             self.store.set_tags(outcome.run_id, tags)
+        if outcome.run_id and (held := self.held.tags):
+            with suppress(ReproError):  # the report has it all the same
+                self.store.set_tags(outcome.run_id, held)
         if outcome.is_stopped and divergence is not None:
             stopped = self._close_stopped(outcome.run_id, divergence)
             return (RunPair(reference=self.target.asked, reproduction=stopped),), divergence
@@ -100,6 +107,11 @@ class Relaunch:
     def reference(self) -> RunRecord:
         """The run whose launch is done again."""
         return self.target.root
+
+    @property
+    def held(self) -> Held:
+        """What was held back of what the processes wanted to write."""
+        return read_held(self.code.work_directory)
 
     def _make_job(self, run_id: str, experiment_id: str, backend_config: Mapping[str, object]) -> Job:
         plan = self.code.plan
@@ -121,6 +133,9 @@ class Relaunch:
             variables=self._variables(),
             environment=self.surroundings.environment,
             import_path=self._import_path(),
+            reference=tuple(run.run_id for run in self.target.tree.runs),
+            ledger=str(self.code.work_directory / LEDGER_FILE),
+            allow_registry=self.allow_registry,
             served_artifact_root=self.surroundings.served_artifact_root,
         )
 
@@ -230,7 +245,7 @@ class Relaunch:
         self._close(outcome.run_id, "FAILED", how)
         raise LaunchError(
             f"the relaunched run {outcome.run_id or '(none was created)'} failed: {how}",
-            _failure_hint(outcome, self.reference),
+            find_hint(f"{outcome.log_tail}\n{outcome.error}", outcome.run_id, self.reference.experiment_name),
             run_id=outcome.run_id,
             log_tail=outcome.log_tail,
         )
@@ -273,19 +288,6 @@ class Relaunch:
             for run in self.store.search_runs(f"tags.`repro.session` = '{self.session}'"):
                 if run.status == "RUNNING":  # of the same launch, and nobody's now
                     self.store.finish_run(run.run_id, "KILLED")
-
-
-def _failure_hint(outcome: Outcome, reference: RunRecord) -> str:
-    text = f"{outcome.log_tail}\n{outcome.error}"
-    if "active experiment ID does not match" in text:  # an environment without the plugin
-        return f"the script calls mlflow.set_experiment: pass --experiment_name {reference.experiment_name!r}"
-    if outcome.run_id and f"{outcome.run_id}" in outcome.log_tail and "not found" in outcome.log_tail:
-        return "the script sets a tracking URI of its own, where this run is not"
-    if "No module named papermill" in text or "No module named ipykernel" in text:
-        return "the environment cannot execute notebooks: add papermill and ipykernel to it, or pass --env current"
-    if "ModuleNotFoundError" in text:
-        return "the environment lacks a package: install it, or pass --env recorded, or --env project"
-    return "its last lines are above" + ("; the failed run is kept" if outcome.run_id else "")
 
 
 def _user() -> str:

@@ -62,7 +62,7 @@ def reproduce_repeatedly(
         report = with_causes(options, replace(reports[-1], comparison=comparison, curves=()), store)
         if not options.annotate:
             return report
-        notes = annotate_repeats(report, reproductions, store, with_reference=not options.commit)
+        notes = annotate_repeats(report, reproductions, store, with_reference=options.annotate_reference)
         return with_caveats(report, notes)
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DESTINATION_VARIABLE = "MLFLOW_REPRO_DESTINATION"
-"""For the processes of a relaunch alone: JSON with the ``tracking_uri`` and ``experiment_id`` of the reproduction, and,
-for a program that was not started by MLflow, ``first_run_id``, the run that its first process resumes."""
+"""For the processes of a relaunch alone: JSON with the ``tracking_uri`` and ``experiment_id`` of the reproduction, what
+`overlay.session` reads, and, for a program that was not started by MLflow, ``first_run_id``, the run that its first
+process resumes."""
 
 FILE_ORDER_VARIABLE = "MLFLOW_REPRO_FILE_ORDER"
 """``reversed``: a process with the plugin lists folders backwards, to see whether its result depends on that."""

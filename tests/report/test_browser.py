@@ -106,7 +106,7 @@ def shown(tmp_path_factory, empty_store, preloaded, tracking_server) -> Shown:
     bench.tracking_uri = tracking_server
     bench.repository.commit({"train.py": TRAIN})
     reference = bench.train("train.py")
-    answer = bench.reproduce(reference)
+    answer = bench.reproduce(reference, "--annotate-reference")
     assert answer.returncode == 1, answer.stderr
     reproduction = bench.reproduction_of(reference)
     return Shown(

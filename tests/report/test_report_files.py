@@ -146,14 +146,14 @@ class TestFiles:
 
 
 class TestAnnotations:
-    """What is left on the pages of both runs."""
+    """What is left on the pages of the runs."""
 
     def test_reproduction_and_reference(self, uri: str):
         from mlflow import MlflowClient
 
         one, other = log_run(uri, 1.0, 0.5), log_run(uri, 1.0, 0.4)
         store, client = open_store(uri), MlflowClient(uri)
-        assert annotate(compare(uri, one, other), store) == ()
+        assert annotate(compare(uri, one, other), store, with_reference=True) == ()
         made, reference = client.get_run(other).data, client.get_run(one).data
         assert made.tags[NOTE].splitlines()[0].startswith("❌ **DIFFERENT**, from 1 metric and 1 history with 2 points")
         assert f"](#/experiments/0/runs/{one})" in made.tags[NOTE]
@@ -228,19 +228,19 @@ class TestAnnotations:
                 database.execute(
                     f"create trigger no_{table} before insert on {table} begin select raise(abort, 'read only'); end"
                 )
-        notes = annotate(report, store)
+        notes = annotate(report, store, with_reference=True)
         assert [note.partition(":")[0] for note in notes] == [
             "the reproduction's page does not show the answer",
             "the reference's page does not name its reproduction",
         ]
         assert all("\n" not in note for note in notes)
 
-    def test_reference_is_left_alone_when_other_code_ran(self, uri: str):
+    def test_reference_is_left_alone_unless_asked_for(self, uri: str):
         from mlflow import MlflowClient
 
         one, other = log_run(uri, 1.0), log_run(uri, 2.0)
         report, store = compare(uri, one, other), open_store(uri)
-        store_notes = annotate_repeats(report, [store.read_run(other)], store, with_reference=False)
+        store_notes = annotate_repeats(report, [store.read_run(other)], store)
         assert store_notes == ()
         assert MlflowClient(uri).get_run(other).data.tags["repro.verdict"] == "DIFFERENT"
         assert "mlflow.parentRunId" not in MlflowClient(uri).get_run(other).data.tags
@@ -252,7 +252,8 @@ class TestAnnotations:
         one, *others = (log_run(uri, value) for value in (1.0, 1.25, 1.5, 0.5))
         report = compare_with_facts(one, others, tracking_uri=uri, options=JudgeOptions())
         store, client = open_store(uri), MlflowClient(uri)
-        assert annotate_repeats(report, [store.read_run(run_id) for run_id in others], store) == ()
+        runs = [store.read_run(run_id) for run_id in others]
+        assert annotate_repeats(report, runs, store, with_reference=True) == ()
         parents = {client.get_run(run_id).data.tags["mlflow.parentRunId"] for run_id in others}
         (parent,) = map(client.get_run, parents)
         assert parent.info.status == "FINISHED"
