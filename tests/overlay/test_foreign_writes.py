@@ -24,7 +24,7 @@ from store_digest import take_snapshot
 from mlflow_repro.overlay import methods
 from mlflow_repro.overlay.ledger import Ledger
 from mlflow_repro.overlay.session import Session
-from mlflow_repro.overlay.stores import family, guardfamily, wrap_store_method
+from mlflow_repro.overlay.stores import family, guard_family, wrap_store_method
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -222,7 +222,7 @@ class Made:
 def _guarded(tmp_path, **settings) -> tuple[type[Made], Session]:
     base = type("Base", (Made,), dict(vars(Made)))
     session = Session(ledger=Ledger(str(tmp_path / "ledger")), run_id="own", place=str(tmp_path), **settings)
-    guardfamily(base, functools.partial(wrap_store_method, session))
+    guard_family(base, functools.partial(wrap_store_method, session))
     return base, session
 
 
