@@ -153,6 +153,16 @@ def _once(_context: click.Context, parameter: click.Parameter, values: tuple[Any
     is_flag=True,
     help="Let the relaunched run register models and set aliases; else it is only said what it would have done.",
 )
+@option(
+    "isolated-home",
+    is_flag=True,
+    help="Give the relaunched run an empty HOME and TMPDIR, so that no cache has its result.",
+)
+@option(
+    "accept-cache",
+    is_flag=True,
+    help="Take a result for computed though the run read what the reference, or a later run, may have left there.",
+)
 @option("dry-run", is_flag=True, help="Print the plan and the commands to do it by hand; launch nothing.")
 @format_options
 @click.option("-q", "--quiet", is_flag=True, help="Show neither the child's output nor how far it is.")

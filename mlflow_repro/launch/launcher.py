@@ -68,6 +68,8 @@ class Job:
     """Folders that the child imports from beside those of its environment."""
     reference: tuple[str, ...] = ()
     """The ids of the runs that are reproduced."""
+    began: float = 0.0
+    """When the first of them began, in seconds since 1970; 0 when that is not known."""
     ledger: str = ""
     """The file in which the processes of the child note what they make, and what was held back of what they write."""
     allow_registry: bool = False

@@ -118,6 +118,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
                     "run_id": job["run_id"],
                     "reference": job["reference"],
                     "allow_registry": job["allow_registry"],
+                    "began": job["began"],
+                    "launched": time.time(),
                     "ledger": job["ledger"],
                 }
                 if job["is_command"]:  # in a project's run, whichever process starts a run first resumes it

@@ -15,6 +15,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.overlay.artifacts import wrap_artifact_method
+from mlflow_repro.overlay.calls import locating
+from mlflow_repro.overlay.reading import watch_opened_files
 from mlflow_repro.overlay.requests import wrap_request
 from mlflow_repro.overlay.session import current_session
 from mlflow_repro.overlay.starts import wrap_start_run
@@ -41,6 +43,9 @@ def install_overlay() -> None:
     rest = importlib.import_module("mlflow.utils.rest_utils")
     name = "_get_http_response_with_retries"
     setattr(rest, name, wrap_request(session, getattr(rest, name)))
+    client = importlib.import_module("mlflow.tracking._tracking_service.client").TrackingServiceClient
+    client._get_artifact_repo = locating(client._get_artifact_repo)  # noqa: SLF001 - it asks for a run to learn a place
+    watch_opened_files(session)
     original = importlib.import_module("mlflow.tracking.fluent").start_run
     _replace_everywhere(original, wrap_start_run(session, original))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow_repro.overlay.session import Session
 
 _DROPPED = frozenset(("log_artifact", "log_artifacts", "delete_artifacts"))
+_GIVING = ("download_", "get_local_path")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -37,8 +38,8 @@ def _judge(session: Session, call: Call) -> Any:
     uri = str(getattr(call.store, "artifact_uri", ""))
     words = _words(uri)
     if call.name in ARTIFACT_READS:
-        for run_id in words & session.reference:
-            session.ledger.tell("read", f"the artifacts of {run_id}")
+        for run_id in words & session.reference if call.name.startswith(_GIVING) else ():
+            session.ledger.tell("read", f"the artifacts of the run {run_id}")
         return call.do_watched()
     if session.has_id(words) or _is_inside(uri, session.place):
         return call.do()

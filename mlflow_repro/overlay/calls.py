@@ -17,6 +17,9 @@ _is_passing: ContextVar[bool] = ContextVar("mlflow_repro_is_passing", default=Fa
 # A method whose doings are known; what a client sends past all of them is looked at on its way to the server.
 _is_known: ContextVar[bool] = ContextVar("mlflow_repro_is_known", default=False)
 
+# What is asked of a run meanwhile is where its artifacts are.
+_is_locating: ContextVar[bool] = ContextVar("mlflow_repro_is_locating", default=False)
+
 
 def is_passing() -> bool:
     """True inside of a call that may do what it likes."""
@@ -26,6 +29,22 @@ def is_passing() -> bool:
 def is_known() -> bool:
     """True inside of a call of which is known what it does."""
     return _is_known.get()
+
+
+def is_locating() -> bool:
+    """True while a client asks the store where the artifacts of a run are."""
+    return _is_locating.get()
+
+
+def locating(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A client's method that asks where the artifacts of a run are."""
+
+    @functools.wraps(function)
+    def located(*arguments: Any, **named: Any) -> Any:
+        with passing(_is_locating):
+            return function(*arguments, **named)
+
+    return located
 
 
 @contextmanager

@@ -20,7 +20,8 @@ class Session:
     """One relaunch, as its processes know it.
 
     ``run_id`` is the run that was made for it, ``reference`` holds the ids of the runs that it reproduces, and
-    ``place`` is the work directory, which goes when it is over.
+    ``place`` is the work directory, which goes when it is over. ``began`` is when the reference began, ``launched``
+    when the relaunch did, in seconds since 1970.
     """
 
     ledger: Ledger
@@ -28,6 +29,8 @@ class Session:
     place: str = ""
     reference: frozenset[str] = field(default_factory=frozenset)
     allow_registry: bool = False
+    began: float = 0.0
+    launched: float = 0.0
 
     def owns(self, kind: str, name: str) -> bool:
         """True for what belongs to this relaunch, such as one of its runs."""
@@ -53,6 +56,8 @@ def read_session(environ: Mapping[str, str]) -> Session | None:
         place=os.path.dirname(told["ledger"]),
         reference=frozenset(told.get("reference", ())),
         allow_registry=bool(told.get("allow_registry")),
+        began=float(told.get("began", 0)),
+        launched=float(told.get("launched", 0)),
     )
 
 

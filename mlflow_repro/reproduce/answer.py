@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mlflow_repro.errors import CannotJudgeError, ReproError, UsageError
 from mlflow_repro.judging.judge import judge_runs
 from mlflow_repro.judging.sides import Side
+from mlflow_repro.reproduce.origin import find_origin, judge_origin
 from mlflow_repro.values.report import Report
 
 if TYPE_CHECKING:
@@ -33,16 +34,19 @@ def check_annotations(options: ReproduceOptions) -> None:
         )
 
 
-def report_pairs(
+def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside its runs
     options: ReproduceOptions,
     plan: LaunchPlan,
     pairs: tuple[RunPair, ...],
     store: TrackingStore,
+    *,
     folder: Path | None = None,
+    reads: tuple[str, ...] = (),
 ) -> Report:
     """The report of a launch that has ended, whose first pair is that of the run that was asked for.
 
-    ``folder`` is the checkout that was launched, None where it is gone. Raises CannotJudgeError when one of the two
+    ``folder`` is the checkout that was launched, None where it is gone; ``reads`` is what the program read that may
+    have had the result in it. Raises CannotJudgeError when one of the two
     runs is not there, UnreachableError when the store fails.
     """
     from mlflow_repro.compare.curves import CurveSampler
@@ -51,6 +55,11 @@ def report_pairs(
     reference, reproduction = _both_sides(pairs[0])
     sides, sampler = (Side(record=reference, store=store), Side(record=reproduction, store=store)), CurveSampler()
     comparison = judge_runs(*sides, options, sampler=sampler)
+    origin = find_origin(reference, reproduction, reads)
+    if options.accept_cache and origin:
+        plan = replace(plan, caveats=(*plan.caveats, f"accepted: {origin}"))
+    elif origin:
+        comparison = replace(comparison, findings=(*comparison.findings, *judge_origin(origin)))
     report = Report(
         plan=plan,
         reference=reference,

@@ -32,7 +32,9 @@ class ReproduceOptions(JudgeOptions):
     ``env`` is ``recorded``, ``current`` or ``project``; with ``allow_substitutions`` what cannot be had exactly of a
     recorded environment is replaced or left out. ``annotate`` writes the answer to the page of the reproduction in
     MLflow, ``annotate_reference`` to that of the reference as well, see `mlflow_repro.reproduce.answer`. With
-    ``allow_registry`` the relaunched run may write to the model registry, as its script says. ``fail_fast`` ends it as
+    ``allow_registry`` the relaunched run may write to the model registry, as its script says. With
+    ``accept_cache`` a result counts that may have been there before; ``isolated_home`` gives the relaunched run an
+    empty HOME and TMPDIR. ``fail_fast`` ends it as
     soon as a judged metric has left its tolerance at some step. With ``explain`` the report says why the runs differ,
     where they do. ``show`` gets each line that the child prints, ``tell`` what is being done.
     """
@@ -63,6 +65,8 @@ class ReproduceOptions(JudgeOptions):
     annotate: bool = True
     annotate_reference: bool = False
     allow_registry: bool = False
+    accept_cache: bool = False
+    isolated_home: bool = False
     jobs: int = 1
     fail_fast: bool = False
     explain: bool = True

@@ -153,8 +153,9 @@ def _reproduce(
         code, rebuild, random_state = _prepare(options, target, store, place, changes)
         if launcher is None:
             return Report(plan=code.plan, reference=target.asked)
-        if options.fail_fast and code.plan.backend != LOCAL:
-            raise UsageError(f"fail_fast does not reach a run on the backend {code.plan.backend!r}", "leave it out")
+        for name in ("fail_fast", "isolated_home"):
+            if getattr(options, name) and code.plan.backend != LOCAL:
+                raise UsageError(f"{name} does not reach a run on the backend {code.plan.backend!r}", "leave it out")
         options.say(BUILDING)
         surroundings, notes = prepare_environment(
             code.plan, target.root, rebuild, code.checkout, allow_substitutions=options.allow_substitutions
@@ -175,6 +176,7 @@ def _reproduce(
             is_over=is_over,
             tags=changes.tags,
             allow_registry=options.allow_registry,
+            isolated_home=options.isolated_home,
         )
         return _launch(options, relaunch)
 
@@ -190,7 +192,7 @@ def _launch(options: ReproduceOptions, relaunch: Relaunch) -> Report:
     if divergence is not None:
         return report_stopped(plan, pairs[0], divergence, relaunch.rules)
     options.say(COMPARING)
-    return report_pairs(options, plan, pairs, relaunch.store, folder=relaunch.code.checkout)
+    return report_pairs(options, plan, pairs, relaunch.store, folder=relaunch.code.checkout, reads=relaunch.held.reads)
 
 
 def _find_target(options: ReproduceOptions, store: TrackingStore) -> Target:
@@ -295,10 +297,10 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         plan = plan_launch(target.root, options.plan_options(store.uri))
         # What it was launched in is known to its own record alone.
         environment = EnvironmentPlan(kind="", reason="it had been launched before")
-        held = parse_held(reproduction.tags.get(HELD_TAG, "")).notes
-        plan = replace(plan, environment=environment, caveats=(*target.notes, *plan.caveats, *held))
+        held = parse_held(reproduction.tags.get(HELD_TAG, ""))
+        plan = replace(plan, environment=environment, caveats=(*target.notes, *plan.caveats, *held.notes))
         pairs, _ = pair_relaunch(target, store, find_target(store, reproduction).root)
-        return report_pairs(options, plan, pairs, store)
+        return report_pairs(options, plan, pairs, store, reads=held.reads)
 
 
 @contextmanager

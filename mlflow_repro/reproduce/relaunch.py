@@ -18,6 +18,7 @@ from mlflow_repro.launch.launcher import Job, Launcher, Outcome, read_backend_co
 from mlflow_repro.launch.project import write_command_project
 from mlflow_repro.overlay.notes import LEDGER_FILE, Held, read_held
 from mlflow_repro.reproduce.failures import find_hint
+from mlflow_repro.reproduce.origin import isolate_home
 from mlflow_repro.reproduce.watch import Watch
 from mlflow_repro.seeding.restoring import RESTORE_VARIABLE
 from mlflow_repro.text.giturl import strip_credentials
@@ -65,6 +66,8 @@ class Relaunch:
     """Set on the new run beside those that each reproduction gets."""
     allow_registry: bool = False
     """Whether what runs may write to the model registry."""
+    isolated_home: bool = False
+    """Whether what runs gets an empty HOME and TMPDIR."""
 
     def run(self) -> tuple[tuple[RunPair, ...], Divergence | None]:
         """Create the reproduction's run, launch it, wait, and pair its runs with those of the reference.
@@ -134,6 +137,7 @@ class Relaunch:
             environment=self.surroundings.environment,
             import_path=self._import_path(),
             reference=tuple(run.run_id for run in self.target.tree.runs),
+            began=min(run.start_time for run in self.target.tree.runs) / 1000,
             ledger=str(self.code.work_directory / LEDGER_FILE),
             allow_registry=self.allow_registry,
             served_artifact_root=self.surroundings.served_artifact_root,
@@ -195,7 +199,8 @@ class Relaunch:
     def _variables(self) -> dict[str, str | None]:
         """What the child's environment has beside ours."""
         restored = {} if self.random_state is None else {RESTORE_VARIABLE: str(self.random_state)}
-        return {**self.code.plan.variables, **self.code.variables, **restored}
+        isolated = isolate_home(self.code.work_directory) if self.isolated_home else {}
+        return {**self.code.plan.variables, **self.code.variables, **restored, **isolated}
 
     def _import_path(self) -> tuple[str, ...]:
         """The checkout's folders for what is installed from its repository, there and here."""

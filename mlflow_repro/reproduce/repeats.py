@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import ReproError, UsageError
 from mlflow_repro.judging.judge import judge_repeats, read_more_references
+from mlflow_repro.reproduce.origin import RESULT
 from mlflow_repro.values.progress import DONE
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def reproduce_repeatedly(
 
         reports = run_repeats(options.repeats, options.jobs, run_one)
     reproductions = [report.reproduction for report in reports if report.reproduction]
-    comparison = judge_repeats([reports[0].reference, *more], reproductions, options)
+    results = [row for report in reports if report.comparison for row in report.comparison.of_kind("status")]
+    origins = [row for row in results if row.name == RESULT]
+    comparison = judge_repeats([reports[0].reference, *more], reproductions, options, origins)
     with short_retries():
         report = with_causes(options, replace(reports[-1], comparison=comparison, curves=()), store)
         if not options.annotate:
