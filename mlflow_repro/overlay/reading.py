@@ -39,7 +39,7 @@ _NO_RESULT = re.compile(
     r"\.(?:py|pyc|pyi|pth|so(?:\.[\d.]+)?|dylib|nbi|nbc)$|/__pycache__/|\.(?:dist|egg)-info/|\.egg-link$"
     r"|^/etc/|^/usr/share/|^/(?:proc|sys|dev)/(?!shm/)|/\.(?:config|mlflow|ipython|jupyter|aws|ssh|git)/"
     r"|/\.local/share/jupyter/|/\.cache/(?:matplotlib|fontconfig|mlflow-repro|pip|uv)/|/\.keras/keras\.json$"
-    r"|/\.(?:netrc|databrickscfg|gitconfig)$"
+    r"|/\.(?:netrc|databrickscfg|gitconfig)$|/mlflow-repro-[^/]+/"
 )
 
 
