@@ -303,9 +303,12 @@ def become(asked: dict[str, Any], path: list[str]) -> None:
     """Be the program that was asked for; ``path`` is what every program imports from."""
     import numpy as np
 
+    from mlflow_repro.system.beginning import remember_beginning
+
     place_descriptors(dict(zip(asked["fds"], asked["mine"], strict=True)))
     os.environ.clear()
     os.environ.update(asked["env"])
+    remember_beginning(asked["env"])
     time.tzset()
     os.chdir(asked["cwd"])
     multiprocessing_process.ORIGINAL_DIR = os.getcwd()

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import stat
 import time
 from dataclasses import dataclass
@@ -33,15 +32,15 @@ from mlflow_repro.data.digests import (
     recall_digest,
     stamp_of,
 )
+from mlflow_repro.data.named import find_named_files
 from mlflow_repro.data.opened import TRACK_VARIABLE, opened_files, own_openings
+from mlflow_repro.data.sources import clean_source, parse_source
 from mlflow_repro.text.filenames import is_secret_file
-from mlflow_repro.text.redact import REDACTED, is_secret_name, redact_named, redact_text
-from mlflow_repro.values.comparison import plain_number
 from mlflow_repro.values.record import Section, missing
 from mlflow_repro.values.run import unquote_param
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mlflow_repro.data.digests import Deadline
     from mlflow_repro.data.opened import OpenedFile, OpenedFiles
@@ -67,13 +66,10 @@ WITHHELD = "withheld: by its name it holds credentials"
 AROUND = "it holds the working directory, the repository or the home directory"
 OVER_BUDGET = "the budget of bytes was used up"
 
-_SOURCE_LIMIT = 2000  # characters of one text in a dataset's source
 _PATH_PARAMS = 1000  # parameters that name a path
 _INLINE = 200  # opened files in the section itself
 _BUDGET = Limits(size=1 << 40)
-
-# It begins only where a word does and is short, so that no text takes long.
-_WHOLE_URI = re.compile(r"(?<![A-Za-z0-9])([A-Za-z][A-Za-z0-9+.\-]{0,20}://)(?:[^/?#]*@)?([^?#]*)([?#].*)?", re.DOTALL)
+_NAMED_BUDGET = Limits(size=1 << 28)  # nobody said that these are read: they get no more
 
 
 def record_data(  # noqa: PLR0913 - the run's three kinds of data and how much may be spent
@@ -82,18 +78,21 @@ def record_data(  # noqa: PLR0913 - the run's three kinds of data and how much m
     opened: OpenedFiles | None,
     deadline: Deadline,
     *,
+    sources: Iterable[str] = (),
     places: Places | None = None,
     budget: Limits = _BUDGET,
 ) -> Section:
     """The section ``data``. Raises nothing.
 
-    ``inputs`` are MLflow's dataset inputs with the keys ``name``, ``digest``, ``source_type``, ``source`` (text) and
-    ``context``. ``opened`` is None when openings were not tracked. Until the ``deadline`` at most ``budget.size`` bytes
-    are read; what this process has hashed before costs nothing.
+    ``sources`` are the program's own lines. ``inputs`` are MLflow's dataset inputs with the keys ``name``, ``digest``,
+    ``source_type``, ``source`` (text) and ``context``. ``opened`` is None when openings were not
+    tracked. Until the ``deadline`` at most ``budget.size`` bytes are read; what this process has hashed before
+    costs nothing.
     """
     try:
         with own_openings():
-            return _record(inputs, params, opened, _Work(places or find_places(), deadline, budget))
+            work = _Work(places or find_places(), deadline, budget)
+            return _record(inputs, params, opened, work, sources)
     except Exception as error:  # noqa: BLE001 - a guest: what went wrong here is said in the record
         return Section(facts={"section": missing(to_text(f"{type(error).__name__}: {error}"))})
 
@@ -156,7 +155,11 @@ def _hash_ahead(path: str, deadline: Deadline, places: Places) -> bool:
 
 
 def _record(
-    inputs: Sequence[Mapping[str, Any]], params: Mapping[str, str], opened: OpenedFiles | None, work: _Work
+    inputs: Sequence[Mapping[str, Any]],
+    params: Mapping[str, str],
+    opened: OpenedFiles | None,
+    work: _Work,
+    sources: Iterable[str],
 ) -> Section:
     facts: dict[str, Any] = {
         "inputs": [_describe_input(entry, work) for entry in inputs],
@@ -169,6 +172,7 @@ def _record(
     rows, scratch = _describe_opened(opened, work)
     work.do()
     facts["digest"], facts["not_hashed"] = work.sum_up()
+    facts["named"] = _describe_named(work, sources)
     if opened is None:
         return Section(facts=facts)
     facts["opened"] = {
@@ -204,6 +208,15 @@ class _Work:
         self._budget = budget
         self._jobs: dict[str, _Job] = {}
         self._rows: list[dict[str, Any]] = []
+
+    @property
+    def paths(self) -> set[str]:
+        """The real paths of what is hashed."""
+        return set(self._jobs)
+
+    def again(self, budget: Limits) -> _Work:
+        """Other work, in the same places and until the same deadline."""
+        return _Work(self.places, self._deadline, budget)
 
     def add(self, row: dict[str, Any], path: str) -> dict[str, Any]:
         """Complete ``row`` with the name of ``path`` now, and with its digest in `do`."""
@@ -305,35 +318,13 @@ def _describe_input(entry: Mapping[str, Any], work: _Work) -> dict[str, Any]:
         name: to_text(str(entry.get(name) or "")) for name in ("name", "digest", "source_type", "context")
     }
     text = str(entry.get("source") or "")
-    source = _parse(text)
-    row["source"] = _clean("source", source)
+    source = parse_source(text)
+    row["source"] = clean_source("source", source)
     uri = source.get("uri") if isinstance(source, dict) else text
     path = find_existing("", uri, work.places) if row["source_type"] == "local" and isinstance(uri, str) else ""
     if path:
         row["file"] = work.add({}, path)
     return row
-
-
-def _parse(source: str) -> Any:
-    try:
-        plain = json.loads(source)
-    except (ValueError, RecursionError):
-        return source
-    if isinstance(plain, dict):  # MLflow copies every context tag of the run into it
-        return {name: value for name, value in plain.items() if name != "tags"}
-    return plain if isinstance(plain, list) else source
-
-
-def _clean(name: str, value: Any, depth: int = 5) -> Any:
-    """A part of a source without credentials: of URIs neither user, nor query, nor fragment."""
-    if isinstance(value, dict) and depth:
-        return {to_text(str(key)): _clean(str(key), part, depth - 1) for key, part in value.items()}
-    if isinstance(value, list) and depth:
-        return [_clean(name, part, depth - 1) for part in value]
-    if value is None or isinstance(value, (bool, int, float)):
-        return redact_named(name, str(value)) if is_secret_name(name) else plain_number(value)
-    text = _WHOLE_URI.sub(lambda found: found[1] + found[2] + (f"?{REDACTED}" if found[3] else ""), str(value))
-    return to_text(redact_named(name, redact_text(text)))[:_SOURCE_LIMIT]
 
 
 def _describe_opened(opened: OpenedFiles | None, work: _Work) -> tuple[list[dict[str, Any]], int]:
@@ -354,6 +345,17 @@ def _describe_opened(opened: OpenedFiles | None, work: _Work) -> tuple[list[dict
         else:
             work.add(row, file.path)
     return rows, scratch
+
+
+def _describe_named(work: _Work, sources: Iterable[str]) -> list[dict[str, Any]]:
+    """A row for each file that the program's own lines name, and no parameter does."""
+    known = work.paths
+    inner = work.again(_NAMED_BUDGET)
+    rows = [
+        inner.add({}, path) for path in find_named_files(work.places, sources) if os.path.realpath(path) not in known
+    ]
+    inner.do()
+    return rows
 
 
 def _state_since(file: OpenedFile) -> str:

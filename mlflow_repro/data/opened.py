@@ -28,10 +28,11 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.code.modules import code_prefixes
 from mlflow_repro.data.digests import stamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from mlflow_repro.data.digests import Stamp
 
@@ -256,7 +257,7 @@ def _straighten(path: str) -> str:
 
 def _install_hook() -> bool:
     """Put the hook in place, for good; False when another hook does not let it."""
-    skipped = _code_prefixes()
+    skipped = (*_KERNEL, *code_prefixes())
     probe = _Probe(skipped)
     try:
         sys.addaudithook(_hook)
@@ -297,14 +298,10 @@ def _look_at_descriptor(descriptor: int) -> tuple[str, os.stat_result]:
     return (path if os.path.samestat(os.stat(path), found) else ""), found
 
 
-def _code_prefixes() -> tuple[str, ...]:
-    """The folders whose files are code, or the kernel's."""
-    folders = {os.path.dirname(os.__file__)}
-    for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix):
-        folders.update(os.path.join(prefix, name) for name in ("bin", "include", "lib", "lib64"))
-    folders.update(entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages"))
-    folders.update([os.path.realpath(folder) for folder in folders])
-    return (*_KERNEL, *(f"{folder}/" for folder in sorted(folders)))
+def leave_out_no_data(paths: Iterable[str]) -> list[str]:
+    """Of absolute paths those that may be data: not what is installed, no database, no store, nothing of the system."""
+    installed = (*_KERNEL, *code_prefixes())
+    return [path for path in paths if not path.startswith(installed) and not _NO_DATA.search(path)]
 
 
 def _module_files() -> set[str]:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.code.modules import file_of
 from mlflow_repro.environment.distributions import add_git_facts, describe_direct, list_distributions
 from mlflow_repro.environment.lock import make_locks
 from mlflow_repro.environment.platform import describe_container, describe_libc, describe_os, describe_python
@@ -65,20 +66,6 @@ def record_environment(
     return Section(facts={**packages, **small}, files=files)
 
 
-def find_imported(deadline: float, *, search_path: Sequence[str] | None = None) -> Any:
-    """The names of the distributions that the program has imported until now, sorted; or `missing`.
-
-    It is the fact ``imported`` of `record_environment`, to be asked at the end of a run again, when everything has
-    been imported. ``deadline`` is a value of `time.monotonic`. Imports nothing and raises no Exception.
-    """
-
-    def find() -> Any:
-        inventory = list_distributions(sys.path if search_path is None else search_path, deadline)
-        return _match_modules(inventory.distributions.values(), deadline)
-
-    return _run_clean(find, deadline)
-
-
 def _run_clean(step: Callable[[], Any], deadline: float) -> Any:
     return run_steps({"": step}, deadline, convert=lambda value: value)[""]
 
@@ -105,13 +92,22 @@ def _record_packages(path: Sequence[str], deadline: float, files: dict[str, byte
 
 
 def _match_modules(distributions: Iterable[Distribution], deadline: float) -> Any:
-    """The distributions that own the loaded modules: by name where both are called the same, else by their files."""
+    """The distributions that own the loaded modules."""
+    owners = find_owners(distributions, deadline)
+    return owners if "absent" in owners else sorted(set(owners.values()))
+
+
+def find_owners(distributions: Iterable[Distribution], deadline: float) -> dict[str, str]:
+    """The distribution of each loaded root module (`_loaded_roots`); `missing` when the time is up.
+
+    It is found by name where both are called the same, else by the files that the distribution installed.
+    """
     installed = list(distributions)
     sources = {one.source_folder.rstrip("/") + "/": one.name for one in installed if one.source_folder}
     folders = {one.folder for one in installed}
     by_place = {(one.folder, one.name): one.name for one in installed}
-    imported: set[str] = set()
-    unknown: dict[str, set[str]] = {}  # by folder, the files that no distribution was found for by name
+    owners: dict[str, str] = {}
+    unknown: dict[str, dict[str, str]] = {}  # by folder, the modules by the files that no distribution has the name of
     for name, file in _loaded_roots().items():
         folder = _folder_of(name, file)
         owner = by_place.get((folder, normalise_name(name)))
@@ -119,15 +115,15 @@ def _match_modules(distributions: Iterable[Distribution], deadline: float) -> An
         if owner is None and (folder not in folders or f"{folder}/" in sources):
             owner = next((owner for source, owner in sources.items() if file.startswith(source)), None)
         if owner:
-            imported.add(owner)
+            owners[name] = owner
         else:
-            unknown.setdefault(folder, set()).add(file[len(folder) + 1 :])
+            unknown.setdefault(folder, {})[file[len(folder) + 1 :]] = name
     for one in installed:
         if time.monotonic() >= deadline:
             return missing(NO_TIME)
-        if one.name not in imported and _owns_any(one, unknown.get(one.folder, set())):
-            imported.add(one.name)
-    return sorted(imported)
+        files = unknown.get(one.folder, {})
+        owners.update({files[file]: one.name for file in _list_owned(one, set(files))})
+    return owners
 
 
 def _loaded_roots() -> dict[str, str]:
@@ -140,7 +136,7 @@ def _loaded_roots() -> dict[str, str]:
     modules = list(sys.modules.items())
     for name, module in modules:
         if "." not in name and name != "__main__" and name not in sys.stdlib_module_names:
-            file = _file_of(module)
+            file = file_of(module)
             if file:
                 roots[name] = file
             else:
@@ -148,21 +144,10 @@ def _loaded_roots() -> dict[str, str]:
     below = [(name, module) for name, module in modules if "." in name and name.partition(".")[0] in spaces]
     for name, module in sorted(below, key=lambda item: item[0].count(".")):
         parts = name.split(".")
-        file = _file_of(module)
+        file = file_of(module)
         if file and not any(".".join(parts[:length]) in roots for length in range(1, len(parts))):
             roots[name] = file
     return roots
-
-
-def _file_of(module: Any) -> str:
-    """The ``__file__`` of a module, asked for in a way that loads no lazy module; empty when there is none."""
-    if type(module).__name__ == "_LazyModule":  # importlib.util.LazyLoader: not loaded yet
-        return ""
-    try:
-        file = object.__getattribute__(module, "__dict__").get("__file__")
-    except Exception:  # noqa: BLE001 - anything may stand in sys.modules
-        return ""
-    return file if isinstance(file, str) and os.path.isabs(file) else ""
 
 
 def _folder_of(name: str, file: str) -> str:
@@ -171,20 +156,21 @@ def _folder_of(name: str, file: str) -> str:
     return file.rsplit("/", up)[0]
 
 
-def _owns_any(distribution: Distribution, files: set[str]) -> bool:
-    """True when the distribution says that it installed one of ``files`` (relative to its folder)."""
+def _list_owned(distribution: Distribution, files: set[str]) -> set[str]:
+    """Those of ``files`` (relative to its folder) of which the distribution says that it installed them."""
     if not files:
-        return False
+        return set()
     path = os.path.join(distribution.folder, distribution.entry)
     names = try_read(os.path.join(path, "top_level.txt")).split()
     if names:  # a small file that most have; it says nothing about the parts of a namespace
         files = {file for file in files if re.split(r"[/.]", file, maxsplit=1)[0] in names}
-        if any(file.count("/") == file.endswith("/__init__.py") for file in files):
-            return True
+        whole = {file for file in files if file.count("/") == file.endswith("/__init__.py")}
+        if whole:
+            return whole
     if not files or not distribution.entry.endswith(".dist-info"):
-        return False
+        return set()
     record = try_read(os.path.join(path, "RECORD"), _RECORD_LIMIT)
-    return not files.isdisjoint([line.partition(",")[0] for line in record.splitlines()])
+    return files.intersection([line.partition(",")[0] for line in record.splitlines()])
 
 
 def _list_conda(prefix: str) -> Any:

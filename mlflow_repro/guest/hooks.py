@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.guest.background import Background
 from mlflow_repro.seeding.control import RandomControl
 from mlflow_repro.seeding.log import process_log
+from mlflow_repro.system.beginning import remember_beginning
 from mlflow_repro.system.spool import process_path
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Recorder:
     """One for each process: its randomness from the import on, its runs from the first one on."""
 
     def __init__(self) -> None:
+        remember_beginning()
         self._has_warned = False
         self._recording: Recording | None = None
         process_path()  # now, so that every process that this one starts is known as its child

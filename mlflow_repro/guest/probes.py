@@ -17,8 +17,9 @@ from mlflow_repro.environment.capture import record_environment
 from mlflow_repro.environment.digest import probe_environment
 from mlflow_repro.launch.capture import probe_launch, record_session
 from mlflow_repro.machine.capture import record_machine
+from mlflow_repro.system.beginning import first_environ
 from mlflow_repro.text.redact import redact_text
-from mlflow_repro.text.variables import record_variables
+from mlflow_repro.text.variables import list_set_later, record_variables
 from mlflow_repro.values.record import RECORD_SCHEMA, Section, missing, to_tag_value
 from mlflow_repro.values.run import TAG_PREFIX, Fact
 
@@ -46,9 +47,17 @@ def collect_facts() -> tuple[list[Fact], list[str]]:
     return facts, failures
 
 
+def record_environ(first: Mapping[str, str], now: Mapping[str, str]) -> Section:
+    """The variables that the process was started with, ``variables``, and those that are others ``now``, ``set_later``.
+
+    Only the former are put back: what a program sets itself, it will set again.
+    """
+    return Section(facts={"variables": record_variables(first), "set_later": list_set_later(first, now)})
+
+
 SLOW_PROBES: dict[str, Callable[[float], Section]] = {
     "launch.session": lambda _deadline: record_session(),
-    "launch.variables": lambda _deadline: Section(facts={"variables": record_variables(os.environ)}),
+    "launch.variables": lambda _deadline: record_environ(first_environ(), dict(os.environ)),
     "code.tree": lambda deadline: record_code(program_directory(), deadline),
     "environment.packages": record_environment,
     "machine.hardware": record_machine,

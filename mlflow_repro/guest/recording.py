@@ -11,10 +11,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.code.modules import read_own_sources, record_modules
 from mlflow_repro.data.capture import digest_ahead, names_data, record_data
 from mlflow_repro.data.digests import Deadline
 from mlflow_repro.data.opened import opened_files, own_openings
-from mlflow_repro.environment.capture import find_imported
+from mlflow_repro.environment.used import find_imports
 from mlflow_repro.guest.options import AutologOptions
 from mlflow_repro.guest.probes import (
     SECTIONS,
@@ -238,8 +239,10 @@ class Recording:
             self._sections.update(collect_sections(session, seconds=_IMPORTED_SECONDS))
         packages = self._sections.get("environment.packages", _EMPTY)
         if "imported" in packages.facts:  # now everything has been imported
-            imported = find_imported(time.monotonic() + _IMPORTED_SECONDS)
-            self._sections["environment.packages"] = replace(packages, facts={**packages.facts, "imported": imported})
+            imports = find_imports(time.monotonic() + _IMPORTED_SECONDS, _own_sources())
+            self._sections["environment.packages"] = replace(packages, facts={**packages.facts, **imports})
+        if self._options.keeps("code"):
+            self._sections.update(collect_sections({"code.modules": record_modules}, seconds=_IMPORTED_SECONDS))
         record = self._dump_record(run_id, tags, is_complete=True, end_digests=digest_states(states))
         late = ("data.used", "launch.session") if cells is not None else ("data.used",)
         parts = [self._sections.get(name, _EMPTY).files for name in late]
@@ -259,7 +262,7 @@ class Recording:
         with self._background.hold_forks():
             inputs, params = read_data(uri, run_id)
         with own_openings():
-            return record_data(inputs, params, opened_files(), Deadline.at(deadline))
+            return record_data(inputs, params, opened_files(), Deadline.at(deadline), sources=_own_sources())
 
     def _dump_record(
         self, run_id: str, tags: dict[str, str], *, is_complete: bool, end_digests: dict[str, str] | None = None
@@ -313,6 +316,11 @@ class Recording:
         self._lock = threading.RLock()
         if self._trace is not None:
             self._trace = type(self._trace)()  # its lock may be held as well
+
+
+def _own_sources() -> list[str]:
+    """The lines of the program: its modules, and what was run of a notebook."""
+    return [*read_own_sources(), *(list_cells() or ())]
 
 
 def _overruled_tags() -> dict[str, str]:

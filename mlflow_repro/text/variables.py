@@ -88,6 +88,12 @@ def record_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: _to_value(name, value) for name, value in found.items() if value is not None}
 
 
+def list_set_later(first: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that influence results and are no longer what they were at ``first``, by name; None is gone."""
+    names = sorted(name for name in {*first, *now} if is_recorded(name) and first.get(name) != now.get(name))
+    return {name: None if (value := now.get(name)) is None else _to_value(name, value) for name in names}
+
+
 def is_exact(value: str) -> bool:
     """True for a recorded value that is the whole one, so that it can be put back."""
     return REDACTED not in value and not value.startswith("[omitted: ")

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_repro.environment.capture import find_imported, record_environment
+from mlflow_repro.environment.capture import record_environment
 from mlflow_repro.environment.distributions import Distribution, Inventory, list_distributions
 from mlflow_repro.environment.lock import DIRECT_FILE, LOCK_FILE, make_locks
+from mlflow_repro.environment.used import find_imports
 from mlflow_repro.machine.capture import record_machine
 from mlflow_repro.text.pins import normalise_name
 from mlflow_repro.text.variables import is_exact, is_recorded, record_variables
@@ -365,7 +366,7 @@ class TestImported:
         load("gspace", None)
         load("gspace.b", site / "gspace" / "b" / "__init__.py")
         load("mine", tree / "src" / "mine" / "__init__.py")
-        found = find_imported(soon(), search_path=[str(site)])
+        found = find_imports(soon(), search_path=[str(site)])["imported"]
         assert found == ["gspace-b", "mine", "py-yamlish", "same-name", "tops"]
 
     def test_environment_inside_an_editable_project(self, tmp_path, load):
@@ -379,7 +380,7 @@ class TestImported:
         load("mine", tmp_path / "project" / "mine" / "__init__.py")
         load("other", site / "other" / "__init__.py")
         load("yamlish", site / "yamlish" / "__init__.py")
-        assert find_imported(soon(), search_path=[str(site)]) == ["mine", "other", "py-yamlish"]
+        assert find_imports(soon(), search_path=[str(site)])["imported"] == ["mine", "other", "py-yamlish"]
 
     def test_lazy_and_hostile_modules_are_left_alone(self, site, load):
         class Hostile(types.ModuleType):
@@ -393,17 +394,17 @@ class TestImported:
         sys.modules["hostile"] = hostile = Hostile("hostile")
         object.__getattribute__(hostile, "__dict__")["__file__"] = str(site / "hostile" / "__init__.py")
         try:
-            assert find_imported(soon(), search_path=[str(site)]) == ["hostile"]
+            assert find_imports(soon(), search_path=[str(site)])["imported"] == ["hostile"]
         finally:
             del sys.modules["hostile"]
 
     def test_what_this_process_imported(self):
-        found = find_imported(soon())
+        found = find_imports(soon())["imported"]
         assert {"pytest", "hypothesis"} <= set(found)
         assert "six" not in found or "six" in sys.modules
 
     def test_the_deadline_is_kept(self):
-        assert find_imported(time.monotonic() - 1) == {"absent": NO_TIME}
+        assert find_imports(time.monotonic() - 1)["imported"] == {"absent": NO_TIME}
 
 
 class TestSystem:
