@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow_repro.text.filenames import is_leftover
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 _TEXT_LIMIT = 500_000  # bytes of a file whose lines are counted
@@ -38,10 +38,11 @@ def diff_folders(one: Path, other: Path) -> list[FileDifference]:
     return sorted(found, key=lambda file: file.path)
 
 
-def read_sources(folder: Path) -> dict[str, str]:
-    """The text of the Python files in ``folder``, by path, up to 300 of them."""
-    paths = sorted(path for path in _list_files(folder) if path.endswith(".py"))[:_SOURCE_LIMIT]
-    return {path: _read(folder / path).decode("utf-8", "replace") for path in paths}
+def read_sources(folder: Path, paths: Collection[str] | None = None) -> dict[str, str]:
+    """The text of the Python files in ``folder`` by path, up to 300 of them; with ``paths`` of these only."""
+    found = (path for path in (_list_files(folder) if paths is None else paths) if path.endswith(".py"))
+    chosen = sorted(path for path in found if (folder / path).is_file())[:_SOURCE_LIMIT]
+    return {path: _read(folder / path).decode("utf-8", "replace") for path in chosen}
 
 
 def _list_files(folder: Path) -> Iterator[str]:

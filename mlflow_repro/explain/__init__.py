@@ -15,7 +15,13 @@ from mlflow_repro.explain.code import suspect_code, suspect_data_files_of_tree, 
 from mlflow_repro.explain.data import suspect_data
 from mlflow_repro.explain.itself import suspect_gaps, suspect_itself
 from mlflow_repro.explain.machine import suspect_cpu, suspect_determinism, suspect_gpus, suspect_libraries
-from mlflow_repro.explain.randomness import suspect_generators, suspect_hash_seed, suspect_seeds, suspect_traces
+from mlflow_repro.explain.randomness import (
+    suspect_generators,
+    suspect_hash_seed,
+    suspect_seeds,
+    suspect_switched_off,
+    suspect_traces,
+)
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.explain.surroundings import suspect_packages, suspect_python, suspect_variables
 from mlflow_repro.values.comparison import Verdict
@@ -33,6 +39,7 @@ RULES: tuple[Callable[[Evidence], Iterable[Suspect]], ...] = (
     suspect_start,
     suspect_seeds,
     suspect_generators,
+    suspect_switched_off,
     suspect_traces,
     suspect_hash_seed,
     suspect_data,
@@ -46,6 +53,7 @@ RULES: tuple[Callable[[Evidence], Iterable[Suspect]], ...] = (
     suspect_gaps,
     suspect_itself,
 )
+_FIRST = 4.0  # how much more what is known weighs than the likeliest of the rest
 _UNSEEN = 0.01  # of a cause that nothing recorded shows
 _LEAST = 0.005  # confidence below which a cause is not worth a line
 _MOST = 0.99  # 1 is for what is proven
@@ -59,6 +67,8 @@ def explain(evidence: Evidence) -> tuple[Cause, ...]:
     shape = find_shape(evidence.comparison)
     suspects = [suspect for rule in RULES for suspect in rule(evidence)]
     weighed = [(suspect.weight * shape.likelihood(suspect.kind), suspect) for suspect in suspects]
+    most = max(weight for weight, _ in weighed)
+    weighed = [(most * _FIRST if suspect.is_first else weight, suspect) for weight, suspect in weighed]
     whole = sum(weight for weight, _ in weighed) + _UNSEEN
     weighed.sort(key=lambda pair: -pair[0])
     causes = [_to_cause(suspect, weight / whole) for weight, suspect in weighed]

@@ -9,62 +9,121 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.data import changed_data_parameters, changed_data_paths
 from mlflow_repro.explain.evidence import Suspect, count, shorten
+from mlflow_repro.explain.files import influence, influence_of_data, is_data, is_temporary
 from mlflow_repro.text.command_line import diff_arguments, parse_python_argv, value_of
 from mlflow_repro.text.redact import redact_named
+from mlflow_repro.values.run import ENTRY_POINT_TAG, is_project_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlflow_repro.explain.evidence import ChangedFile, Evidence
 
 _SHOWN = 5
-_CODE = (".py", ".pyx", ".pyi", ".ipynb", ".sh", ".r", ".c", ".cc", ".cpp", ".cu", ".rs", ".jl", "mlproject")
-_SETTINGS = (".yaml", ".yml", ".toml", ".json", ".ini", ".cfg", ".env", ".conf")
-_NO_INFLUENCE = (".md", ".rst", ".gitignore", ".gitattributes", "license", ".editorconfig", ".svg")
+_DIGITS = 16  # of a digest
 SEED_NAME = re.compile(r"(?:^|[_\-.\s])(?:seed|random[_\-]?state)s?$", re.IGNORECASE)
 
 
 def suspect_code(evidence: Evidence) -> Iterator[Suspect]:
     """The commit or the uncommitted changes are not the same: the files, those that can count first."""
-    rows = evidence.changed("code")
-    trees = evidence.both("code", "tree")
-    is_other = all(trees) and trees[0] != trees[1]
-    if not (is_other or (not all(trees) and rows.keys() & {"commit", "dirty"}) or evidence.changed_files):
-        return
-    facts = [_describe_commits(rows, evidence)]
-    files = [file for file in evidence.changed_files or () if not _is_data(file.path)]
+    modules = _changed_modules(evidence)
     if evidence.changed_files is None:
-        what = "the code is another one"
-        fix = _show_difference(evidence)
-        yield Suspect(kind="code", what=what, weight=0.8, evidence=tuple(facts), fix=fix)
-        return
-    telling = [file for file in files if _influence(file) > 0]
+        if _is_other_code(evidence):
+            yield from _suspect_unseen(evidence, modules)
+            return
+    else:
+        yield from _suspect_files(evidence)
+        listed = {file.path for file in evidence.changed_files}
+        modules = [row for row in modules if row["path"] not in listed]
+    for row in modules:
+        if row.get("place") != "repository" or _tree_is_known(evidence):
+            yield _suspect_module(row)
+
+
+def _suspect_files(evidence: Evidence) -> Iterator[Suspect]:
+    files = [file for file in evidence.changed_files or () if not is_data(file.path)]
+    weights = {file.path: influence(file, evidence) for file in files}
+    telling = sorted((file for file in files if weights[file.path] > 0), key=lambda file: -weights[file.path])
     if not telling:
         return
-    weight = max(_influence(file) for file in telling)
-    first = max(telling, key=lambda file: (_influence(file), file.lines))
+    best = [file for file in telling if weights[file.path] == weights[telling[0].path]]
+    first = max(best, key=lambda file: file.lines)
     others = f" and {count(len(telling) - 1, 'other file')}" if len(telling) > 1 else ""
-    facts += [_describe_file(file) for file in sorted(telling, key=_influence, reverse=True)[:_SHOWN]]
     yield Suspect(
         kind="code",
         what=f"the code: {first.path}{others} {'differ' if others else 'differs'}",
-        weight=weight,
-        evidence=tuple(facts),
+        weight=weights[first.path],
+        evidence=(_describe_commits(evidence), *(_describe_file(file) for file in telling[:_SHOWN])),
         fix=_show_difference(evidence),
     )
+
+
+def _suspect_unseen(evidence: Evidence, modules: Sequence[Mapping[str, Any]]) -> Iterator[Suspect]:
+    """Other code that cannot be had: the modules that were loaded tell whether it matters, where they are recorded."""
+    paths = [str(row["path"]) for row in modules]
+    is_known = all(isinstance(side, list) for side in evidence.both("code", "modules"))
+    what = f"the code: {', '.join(paths[:_SHOWN])} differ{'s' if len(paths) == 1 else ''}"
+    yield Suspect(
+        kind="code",
+        what=what if paths else "the code is another one",
+        weight=0.9 if paths else 0.02 if is_known else 0.8,
+        evidence=(
+            _describe_commits(evidence),
+            *(["the modules that were loaded are the same"] if is_known and not paths else []),
+        ),
+        fix=_show_difference(evidence),
+    )
+
+
+def _suspect_module(row: Mapping[str, Any]) -> Suspect:
+    where = "which git ignores" if row.get("place") == "repository" else "outside the repository"
+    one, other = (str(row[side])[:_DIGITS] for side in ("sha256", "other"))
+    return Suspect(
+        kind="code",
+        what=f"the module {row['path']}, {where}, is another one",
+        weight=0.9,
+        evidence=(f"its sha256 begins with {one} in the reference, with {other} in the reproduction",),
+        fix=f"put back the {row['path']} whose sha256 begins with {one}, and commit it",
+    )
+
+
+def _changed_modules(evidence: Evidence) -> list[Mapping[str, Any]]:
+    """The modules that both runs had loaded, with another content; the other run's digest as ``other``."""
+    sides = [
+        {row["path"]: row for row in side or () if isinstance(row, dict) and isinstance(row.get("sha256"), str)}
+        for side in evidence.both("code", "modules")
+    ]
+    return [
+        {**row, "other": sides[1][path]["sha256"]}
+        for path, row in sides[0].items()
+        if path in sides[1] and sides[1][path]["sha256"] != row["sha256"]
+    ]
+
+
+def _is_other_code(evidence: Evidence) -> bool:
+    trees = evidence.both("code", "tree")
+    if all(isinstance(tree, str) for tree in trees):
+        return bool(trees[0] != trees[1])
+    commits = evidence.commits
+    return (all(commits) and commits[0] != commits[1]) or "dirty" in evidence.changed("code")
+
+
+def _tree_is_known(evidence: Evidence) -> bool:
+    """True when a module of the repository that differs must be one that git ignores."""
+    return evidence.changed_files is not None or not _is_other_code(evidence)
 
 
 def suspect_data_files_of_tree(evidence: Evidence) -> Iterator[Suspect]:
     """Files of the working tree that are data, not code."""
     named = changed_data_paths(evidence)  # those have a cause already
     for file in evidence.changed_files or ():
-        if _is_data(file.path) and file.path not in named:
+        if is_data(file.path) and file.path not in named:
             yield Suspect(
                 kind="data",
                 what=f"the file {file.path} of the repository was {file.how}",
-                weight=0.9,
+                weight=influence_of_data(file, evidence),
                 evidence=(_describe_file(file),),
-                fix=f"git checkout {_commit(evidence)} -- {file.path}",
+                fix=f"git checkout {evidence.commits[0] or 'COMMIT'} -- {file.path}",
             )
 
 
@@ -74,22 +133,25 @@ def suspect_parameters(evidence: Evidence) -> Iterator[Suspect]:
     files = {_plain(name) for name in changed_data_parameters(evidence)}
     for name, one, other, way in _launch_differences(evidence):
         launched.add(_plain(name))
-        if _plain(name) not in files:  # the file is the cause, by whatever name it goes
+        # The file is the cause, by whatever name it goes; and where something lies for a while is none.
+        if _plain(name) not in files and not _are_temporary(one, other):
             yield _parameter(name, one, other, way)
     for row in evidence.changed("param").values():
         if _plain(row.name) in launched | files:
             continue
         one, other = (None if side is None else str(side) for side in (row.reference, row.reproduction))
+        if _are_temporary(one, other):
+            continue
         # A parameter that the same command line gave may be a result: the best of a search, a size of the data.
         weight = 0.3 if evidence.has_records else 0.85
-        yield _parameter(row.name, one, other, "logged as a parameter", weight)
+        yield _parameter(row.name, one, other, "logged as a parameter", weight, is_given=evidence.is_project)
 
 
 def suspect_start(evidence: Evidence) -> Iterator[Suspect]:
     """Another script, working directory or entry point."""
     rows = evidence.changed("launch")
     for name in ("script", "cwd", "program"):
-        if name in rows:
+        if name in rows and not _are_temporary(rows[name].reference, rows[name].reproduction):
             row = rows[name]
             what = f"the {'working directory' if name == 'cwd' else name} of the launch"
             yield Suspect(
@@ -99,6 +161,27 @@ def suspect_start(evidence: Evidence) -> Iterator[Suspect]:
                 evidence=(f"launch.{name} differs",),
                 fix=f"start {shorten(row.reference)}" if name != "cwd" else f"cd {shorten(row.reference)}",
             )
+    yield from _suspect_entry(evidence)
+
+
+def _suspect_entry(evidence: Evidence) -> Iterator[Suspect]:
+    """What MLflow's own tags say was started, where a run did not record it itself."""
+    runs = (evidence.reference, evidence.reproduction)
+    entries = [run.tags.get(ENTRY_POINT_TAG, "") for run in runs]
+    if not all(entries):
+        if all(run.fact("launch.script").value for run in runs) or any(is_project_run(run) for run in runs):
+            return
+        entries = [run.fact("launch.script").value or run.tags.get("mlflow.source.name", "") for run in runs]
+    one, other = (f"/{entry}" for entry in entries)
+    if not all(entries) or one.endswith(other) or other.endswith(one) or _are_temporary(*entries):
+        return
+    yield Suspect(
+        kind="code",
+        what=f"what was started: {shorten(entries[0])} -> {shorten(entries[1])}",
+        weight=0.9,
+        evidence=("MLflow's tags name another start",),
+        fix=f"start {shorten(entries[0])}",
+    )
 
 
 def changed_seed_parameters(evidence: Evidence) -> set[tuple[str | None, str | None]]:
@@ -134,7 +217,13 @@ def _launch_differences(evidence: Evidence) -> Iterator[tuple[str, str | None, s
         yield change.name, value_of(change.one), value_of(change.other), "argument of the command line"
 
 
-def _parameter(name: str, one: str | None, other: str | None, way: str, weight: float = 0.95) -> Suspect:
+def _are_temporary(one: object, other: object) -> bool:
+    return all(isinstance(side, str) and is_temporary(side) for side in (one, other))
+
+
+def _parameter(  # noqa: PLR0913 - the two values, and how they are told
+    name: str, one: str | None, other: str | None, way: str, weight: float = 0.95, *, is_given: bool = True
+) -> Suspect:
     one, other = (None if side is None else redact_named(name, side) for side in (one, other))
     is_seed = bool(SEED_NAME.search(name.lstrip("-")))
     shown = name.lstrip("-")
@@ -143,7 +232,7 @@ def _parameter(name: str, one: str | None, other: str | None, way: str, weight: 
         what=f"{'seed' if is_seed else 'parameter'} {shown}: {shorten(one)} -> {shorten(other)}",
         weight=weight,
         evidence=(f"{way} {shown} is {shorten(one)} in the reference, {shorten(other)} in the reproduction",),
-        fix=give_argument(name, one),
+        fix=give_argument(name, one) if is_given else f"see to it that the program has {shown} {shorten(one)} again",
     )
 
 
@@ -164,38 +253,19 @@ def _plain(name: str) -> str:
     return name.lstrip("-").replace("-", "_").lower()
 
 
-def _influence(file: ChangedFile) -> float:
-    name = file.path.lower().rpartition("/")[2]
-    is_test = "/test" in f"/{file.path.lower()}" or name.startswith(("test_", "conftest"))
-    if name.endswith(_NO_INFLUENCE) or name.startswith("readme"):
-        return 0.0
-    if name.endswith(_CODE):
-        return 0.05 if is_test else 0.9
-    return 0.7 if name.endswith(_SETTINGS) else 0.3
-
-
-def _is_data(path: str) -> bool:
-    name = path.lower()
-    return name.endswith((".csv", ".tsv", ".parquet", ".npy", ".npz", ".h5", ".hdf5", ".pkl", ".jsonl", ".arff", ".gz"))
-
-
 def _describe_file(file: ChangedFile) -> str:
     return f"{file.path} was {file.how}" + (f" ({count(file.lines, 'line')})" if file.lines else "")
 
 
-def _describe_commits(rows: Any, evidence: Evidence) -> str:
-    commit = rows.get("commit")
-    if commit is not None:
-        return f"commit {shorten(commit.reference)[:12]} -> {shorten(commit.reproduction)[:12]}"
-    return f"the same commit {_commit(evidence)[:12]} with other uncommitted changes"
-
-
-def _commit(evidence: Evidence) -> str:
-    return evidence.reference.fact("git.commit").value or "COMMIT"
+def _describe_commits(evidence: Evidence) -> str:
+    one, other = (commit[:12] for commit in evidence.commits)
+    if one and other and one != other:
+        return f"commit {one} -> {other}"
+    return f"the same commit {one or other} with other uncommitted changes"
 
 
 def _show_difference(evidence: Evidence) -> str:
-    one, other = (run.fact("git.commit").value or "" for run in (evidence.reference, evidence.reproduction))
+    one, other = evidence.commits
     if one and other and one != other:
         return f"git diff {one[:12]} {other[:12]}"
     return "commit what is changed before a run, or compare repro/code/changes.patch of the two runs"

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 def suspect_data(evidence: Evidence) -> Iterator[Suspect]:
     """A file with another content, by the digests of its whole content; then data sets by MLflow's digests."""
     seen: set[str] = set()
-    for label, one, other in (*_named_files(evidence), *_opened_files(evidence)):
+    for label, one, other in (*_named_files(evidence), *_other_files(evidence)):
         path = str((one or other or {}).get("path", label))
         if path in seen:
             continue
         seen.add(path)
         yield _file(label, path, one, other)
     for row in evidence.changed("dataset").values():
+        if row.reference is None or row.reproduction is None:
+            continue
         # The part of the data that a random split left over has another digest, too: that is no cause.
         yield Suspect(
             kind="data",
@@ -39,7 +41,7 @@ def changed_data_parameters(evidence: Evidence) -> set[str]:
 
 def changed_data_paths(evidence: Evidence) -> set[str]:
     """The paths of files whose content is not the same, as a run recorded them."""
-    rows = (*_named_files(evidence), *_opened_files(evidence))
+    rows = (*_named_files(evidence), *_other_files(evidence))
     return {str(side.get("path")) for _, one, other in rows for side in (one, other)}
 
 
@@ -52,12 +54,23 @@ def _named_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
             yield f"parameter {name}", one, other
 
 
-def _opened_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
-    sides = [_by_key(side, "path") for side in evidence.both("data", "opened", "files")]
-    for path in dict.fromkeys([*sides[0], *sides[1]]):
-        one, other = sides[0].get(path), sides[1].get(path)
-        if one is not None and other is not None and _differ(one, other):
-            yield path, one, other
+def _other_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
+    """The files that were opened, and those that the program's own lines name; what a run wrote itself is no data."""
+    for place, label in ((("opened", "files"), ""), (("named",), "named in the program: ")):
+        sides = [_by_key(side, "path") for side in evidence.both("data", *place)]
+        for path in dict.fromkeys([*sides[0], *sides[1]]):
+            one, other = sides[0].get(path), sides[1].get(path)
+            if (
+                one is not None
+                and other is not None
+                and not (_is_result(one) or _is_result(other))
+                and _differ(one, other)
+            ):
+                yield f"{label}{path}", one, other
+
+
+def _is_result(row: Mapping[str, Any]) -> bool:
+    return bool(row.get("written") or row.get("produced"))
 
 
 def _file(label: str, path: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Suspect:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.values.comparison import Status
+from mlflow_repro.values.run import is_project_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from mlflow_repro.values.comparison import Comparison, Finding
     from mlflow_repro.values.run import RunRecord
 
+_WHOLE = (("launch", "variables"), ("launch", "params"), ("environment", "distributions"))
+"""What is recorded as a whole, so that what is not in it was not there."""
 UNEQUAL = (Status.DIFFERENT, Status.MISSING, Status.EXTRA)
 
 
@@ -62,6 +65,10 @@ class Evidence:
     records: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
     caveats: tuple[str, ...] = ()
     changed_files: tuple[ChangedFile, ...] | None = None
+    loaded: frozenset[str] | None = None
+    """The paths of the repository's modules that either run had loaded; None where that is not known."""
+    texts: frozenset[str] | None = None
+    """The texts in those modules, by which they name their files; None where they were not looked at."""
     hints: tuple[CodeHint, ...] = ()
     has_sources: bool = False
     traces: tuple[Divergence, ...] | None = None
@@ -71,12 +78,23 @@ class Evidence:
     """What is recorded to have happened between the last step that agrees and the first that does not."""
 
     def changed(self, kind: str, prefix: str = "") -> dict[str, Finding]:
-        """The facts of one kind that differ and whose name begins with ``prefix``, by the rest of their name."""
+        """The facts of one kind that differ and whose name begins with ``prefix``, by the rest of their name.
+
+        A fact that one run does not tell is no change, but where it tells all of its kind (`_WHOLE`).
+        """
         return {
             row.name.removeprefix(prefix): row
             for row in self.facts
-            if row.kind == kind and row.status in UNEQUAL and row.name.startswith(prefix)
+            if row.kind == kind and row.status in UNEQUAL and row.name.startswith(prefix) and self._is_told(row)
         }
+
+    def _is_told(self, row: Finding) -> bool:
+        """True when both runs tell a fact, or the one that has none tells all that there are."""
+        sides = (row.reference, row.reproduction)
+        if None not in sides or row.kind == "param":
+            return True
+        group = (row.kind, row.name.partition(".")[0])
+        return group in _WHOLE and isinstance(self.both(*group)[sides.index(None)], dict)
 
     def both(self, *path: str) -> tuple[Any, Any]:
         """What both records have under a path of keys; None where one has nothing, or says why it has not."""
@@ -100,10 +118,41 @@ class Evidence:
         return f"mlflow-repro isolate {self.reference.run_id} --other {shlex.quote(other)}"
 
     @property
+    def commits(self) -> tuple[str, str]:
+        """The commits of both runs, by their own facts or by MLflow's tags; empty where there is none."""
+        one, other = (
+            run.fact("git.commit").value or run.tags.get("mlflow.source.git.commit", "")
+            for run in (self.reference, self.reproduction)
+        )
+        return one, other
+
+    @property
+    def is_relaunch(self) -> bool:
+        """True when the second run was started by this tool."""
+        return bool(self.reproduction.fact("session").value or self.reproduction.fact("reference_run_id").value)
+
+    @property
+    def is_project(self) -> bool:
+        """True when the reference was started by ``mlflow run``."""
+        return is_project_run(self.reference)
+
+    @property
+    def is_notebook(self) -> bool:
+        """True when the reference was made in a notebook."""
+        return self.reference.fact("launch.kind").value == "notebook"
+
+    @property
     def imported(self) -> frozenset[str] | None:
-        """The distributions that either run had imported; None when that is not known."""
-        lists = [value for value in self.both("environment", "imported") if isinstance(value, list)]
-        return frozenset(name for names in lists for name in names) if lists else None
+        """The distributions that the program of either run uses; None when that is not known.
+
+        Where only those are known that were loaded, for the program or for MLflow, it is these.
+        """
+        lists = [
+            one or other
+            for one, other in zip(self.both("environment", "used"), self.both("environment", "imported"), strict=True)
+        ]
+        known = [value for value in lists if isinstance(value, list)]
+        return frozenset(name for names in known for name in names) if known else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +164,8 @@ class Suspect:
     weight: float
     evidence: tuple[str, ...] = field(default=())
     fix: str = ""
+    is_first: bool = False
+    """It is known to have been so, and comes before what is only likely."""
 
 
 def _look_up(record: Mapping[str, Any], path: tuple[str, ...]) -> Any:

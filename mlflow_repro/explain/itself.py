@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_repro.explain.evidence import Suspect
+from mlflow_repro.explain.evidence import Suspect, shorten
 from mlflow_repro.explain.fixes import give_switch_line
+from mlflow_repro.text.pins import normalise_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,24 +20,40 @@ _TEXTS = {
     "entropy": ("numbers from the operating system's entropy", "draw them from a seeded generator"),
     "files": ("the order in which a folder is listed", "sort it: sorted(os.listdir(...))"),
     "process": ("the process's number, its addresses or a generated id", "leave them out of what is computed"),
+    "network": ("what is read from an address, which may be another one now", "keep a copy, and log it as an artifact"),
+    "workers": (
+        "worker processes, which draw numbers of their own",
+        "random_state=0 for the estimator, or a seed from the task's number in the function that the workers run",
+    ),
 }
-_HARMLESS_GAP = re.compile(r"random state|had not imported|environment")  # facts tell of these
 DIFFERS_FROM_ITSELF = "the run differs from itself"
-_GAP = re.compile(r"not recorded|left out|missing|not fetched|pointers|stands in for")
-_KINDS = {"time": "time", "threads": "threads"}
+_GAP = re.compile(r"not recorded|left out|missing|not fetched|pointers|stands in for|does not say how")
+# Facts tell of these, or a rule of their own.
+_TOLD = re.compile(r"random state|is seeded with|had not imported|environment\b|that of commit")
+_PACKAGE = re.compile(r"([\w.-]+)==\S* (?:stands in for|is left out)|stands in for ([\w.-]+)==")
+_KINDS = {"time": "time", "threads": "threads", "network": "data", "workers": "random_state"}
+_WEIGHTS = {"workers": 0.5}
+_WEIGHT = 0.3
 
 
 def suspect_gaps(evidence: Evidence) -> Iterator[Suspect]:
     """What a reproduction could not put back as it was, and no fact shows."""
     for caveat in evidence.caveats:
-        if _GAP.search(caveat) and not _HARMLESS_GAP.search(caveat):
+        if _GAP.search(caveat) and not _TOLD.search(caveat) and _can_count(caveat, evidence):
             yield Suspect(
                 kind="not_restored",
-                what="something of the reference is not there",
+                what=f"not as it was: {shorten(caveat)}",
                 weight=0.3,
                 evidence=(caveat,),
                 fix=f"mlflow-repro check {evidence.reference.run_id}",
+                is_first=True,
             )
+
+
+def _can_count(caveat: str, evidence: Evidence) -> bool:
+    """False for a package that the program does not use."""
+    names = {normalise_name(name) for pair in _PACKAGE.findall(caveat) for name in pair if name}
+    return not names or evidence.imported is None or not names.isdisjoint(evidence.imported)
 
 
 def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:
@@ -47,7 +64,7 @@ def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:
             yield Suspect(
                 kind=_KINDS.get(topic, "nondeterminism"),
                 what=what,
-                weight=0.3,
+                weight=_WEIGHTS.get(topic, _WEIGHT),
                 evidence=places,
                 fix=fix,
             )

@@ -21,6 +21,8 @@ _NAMES = {
     "torch": "torch",
     "tensorflow": "TensorFlow",
 }
+_SWITCH = "MLFLOW_REPRO_SEED"
+_SWITCH_ON = f"unset {_SWITCH}, and make the reference again"
 _TRACED = {
     **_NAMES,
     "entropy": "generators without a seed",
@@ -56,7 +58,13 @@ def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
         last = seeds.get(generator, (None, None))
         if evidence.traces is not None and not any(row.generator == generator for row in evidence.traces):
             continue  # its states are the same at each step
-        if not is_used or one == other or (last[0] is not None and last[0] == last[1]) or all(last):
+        if (
+            not is_used
+            or None in (one, other)
+            or one == other
+            or (last[0] is not None and last[0] == last[1])
+            or all(last)
+        ):
             continue
         is_one_sided = any(last)
         facts = [
@@ -93,11 +101,60 @@ def suspect_traces(evidence: Evidence) -> Iterator[Suspect]:
         )
 
 
+def suspect_switched_off(evidence: Evidence) -> Iterator[Suspect]:
+    """A random state that was not recorded, or not put back, on purpose: what sets no seed differs for certain."""
+    text, fix = _find_switch(evidence)
+    if not text:
+        return
+    users = _unseeded_users(evidence)
+    if users is not None and not users:  # everything that drew was seeded
+        return
+    drew = (
+        f"no seed was set for {', '.join(users)}" if users else "whether everything that draws is seeded is not known"
+    )
+    yield Suspect(
+        kind="random_state", what=text, weight=0.6, evidence=(drew,), fix=fix, is_first=bool(users)
+    )  # fmt: skip
+
+
+def _find_switch(evidence: Evidence) -> tuple[str, str]:
+    """What was switched off and how to switch it on; empty where nothing was."""
+    for caveat in evidence.caveats:
+        if "random state" in caveat and "not put back" in caveat and "on this machine only" not in caveat:
+            is_recorded = "was not recorded" not in caveat
+            fix = "leave --no-restore-rng out" if is_recorded else _SWITCH_ON
+            return caveat.partition(":")[0], fix
+        if "everything is seeded with" in caveat:
+            return caveat.partition(":")[0], "leave --seed out"
+    modes = evidence.both("seeds", "mode")
+    sides = [name for name, mode in zip(("reference", "reproduction"), modes, strict=True) if mode == "off"]
+    if not sides:
+        return "", ""
+    return f"the random state of the {' and the '.join(sides)} was not recorded: {_SWITCH} was off", _SWITCH_ON
+
+
+def _unseeded_users(evidence: Evidence) -> list[str] | None:
+    """The generators that drew and were not seeded; None where that is not known."""
+    starts, ends = (evidence.both("seeds", "digests", moment) for moment in ("start", "end"))
+    if not any(starts) or not any(ends):
+        return None
+    seeds = _seeds_of(evidence)
+    found = [_NAMES[name] for name in ("python", "numpy") if not all(seeds[name]) and _was_used(name, starts, ends)]
+    asked = [side or 0 for side in evidence.both("seeds", "entropy", "asked")]
+    users = {user for side in evidence.both("seeds", "entropy", "users") for user in side or ()}
+    found += ["generators that are made without a seed"] if any(asked) or evidence.places("unseeded") else []
+    used = evidence.imported or frozenset()
+    found += ["torch"] if "torch" in used and not all(seeds["torch"]) else []
+    is_tensorflow = "tensorflow" in users or any(name.split("-")[0] == "tensorflow" for name in used)
+    found += ["TensorFlow"] if is_tensorflow and not all(seeds["tensorflow"]) else []
+    return found or (None if evidence.imported is None else [])
+
+
 def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
     """The order of sets of texts: two values of PYTHONHASHSEED, or none, which is another one in each process."""
     row = evidence.changed("launch", "variables.").get("PYTHONHASHSEED")
     places = evidence.places("hash_seed")
-    if row is not None:
+    if row is not None and not _is_late(evidence):
         one, other = (shorten(side) for side in (row.reference, row.reproduction))
         yield Suspect(
             kind="hash_seed",
@@ -107,15 +164,25 @@ def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
             fix=f"export PYTHONHASHSEED={row.reference or 0}",
         )
         return
-    if _has_fixed_hashes(evidence) or not evidence.has_records:
+    if (_has_fixed_hashes(evidence) and not _is_late(evidence)) or not any(evidence.records):
         return
+    late = "PYTHONHASHSEED was set inside the program, when Python had chosen its own"
     yield Suspect(
         kind="hash_seed",
         what="the order of sets of texts, which is another one in each process",
-        weight=0.5 if places else 0.02,
-        evidence=("PYTHONHASHSEED was not set in either run", *places),
-        fix="export PYTHONHASHSEED=0, or iterate over sorted(...) of the set",
+        weight=0.5 if places else 0.15 if _is_late(evidence) else 0.02,
+        evidence=(late if _is_late(evidence) else "PYTHONHASHSEED was not set in either run", *places),
+        fix="export PYTHONHASHSEED=0 before Python starts, or iterate over sorted(...) of the set",
     )
+
+
+def _is_late(evidence: Evidence) -> bool:
+    """True when a program set PYTHONHASHSEED itself; older records have it among the variables all the same."""
+    later = [side for side in evidence.both("launch", "set_later") if isinstance(side, dict)]
+    values = [(side or {}).get("PYTHONHASHSEED") for side in evidence.both("launch", "variables")]
+    flags = evidence.both("environment", "interpreter", "flags")
+    is_random = [(side or {}).get("hash_randomization") == 1 for side in flags]
+    return any("PYTHONHASHSEED" in side for side in later) or ("0", True) in zip(values, is_random, strict=True)
 
 
 def _is_given(one: str, other: str, given: set[tuple[str | None, str | None]]) -> bool:

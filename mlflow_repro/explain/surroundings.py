@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.evidence import Suspect, count, shorten
+from mlflow_repro.explain.files import is_temporary
 from mlflow_repro.explain.fixes import give_environment_command, give_variable_lines
 from mlflow_repro.text.redact import redact_named
 
@@ -28,7 +29,7 @@ _PLUMBING = re.compile(
     r"|charset-normalizer|idna|click|rich|pygments|packaging|setuptools|pip|wheel|uv|docker|databricks-sdk|gitpython"
     r"|gitdb|smmap|protobuf|grpcio|pydantic.*|typing-.*|annotated-.*|anyio|sniffio|h11|httpx|httpcore|cryptography"
     r"|cffi|pycparser|google-auth|importlib-metadata|zipp|jinja2|markupsafe|mako|sqlparse|cachetools|psutil|tabulate"
-    r"|pytest.*|hypothesis|ruff|mypy.*|coverage"
+    r"|pytest.*|hypothesis|ruff|mypy.*|coverage|tqdm|charset-normalizer|pysocks|six|python-dateutil|tzdata|filelock|fsspec"
 )
 _SHOWN = 8
 _THREADS = re.compile(
@@ -42,6 +43,7 @@ _DETERMINISM = re.compile(
 _CPU = re.compile(r"NPY_\w*CPU\w*|OPENBLAS_CORETYPE|MKL_ENABLE_INSTRUCTIONS|ATEN_CPU_CAPABILITY|GLIBC_TUNABLES")
 _WEIGHTS = {"threads": 0.6, "determinism": 0.6, "cpu": 0.6, "locale": 0.25, "time": 0.3, "variable": 0.4}
 _WEIGHTS_UNREAD = {**_WEIGHTS, "locale": 0.03, "time": 0.03, "variable": 0.2}
+_SEARCH_PATH = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONNOUSERSITE")
 _LOCALE = re.compile(r"LANG|LANGUAGE|LC_[A-Z]+|PYTHONUTF8|PYTHONIOENCODING|PYTHONCOERCECLOCALE")
 
 
@@ -61,18 +63,22 @@ def weigh_package(name: str, imported: frozenset[str] | None) -> float:
     weight = _TELLING.get(name, 0.35)
     if imported is None:
         return weight / 2
-    return weight if name in imported else 0.01
+    return weight if name in imported else 0.0
 
 
 def suspect_packages(evidence: Evidence) -> Iterator[Suspect]:
-    """Packages with other versions: each that can count, and one line for all that hardly can."""
+    """Packages with other versions: each that can count, and one line for those that hardly can.
+
+    What the program does not use, itself or through what it uses, is no suspect.
+    """
     rows = evidence.changed("environment", "distributions.")
     rows.pop("mlflow-repro", None)
     weights = {name: weigh_package(name, evidence.imported) for name in rows}
     telling = sorted((name for name in rows if weights[name] > 0.02), key=lambda name: -weights[name])  # noqa: PLR2004
     for name in telling:
         yield _package(name, rows[name], weights[name], evidence)
-    rest = [name for name in rows if name not in telling]
+    known = evidence.imported
+    rest = [name for name in rows if name not in telling and (known is None or name in known)]
     if rest:
         shown = ", ".join(sorted(rest)[:_SHOWN])
         yield Suspect(
@@ -82,7 +88,7 @@ def suspect_packages(evidence: Evidence) -> Iterator[Suspect]:
             evidence=(f"other versions of {shown}{' and more' if len(rest) > _SHOWN else ''}",),
             fix=give_environment_command(evidence.reference.run_id),
         )
-    if not evidence.has_records and evidence.changed("environment", "digest"):
+    if not any(evidence.records) and evidence.changed("environment").get("digest"):
         what = "other packages are installed"
         yield Suspect(kind="package", what=what, weight=0.3, evidence=("the digests of what is installed differ",))
 
@@ -107,7 +113,7 @@ def suspect_variables(evidence: Evidence) -> Iterator[Suspect]:
     """Environment variables that differ, but for PYTHONHASHSEED, which has a rule of its own."""
     for name, row in evidence.changed("launch", "variables.").items():
         kind = classify_variable(name)
-        if kind == "hash_seed" or name == "MLFLOW_REPRO_SEED":
+        if kind == "hash_seed" or name == "MLFLOW_REPRO_SEED" or _is_of_the_tool(name, row, evidence):
             continue
         one, other = (
             "not set" if side is None else shorten(redact_named(name, str(side)))
@@ -126,8 +132,23 @@ def suspect_variables(evidence: Evidence) -> Iterator[Suspect]:
         )
 
 
+def _is_of_the_tool(name: str, row: Finding, evidence: Evidence) -> bool:
+    """True for a variable by which a relaunch finds the program's modules, and for folders that are gone by now."""
+    sides = (row.reference, row.reproduction)
+    is_temporary_path = all(isinstance(side, str) and is_temporary(side) for side in sides)
+    return is_temporary_path or (evidence.is_relaunch and name in _SEARCH_PATH)
+
+
+def _is_set_again(name: str, evidence: Evidence) -> bool:
+    """True when the programs of both runs set a variable to the same value themselves."""
+    one, other = (side or {} for side in evidence.both("launch", "set_later"))
+    return name in one and name in other and one[name] == other[name]
+
+
 def _weigh_variable(name: str, kind: str, evidence: Evidence) -> tuple[float, tuple[str, ...]]:
     """How likely the variable changes results, and the lines of the program that speak for it."""
+    if _is_set_again(name, evidence):
+        return 0.02, ("both programs set it to the same value themselves",)
     places = evidence.places("variable", f"reads {name}")
     if name == "PYTHONOPTIMIZE":
         places = (*places, *evidence.places("optimize"))

@@ -148,6 +148,7 @@ def _rows(section: Any) -> Iterator[Mapping[str, Any]]:
         return
     opened = section.get("opened")
     rows: list[Any] = [*(section.get("params") or ()), *((opened or {}).get("files") or ())]
+    rows += section.get("named") or ()
     rows += [row.get("file") for row in section.get("inputs") or () if isinstance(row, dict)]
     yield from (row for row in rows if isinstance(row, dict) and "path" in row)
 

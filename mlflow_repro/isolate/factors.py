@@ -288,16 +288,17 @@ def _cores_for(one: Conditions, here: Conditions) -> int | None:
 
 
 def _packages(one: Conditions, other: Conditions) -> Iterator[Factor]:
-    """The packages that can count, one by one, and all others as one factor."""
+    """The packages that can count, one by one, and all others as one factor; none that neither program uses."""
     sides = [_get(side, "environment", "distributions") or {} for side in (one, other)]
     if not all(sides):
         return
+    used = _find_used(one, other)
     imported = _get(one, "environment", "imported")
-    known = frozenset(imported) if isinstance(imported, list) else None
+    known = used if used is not None else frozenset(imported) if isinstance(imported, list) else None
     changed = {
         name: sides[1].get(name)
         for name in sorted({*sides[0], *sides[1]} - {OURSELVES, "pip", "setuptools", "wheel", "uv"})
-        if sides[0].get(name) != sides[1].get(name) and _is_plain(sides[1].get(name))
+        if sides[0].get(name) != sides[1].get(name) and _is_plain(sides[1].get(name)) and (used is None or name in used)
     }
     weights = {name: weigh_package(name, known) for name in changed}
     ranked = sorted(changed, key=lambda name: (-weights[name], name))
@@ -322,6 +323,13 @@ def _packages(one: Conditions, other: Conditions) -> Iterator[Factor]:
             weight=0.01,
             fix=give_environment_command(one.run_id),
         )
+
+
+def _find_used(one: Conditions, other: Conditions) -> frozenset[str] | None:
+    """The packages that the programs use; None when that is not known of one of them."""
+    lists = [_get(side, "environment", "used") for side in (one, *(() if other.is_here else (other,)))]
+    known = [names for names in lists if isinstance(names, list)]
+    return frozenset().union(*known) if len(known) == len(lists) else None
 
 
 def _python(one: Conditions, other: Conditions) -> Iterator[Factor]:

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.code.checkout import checkout, restore_working_tree
-from mlflow_repro.code.difference import diff_folders, read_sources
 from mlflow_repro.errors import CannotJudgeError, ReproError
 from mlflow_repro.explain import explain
-from mlflow_repro.explain.evidence import ChangedFile, Evidence
-from mlflow_repro.explain.hints import find_hints
+from mlflow_repro.explain.evidence import Evidence
 from mlflow_repro.explain.randomness import compare_traces
 from mlflow_repro.explain.shape import find_shape
+from mlflow_repro.judging.code import look_at_code
 from mlflow_repro.judging.judge import compare_facts_of, compare_with_facts
 from mlflow_repro.judging.options import JudgeOptions
-from mlflow_repro.judging.sides import read_pair, read_tree
+from mlflow_repro.judging.sides import read_pair
 from mlflow_repro.judging.trees import compare_trees
 from mlflow_repro.store.opening import short_retries
 from mlflow_repro.store.writing import RNG_TRACE_FILE
-from mlflow_repro.text.giturl import local_path, parse_git_uri, strip_credentials
+from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.values.comparison import Verdict
-from mlflow_repro.values.plan import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from mlflow_repro.explain.evidence import CodeHint, Divergence
+    from mlflow_repro.explain.evidence import Divergence
     from mlflow_repro.judging.sides import Side
     from mlflow_repro.values.comparison import Comparison, Finding
     from mlflow_repro.values.report import Cause, Report
@@ -95,7 +91,7 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
     facts: Sequence[Finding] = [row for row in comparison.findings if row.kind in _EXPLAINING]
     if not any(row.kind != "param" for row in facts):  # a reproduction's comparison has no facts
         facts = [*facts, *compare_facts_of(one, other)]
-    changed, hints = _look_at_code(one, other, (records[0], records[1]), folder, fetches=fetches)
+    view = look_at_code((one, other), (records[0], records[1]), folder, fetches=fetches)
     evidence = Evidence(
         comparison=comparison,
         reference=one.record,
@@ -103,9 +99,11 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
         facts=tuple(facts),
         records=(records[0], records[1]),
         caveats=tuple(caveats),
-        changed_files=changed,
-        hints=tuple(hints or ()),
-        has_sources=hints is not None,
+        changed_files=view.changed_files,
+        loaded=view.loaded,
+        texts=view.texts,
+        hints=view.hints or (),
+        has_sources=view.hints is not None,
         traces=_read_traces(one, other),
         store="" if one.store.uri == other.store.uri else strip_credentials(other.store.uri),
         between=_look_between(one, records[0], comparison),
@@ -151,48 +149,3 @@ def _read_traces(one: Side, other: Side) -> tuple[Divergence, ...] | None:
             trace = json.loads(content) if content else None
             traces += [trace] if isinstance(trace, dict) else []
     return compare_traces(*traces) if len(traces) == 2 else None  # noqa: PLR2004 - both sides
-
-
-def _look_at_code(
-    one: Side, other: Side, records: tuple[Mapping[str, Any], Mapping[str, Any]], folder: Path | None, *, fetches: bool
-) -> tuple[tuple[ChangedFile, ...] | None, list[CodeHint] | None]:
-    """What differs in the two trees, and the hints in the reference's; None for what cannot be had."""
-    trees = [record.get("code", {}).get("tree") for record in records]
-    is_same = isinstance(trees[0], str) and trees[0] == trees[1]
-    if folder is not None:
-        return (() if is_same else None), _hints_in(folder)
-    with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as work:
-        folders = [Path(work) / name for name in ("one", "other")]
-        found = [
-            _fetch(side, record, place, fetches=fetches)
-            for side, record, place in zip((one, other), records, folders, strict=True)
-            if not (is_same and place is folders[1])
-        ]
-        hints = _hints_in(folders[0]) if found[0] else None
-        if is_same:
-            return (), hints
-        if not all(found):
-            return None, hints
-        rows = diff_folders(*folders)
-        return tuple(ChangedFile(path=row.path, how=row.how, lines=row.lines) for row in rows), hints
-
-
-def _fetch(side: Side, record: Mapping[str, Any], place: Path, *, fetches: bool) -> bool:
-    """Make ``place`` the tree that a run had; False where that cannot be done."""
-    uri, commit = side.record.fact("git.uri").value, side.record.fact("git.commit").value
-    if not (uri and commit):
-        return False
-    with suppress(ReproError, OSError):
-        source = Source(uri=parse_git_uri(uri).absolute, commit=commit)
-        path = local_path(source.uri)
-        if not fetches and (path is None or not Path(path).exists()):
-            return False
-        tree = read_tree(side.store, side.record.run_id, record)
-        checkout(source, place, bundle=(tree and tree.bundle) or b"")
-        restore_working_tree(source, place, tree)
-        return True
-    return False
-
-
-def _hints_in(folder: Path) -> list[CodeHint]:
-    return [hint for path, source in read_sources(folder).items() for hint in find_hints(path, source)]

@@ -161,13 +161,13 @@ def _chosen_parameters(plan: LaunchPlan, names: Collection[str]) -> Mapping[str,
 
 
 def _plan_source(reference: RunRecord, options: PlanOptions) -> Source:
-    commit = options.commit or _recorded_commit(reference)
+    commit = options.commit or recorded_commit(reference)
     if not commit:
         raise CannotJudgeError(
             f"run {reference.run_id} has no git commit: {_why_no_commit(reference)}",
             "without it the code that ran is not known",
         )
-    recorded = _recorded_uri(reference)
+    recorded = recorded_uri(reference)
     if not (options.uri or recorded):
         raise CannotJudgeError(
             f"run {reference.run_id} does not say which git repository it came from", "give it with --uri"
@@ -185,19 +185,20 @@ def _why_no_commit(reference: RunRecord) -> str:
     return reference.fact("git.error").value or "it was not made from a git repository with a commit"
 
 
-def _recorded_commit(reference: RunRecord) -> str:
+def recorded_commit(reference: RunRecord) -> str:
+    """The commit that the run names: ours, else MLflow's own tag; empty for none."""
     return reference.fact("git.commit").value or reference.tags.get("mlflow.source.git.commit", "")
 
 
 def _note_other_commit(reference: RunRecord, options: PlanOptions) -> tuple[str, ...]:
-    recorded = _recorded_commit(reference)
+    recorded = recorded_commit(reference)
     if options.commit in ("", recorded):
         return ()
     note = f"the code is that of commit {options.commit[:12]}, not of {recorded[:12] or 'the reference'}"
     return (f"{note}: this asks whether the change keeps the result",)
 
 
-def _recorded_uri(reference: RunRecord) -> str:
+def recorded_uri(reference: RunRecord) -> str:
     """The git URI with subdirectory that the run names: ours, else MLflow's own tags."""
     ours = reference.fact("git.uri").value
     if ours:

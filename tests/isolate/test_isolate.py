@@ -315,6 +315,19 @@ class TestFactors:
             "other packages": Changes(packages={"requests": "2", "click": None}),
         }
 
+    def test_packages_that_neither_program_uses_are_no_factor(self):
+        versions = {"numpy": "2.0", "requests": "1", "tqdm": "4"}, {"numpy": "1.26", "requests": "2", "tqdm": "5"}
+        one, other = (
+            conditions(name, environment={"distributions": side, "imported": [*side], "used": used})
+            for name, side, used in (("a", versions[0], ["numpy"]), ("b", versions[1], ["numpy", "requests"]))
+        )
+        assert self.factors(one, other) == {
+            "package numpy": Changes(packages={"numpy": "1.26"}),
+            "other packages": Changes(packages={"requests": "2"}),
+        }
+        unknown = conditions("b", environment={"distributions": versions[1]})
+        assert self.factors(one, unknown)["other packages"] == Changes(packages={"requests": "2", "tqdm": "5"})
+
     def test_here_nothing_is_put_back(self):
         one = conditions("a", STATE, seeds=USED, code={"tree": "x", "patch": {"file": "p"}}, launch={"variables": {}})
         here = Conditions(record={"launch": {"variables": {"TZ": "UTC"}}}, is_here=True)

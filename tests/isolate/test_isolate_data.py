@@ -52,6 +52,7 @@ class TestContents:
                 "params": [file_row(OLD), file_row(OLD, "code.csv", place="repository"), [], {"path": "/x"}],
                 "inputs": [{"name": "set", "file": file_row(NEW, "/d/b.csv")}, {"name": "no file"}],
                 "opened": {"files": [file_row(OTHER, "~/c"), file_row(OLD, "/d/log", written=True)]},
+                "named": [file_row(NEW, "/d/named.csv"), file_row(OLD, "settings.json", place="repository")],
             }
         }
         record["data"]["params"].append({"path": "/d/f", "size": 3, "merkle_sha256": OLD, "place": "absolute"})
@@ -60,6 +61,7 @@ class TestContents:
             "/d/f": DataContent(digest=OLD, size=3, is_folder=True),
             "~/c": content(OTHER),
             "/d/b.csv": content(NEW),
+            "/d/named.csv": content(NEW),
         }
 
     def test_what_two_runs_had_otherwise(self):

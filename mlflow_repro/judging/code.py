@@ -1,0 +1,155 @@
+"""The code of two runs: what differs, which of its modules they had loaded, and what the lines of those hint at."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.code.checkout import checkout, restore_working_tree
+from mlflow_repro.code.difference import diff_folders, read_sources
+from mlflow_repro.errors import ReproError
+from mlflow_repro.explain.evidence import ChangedFile
+from mlflow_repro.explain.hints import find_program_hints
+from mlflow_repro.explain.names import Program
+from mlflow_repro.judging.sides import read_tree
+from mlflow_repro.plan.launch import recorded_commit, recorded_uri
+from mlflow_repro.text.giturl import local_path, parse_git_uri
+from mlflow_repro.values.plan import Source
+from mlflow_repro.values.run import is_project_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow_repro.explain.evidence import CodeHint
+    from mlflow_repro.judging.sides import Side
+
+    Records = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+_CELLS = "the notebook"
+_MAGIC = re.compile(r"^(\s*)[%!?].*$", re.MULTILINE)
+_SCRIPTS = re.compile(r"[\w./-]+\.py\b")
+_LONGEST_TEXT = 300  # characters of a literal that may name a file
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeView:
+    """What was seen; None is what could not be. ``loaded`` are paths of the repository, ``texts`` literals of those."""
+
+    changed_files: tuple[ChangedFile, ...] | None = None
+    loaded: frozenset[str] | None = None
+    texts: frozenset[str] | None = None
+    hints: tuple[CodeHint, ...] | None = None
+
+
+def look_at_code(sides: tuple[Side, Side], records: Records, folder: Path | None, *, fetches: bool) -> CodeView:
+    """Look at the code of both runs, the reference's first.
+
+    ``folder`` is a checkout of the code that both had; without it the code is fetched: from this machine, or with
+    ``fetches`` from wherever it is. Nothing of it is run.
+    """
+    trees = [record.get("code", {}).get("tree") for record in records]
+    is_same = isinstance(trees[0], str) and trees[0] == trees[1]
+    if folder is not None:
+        return _read_view(sides, records, (folder,), () if is_same else None)
+    with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as work:
+        places = [Path(work) / name for name in ("one", "other")][: 1 if is_same else 2]
+        pairs = zip(sides, records, places, strict=False)
+        found = [place for side, record, place in pairs if _fetch(side, record, place, fetches=fetches)]
+        changed = () if is_same else _diff(places) if len(found) == len(places) else None
+        return _read_view(sides, records, tuple(found), changed)
+
+
+def _diff(places: list[Path]) -> tuple[ChangedFile, ...]:
+    rows = diff_folders(*places)
+    return tuple(ChangedFile(path=row.path, how=row.how, lines=row.lines) for row in rows)
+
+
+def _read_view(
+    sides: tuple[Side, Side],
+    records: Records,
+    folders: tuple[Path, ...],
+    changed: tuple[ChangedFile, ...] | None,
+) -> CodeView:
+    """The view of what is in ``folders``, the reference's first where it could be had."""
+    sources = {**_read_cells(sides[0], records[0])}
+    found = [_find_loaded(*pair, folders) for pair in zip(sides, records, strict=True)]
+    known = [paths for paths in found if paths is not None]
+    loaded = frozenset().union(*known) if known else None
+    for folder in reversed(folders) if loaded is not None else ():  # where both have a file, the reference's counts
+        sources.update(read_sources(folder, loaded))
+    if not sources:
+        return CodeView(changed_files=changed, loaded=loaded)
+    hints = tuple(find_program_hints(sources))
+    texts = frozenset(text for source in sources.values() for text in _list_texts(source))
+    return CodeView(changed_files=changed, loaded=loaded, texts=texts, hints=hints)
+
+
+def _find_loaded(side: Side, record: Mapping[str, Any], folders: tuple[Path, ...]) -> frozenset[str] | None:
+    """The repository's modules that a run had loaded, as it recorded them; else all that its script would import."""
+    modules = record.get("code", {}).get("modules")
+    if isinstance(modules, list):
+        rows = [row for row in modules if isinstance(row, dict) and row.get("place") == "repository"]
+        return frozenset(str(row.get("path")) for row in rows)
+    sources = read_sources(folders[0]) if folders else {}
+    starts = [path for path in sources if any(_is_path_of(name, path) for name in _list_starts(side, folders[0]))]
+    reached = Program(sources).reach(starts)
+    return frozenset(reached) or None
+
+
+def _is_path_of(name: str, path: str) -> bool:
+    """True when what was started, a path of whatever machine, may be this one of the repository."""
+    return f"/{name}".endswith(f"/{path}") or (not name.startswith("/") and path.endswith(f"/{name}"))
+
+
+def _list_starts(side: Side, folder: Path) -> Iterator[str]:
+    """The scripts by which a run may have been started."""
+    script = side.record.fact("launch.script").value
+    if script:
+        yield script
+    elif is_project_run(side.record):
+        for project in folder.rglob("MLproject"):
+            yield from _SCRIPTS.findall(project.read_text(encoding="utf-8", errors="replace"))
+    else:
+        yield side.record.tags.get("mlflow.source.name", "")
+
+
+def _read_cells(side: Side, record: Mapping[str, Any]) -> dict[str, str]:
+    """The cells of a notebook, as one file; empty for another program."""
+    notebook = record.get("launch", {}).get("notebook", {})
+    file = notebook.get("file") if isinstance(notebook, dict) else None
+    content = side.store.read_file(side.record.run_id, file) if isinstance(file, str) else None
+    with suppress(ValueError):
+        cells = json.loads(content) if content else None
+        if isinstance(cells, list):
+            return {_CELLS: "\n".join(_MAGIC.sub(r"\1pass", str(cell)) for cell in cells)}
+    return {}
+
+
+def _list_texts(source: str) -> Iterator[str]:
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) <= _LONGEST_TEXT:
+                yield node.value
+
+
+def _fetch(side: Side, record: Mapping[str, Any], place: Path, *, fetches: bool) -> bool:
+    """Make ``place`` the tree that a run had; False where that cannot be done."""
+    uri, commit = recorded_uri(side.record), recorded_commit(side.record)
+    if not (uri and commit):
+        return False
+    with suppress(ReproError, OSError):
+        source = Source(uri=parse_git_uri(uri).absolute, commit=commit)
+        path = local_path(source.uri)
+        if not fetches and (path is None or not Path(path).exists()):
+            return False
+        tree = read_tree(side.store, side.record.run_id, record)
+        checkout(source, place, bundle=(tree and tree.bundle) or b"")
+        restore_working_tree(source, place, tree)
+        return True
+    return False
