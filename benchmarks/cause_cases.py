@@ -28,14 +28,15 @@ class Setting:
 class Case:
     """Two runs. ``causes`` are what the first cause of explain may be: its kind, and a word of it.
 
-    ``isolated`` is what isolate must blame, in any order: pairs of a kind and a word; or the state that it must end in.
+    ``isolated`` is what isolate must blame, in any order: pairs of a kind and a word; or the state that it must end in;
+    None where there is nothing that it could launch. Of a run that differs from itself, ``causes`` may be empty.
     ``edits`` are made in the code of both runs; ``data`` is where isolate may look for data files.
     """
 
     name: str
     project: str
     causes: tuple[tuple[str, str], ...]
-    isolated: tuple[tuple[str, str], ...] | str
+    isolated: tuple[tuple[str, str], ...] | str | None
     one: Setting = Setting()
     other: Setting = Setting()
     edits: Edits = field(default_factory=dict)
