@@ -56,6 +56,7 @@ class RandomControl:
         self._restore = {} if self.is_off else take_random_state(process_key())
         self.entropy = process_entropy() or Entropy(self._choose_root())
         self._restore_root()
+        self._root = self.entropy.root.hex()  # `seed_everything` begins another one
         self._taken: dict[str, dict[str, Any]] = {}
 
     def begin(self) -> None:
@@ -122,7 +123,7 @@ class RandomControl:
     def _describe_process(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
-            "root": self.entropy.root.hex(),
+            "root": self._root,
             "key": process_key(),
             "script": script_name(),
             "arguments": digest_arguments(),
@@ -223,6 +224,7 @@ class RandomControl:
             if is_relaunch or os.environ.get(RESTORE_VARIABLE):
                 self._restore = take_random_state(process_key())
             self._restore_root()
+            self._root = self.entropy.root.hex()
             self._put_back("import", ("python",))
             self._taken["import"] = states.take_states()
             report = {"python": self._taken["import"]["python"]}
