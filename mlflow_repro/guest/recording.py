@@ -143,7 +143,7 @@ class Recording:
             self._ahead.cut()
             self._ahead = None
         states = take_states()
-        tags = {"repro.status": status or "FINISHED", **_overruled_tags()}
+        tags = {"repro.status": status or "FINISHED", **_overruled_tags(), **self._refusal_tags()}
         if not self._tags.get("repro.capture", "").startswith("partial"):
             tags["repro.capture"] = "complete"
         changed = {name: value for name, value in tags.items() if written.get(name) != value}
@@ -307,6 +307,10 @@ class Recording:
         """The seeds that the generators had when these states were taken. Takes milliseconds."""
         seeds = current_seeds(self._seeds, states) if self._options.log_rng else {}
         return {f"repro.seed.{generator}": seed for generator, seed in seeds.items()}
+
+    def _refusal_tags(self) -> dict[str, str]:
+        refusals = list(dict.fromkeys(self._random.refused.values()))
+        return {"repro.launch.not_restored": to_tag_value(json.dumps(refusals))} if refusals else {}
 
     def _enter_child(self) -> None:
         """After a fork: the runs in our table are the parent's to end, and its lock may be held by nobody."""

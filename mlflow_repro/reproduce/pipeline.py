@@ -184,11 +184,11 @@ def _reproduce(
 def _launch(options: ReproduceOptions, relaunch: Relaunch) -> Report:
     """Launch what is prepared, and judge it."""
     from mlflow_repro.reproduce.answer import report_pairs, report_stopped
-    from mlflow_repro.reproduce.prepare import find_overruled
+    from mlflow_repro.reproduce.prepare import find_notes
 
     pairs, divergence = relaunch.run()
     plan = relaunch.code.plan
-    plan = replace(plan, caveats=(*plan.caveats, *find_overruled(pairs), *relaunch.held.notes))
+    plan = replace(plan, caveats=(*plan.caveats, *find_notes(pairs), *relaunch.held.notes))
     if divergence is not None:
         return report_stopped(plan, pairs[0], divergence, relaunch.rules)
     options.say(COMPARING)

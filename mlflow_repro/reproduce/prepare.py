@@ -104,16 +104,21 @@ def _find_gaps(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any]
     return gaps
 
 
-def find_overruled(pairs: Iterable[RunPair]) -> list[str]:
-    """What the scripts wanted of MLflow, and did not get."""
+def find_notes(pairs: Iterable[RunPair]) -> list[str]:
+    """What the scripts wanted and did not get: stores and experiments of their own, random states of the reference."""
     runs = [pair.reproduction for pair in pairs if pair.reproduction is not None]
-    # The next run of a process has the calls of the runs before it as well.
-    stored = [run.fact("launch.overruled").value or "[]" for run in runs]
+    calls = ", ".join(_list_told(runs, "launch.overruled"))
+    notes = [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
+    refusals = _list_told(runs, "launch.not_restored")
+    refused = [f"{reason}: the recorded state is not restored, the program's own stands" for reason in refusals]
+    return [*(notes if calls else []), *refused]
+
+
+def _list_told(runs: Iterable[RunRecord], fact: str) -> list[str]:
+    """The items of a fact that is a list, each once: the next run of a process tells those of the runs before it."""
+    stored = [run.fact(fact).value or "[]" for run in runs]
     lists = [json.loads(text) if text.startswith("[") else [text] for text in stored]
-    calls = ", ".join(dict.fromkeys(call for row in lists for call in row))
-    if not calls:
-        return []
-    return [f"the script's own {calls} was overruled: the reproduction stays in this store and experiment"]
+    return list(dict.fromkeys(item for row in lists for item in row))
 
 
 def recast_plan(plan: LaunchPlan, changes: Changes) -> LaunchPlan:

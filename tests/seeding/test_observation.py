@@ -97,10 +97,12 @@ def seed_keras(kind, number):
     if kind != "none": keras.utils.set_random_seed(42 + number)
     return lambda: keras.random.uniform([3]).numpy().tolist()
 
+SEEDERS = {name: globals()[f"seed_{name}"] for name in LIBRARIES}
+
 def work(number=0):
     """What one process does: seed, draw, and somewhere in between load the guest."""
     if MOMENT == "first": load_guest()
-    draws = {name: globals()[f"seed_{name}"](KIND, number) for name in LIBRARIES}
+    draws = {name: seed(KIND, number) for name, seed in SEEDERS.items()}
     if MOMENT in ("middle", "worker"): load_guest()
     result = {name: draw() for name, draw in draws.items()}
     if MOMENT == "last": load_guest()

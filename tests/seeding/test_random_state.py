@@ -279,6 +279,38 @@ def test_off_records_seeds_and_nothing_else(bench):
     assert "repro/random_state.json" not in files
 
 
+SEEDED = """\
+import argparse, random
+import numpy as np, mlflow
+parser = argparse.ArgumentParser()
+parser.add_argument("--seed", type=int, default=42)
+SEED = parser.parse_args().seed
+random.seed(SEED)
+np.random.seed(SEED)
+with mlflow.start_run():
+    mlflow.log_metrics({"python": random.random(), "numpy": np.random.rand()})
+"""
+
+
+def test_recorded_state_never_overrules_what_the_program_now_seeds(bench):
+    """Another parameter, and another commit: both seed with 7, and the recorded state is of 42."""
+    project = "name: p\nentry_points:\n  main:\n    parameters:\n      seed: {type: int, default: 42}\n"
+    project += "    command: python train.py --seed {seed}\n"
+    bench.repository.commit({"MLproject": project, "train.py": SEEDED})
+    run_id = bench.mlflow_run(str(bench.repository.clone))
+    commit = bench.repository.commit({"train.py": SEEDED.replace("SEED = ", "SEED = 7 or ")})
+    for options, cause in (("-P", "seed=7"), "seed"), (("--commit", commit), "code"):
+        report = json.loads(bench.reproduce(run_id, *options, "--format", "json").stdout)
+        assert report["comparison"]["verdict"] == "DIFFERENT", options
+        assert {row["name"] for row in report["comparison"]["findings"] if row["status"] == "different"} >= {"numpy"}
+        assert (
+            "numpy's global generator was seeded with 42 in the reference, was seeded with 7 in the reproduction"
+            in (" ".join(report["plan"]["caveats"]))
+        )
+        assert cause in json.dumps(report["causes"][0])
+    assert bench.reproduce(run_id).stdout.endswith("Runs equal: True\n")
+
+
 WORKERS = """\
 import multiprocessing, random, sys
 import mlflow
