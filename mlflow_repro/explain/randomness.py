@@ -79,9 +79,23 @@ def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
             evidence=tuple(facts),
             fix=give_seed_line(generator, evidence.imported),
         )
+    yield from _suspect_early_draws(evidence)
     yield from _suspect_entropy(evidence)
     yield from _suspect_torch(evidence, seeds)
     yield from _suspect_unrepeatable(evidence)
+
+
+def _suspect_early_draws(evidence: Evidence) -> Iterator[Suspect]:
+    """An unseeded generator drew before mlflow was imported: those numbers are not recorded and do not come back."""
+    both = evidence.both("seeds", "drew_early")
+    for generator in dict.fromkeys(name for side in both for name in side or ()):
+        yield Suspect(
+            kind="random_state",
+            what=f"{_NAMES.get(generator, generator)} is not seeded and drew before mlflow was imported",
+            weight=0.6,
+            evidence=("what is drawn before `import mlflow` is not recorded, and does not come back",),
+            fix="import mlflow before anything draws, or set a seed",
+        )
 
 
 def suspect_traces(evidence: Evidence) -> Iterator[Suspect]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.seeding import state as states
 from mlflow_repro.seeding.entropy import Entropy, adopt_entropy, feed_numpy, new_root, process_entropy, root_from_seed
 from mlflow_repro.seeding.libraries import on_library_loaded, seed_library, seed_torch_devices
-from mlflow_repro.seeding.origin import explain_refusal, find_origin
+from mlflow_repro.seeding.origin import drew_early, explain_refusal, find_origin
 from mlflow_repro.seeding.restoring import RESTORE_VARIABLE, SCHEMA, digest_arguments, script_name, take_random_state
 from mlflow_repro.system.harmless import harmless
 from mlflow_repro.system.spool import is_worker, process_key, report_process
@@ -58,6 +58,7 @@ class RandomControl:
         self._restore_root()
         self._root = self.entropy.root.hex()  # `seed_everything` begins another one
         self._taken: dict[str, dict[str, Any]] = {}
+        self._early: list[str] | None = None
 
     def begin(self) -> None:
         """Called once, when mlflow is being imported."""
@@ -111,6 +112,7 @@ class RandomControl:
             "calls": [asdict(call) for call in self._log.calls],
             "calls_not_listed": self._log.dropped,
             "not_repeatable": list(self._log.unrepeatable),
+            "drew_early": self._list_early(),
             "entropy": {
                 "root": hashlib.sha256(self.entropy.root).hexdigest()[:_ROOT_DIGITS],
                 "drawn": self.entropy.drawn,
@@ -119,6 +121,17 @@ class RandomControl:
             },
             "determinism": achieved_determinism(),
         }
+
+    def _list_early(self) -> list[str]:
+        """The generators that were drawn from before mlflow was imported, and that nobody had seeded."""
+        if self._early is None:
+            self._early = []
+            taken = states.encode_states(self._taken.get("import", {}))
+            for generator in ("python", "numpy"):
+                with harmless():
+                    if generator in taken and drew_early(generator, taken[generator]):
+                        self._early.append(generator)
+        return self._early
 
     def _describe_process(self) -> dict[str, Any]:
         return {

@@ -221,6 +221,12 @@ class TestRules:
         assert "random_state=0" in first.fix  # scikit-learn was imported
         assert not any("Python's random" in cause.what for cause in rest)  # it differs and drew nothing
 
+    def test_draws_before_the_import_of_mlflow_are_named(self):
+        other = changed("seeds/drew_early", ["numpy"], UNSEEDED)
+        first = explain(evidence_of(other, one=changed("seeds/drew_early", ["numpy"], UNSEEDED)))[0]
+        assert first.what == "numpy's global generator is not seeded and drew before mlflow was imported"
+        assert "import mlflow before" in first.fix
+
     def test_a_seeded_generator_is_not_blamed_for_what_it_was_before(self):
         other = changed("seeds/digests", {"start": {"numpy": "x"}, "end": {"numpy": "m"}})
         assert explain(evidence_of(other))[0].kind == "nondeterminism"

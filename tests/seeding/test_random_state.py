@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 
@@ -55,6 +56,27 @@ def test_what_is_no_state_is_refused_and_changes_nothing(broken):
     with pytest.raises(ValueError, match="not a generator's state"):
         states.restore_states({"python": broken})
     assert random.getstate() == before
+
+
+@pytest.mark.parametrize(
+    ("before", "early"),
+    [
+        ("", []),
+        ("random.seed(5); np.random.seed(6); random.random(); np.random.rand()", []),
+        ("random.random()", ["python"]),
+        ("np.random.rand(1000)", ["numpy"]),
+        ("np.random.seed([1, 2]); np.random.rand(10**6)", []),
+        ("random.random(); np.random.shuffle([1, 2, 3]); np.random.rand(700)", ["python", "numpy"]),
+    ],
+)
+def test_draws_before_the_import_of_mlflow_are_detected(before, early):
+    code = (
+        f"import json, random, numpy as np\n{before}\n"
+        "from mlflow_repro.seeding.control import RandomControl\nfrom mlflow_repro.seeding.log import SeedLog\n"
+        "control = RandomControl(SeedLog())\ncontrol.begin()\nprint(json.dumps(control.describe()['drew_early']))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == early
 
 
 @pytest.mark.parametrize("schema", [1, 2])
