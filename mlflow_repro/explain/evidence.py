@@ -148,8 +148,10 @@ class Evidence:
         Where only those are known that were loaded, for the program or for MLflow, it is these.
         """
         lists = [
-            one or other
-            for one, other in zip(self.both("environment", "used"), self.both("environment", "imported"), strict=True)
+            used if isinstance(used, list) else imported
+            for used, imported in zip(
+                self.both("environment", "used"), self.both("environment", "imported"), strict=True
+            )
         ]
         known = [value for value in lists if isinstance(value, list)]
         return frozenset(name for names in known for name in names) if known else None

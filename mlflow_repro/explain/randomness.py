@@ -181,22 +181,26 @@ def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
     if (_has_fixed_hashes(evidence) and not _is_late(evidence)) or not any(evidence.records):
         return
     late = "PYTHONHASHSEED was set inside the program, when Python had chosen its own"
+    unset = f"PYTHONHASHSEED was not set{' in either run' if evidence.has_records else ''}"
     yield Suspect(
         kind="hash_seed",
         what="the order of sets of texts, which is another one in each process",
         weight=0.5 if places else 0.15 if _is_late(evidence) else 0.02,
-        evidence=(late if _is_late(evidence) else "PYTHONHASHSEED was not set in either run", *places),
+        evidence=(late if _is_late(evidence) else unset, *places),
         fix="export PYTHONHASHSEED=0 before Python starts, or iterate over sorted(...) of the set",
     )
 
 
 def _is_late(evidence: Evidence) -> bool:
-    """True when a program set PYTHONHASHSEED itself; older records have it among the variables all the same."""
-    later = [side for side in evidence.both("launch", "set_later") if isinstance(side, dict)]
+    """True when a program set PYTHONHASHSEED that Python had not got; in older records it is among the variables."""
     values = [(side or {}).get("PYTHONHASHSEED") for side in evidence.both("launch", "variables")]
+    is_later = ["PYTHONHASHSEED" in (side or {}) for side in evidence.both("launch", "set_later")]
     flags = evidence.both("environment", "interpreter", "flags")
     is_random = [(side or {}).get("hash_randomization") == 1 for side in flags]
-    return any("PYTHONHASHSEED" in side for side in later) or ("0", True) in zip(values, is_random, strict=True)
+    return any(
+        (is_set and value in (None, "random")) or (value == "0" and is_unheeded)
+        for value, is_set, is_unheeded in zip(values, is_later, is_random, strict=True)
+    )
 
 
 def _is_given(one: str, other: str, given: set[tuple[str | None, str | None]]) -> bool:

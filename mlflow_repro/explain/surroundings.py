@@ -139,15 +139,25 @@ def _is_of_the_tool(name: str, row: Finding, evidence: Evidence) -> bool:
     return is_temporary_path or (evidence.is_relaunch and name in _SEARCH_PATH)
 
 
-def _is_set_again(name: str, evidence: Evidence) -> bool:
-    """True when the programs of both runs set a variable to the same value themselves."""
+def _is_set_again(name: str, kind: str, evidence: Evidence) -> bool:
+    """True when the programs of both runs set a variable to the same value themselves, and not too late."""
     one, other = (side or {} for side in evidence.both("launch", "set_later"))
-    return name in one and name in other and one[name] == other[name]
+    is_late = name.startswith("PYTHON") or (kind == "threads" and _differ_in_threads(evidence))
+    return name in one and name in other and one[name] == other[name] and not is_late
+
+
+def _differ_in_threads(evidence: Evidence) -> bool:
+    """True when a library of both runs had another number of threads."""
+    one, other = (
+        {row.get("library"): row.get("threads") for row in side or () if isinstance(row, dict)}
+        for side in evidence.both("machine", "libraries")
+    )
+    return any(one[library] != other[library] for library in one.keys() & other.keys())
 
 
 def _weigh_variable(name: str, kind: str, evidence: Evidence) -> tuple[float, tuple[str, ...]]:
     """How likely the variable changes results, and the lines of the program that speak for it."""
-    if _is_set_again(name, evidence):
+    if _is_set_again(name, kind, evidence):
         return 0.02, ("both programs set it to the same value themselves",)
     places = evidence.places("variable", f"reads {name}")
     if name == "PYTHONOPTIMIZE":

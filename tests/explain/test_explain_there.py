@@ -117,6 +117,11 @@ class TestPackages:
         assert "tqdm" not in text
         assert "polars" not in text
 
+    def test_a_program_that_uses_none(self):
+        one = changed("environment/used", [])
+        other = changed("environment/distributions", VERSIONS, one)
+        assert "package" not in kinds(explain(evidence_of(other, one=one)))
+
     def test_what_the_program_uses_is_advice(self):
         one = changed("environment/used", ["numpy", "polars"])
         first = explain(evidence_of(changed("environment/distributions", VERSIONS, one), one=one))[0]
@@ -285,6 +290,9 @@ class TestItself:
         first = explain(evidence_of(record, one=record))[0]
         assert first.kind == "hash_seed"
         assert "was set inside the program" in first.evidence[0]
+        seeded = (changed("launch/variables", {"PYTHONHASHSEED": value}) for value in "12")
+        both = [changed("launch/set_later", {"PYTHONHASHSEED": "0"}, side) for side in seeded]
+        assert explain(evidence_of(both[1], one=both[0]))[0].what.startswith("PYTHONHASHSEED: 1 -> 2")
         in_time = changed("launch/variables", {"PYTHONHASHSEED": "0"})
         in_time["environment"]["interpreter"] = {"flags": {"hash_randomization": 0}}
         assert "hash_seed" not in kinds(explain(evidence_of(in_time, one=in_time)))
@@ -294,6 +302,12 @@ class TestItself:
         other = changed("launch/variables/OMP_NUM_THREADS", "8", one)
         evidence = evidence_of(other, history(first=1e-16), one=one)
         assert kinds(explain(evidence))[0] != "threads"
+        late = copy.deepcopy(other)
+        late["machine"]["libraries"][0]["threads"] = 2  # the library had begun by then
+        assert explain(evidence_of(late, history(first=1e-16), one=one))[0].what == "OMP_NUM_THREADS: 1 -> 8"
+        optimized = changed("launch/set_later", {"PYTHONOPTIMIZE": "1"})
+        other = changed("launch/variables/PYTHONOPTIMIZE", "2", optimized)
+        assert kinds(explain(evidence_of(other, one=optimized)))[0] == "variable"
 
 
 class TestData:
