@@ -37,8 +37,8 @@ def _setting(*arguments: str, edits: Edits | None = None, **more: object) -> Set
 
 def _case(name: str, cause: tuple[str, str], isolated: object, **more: object) -> Case:
     """A case with one cause; what is not used differs in the second run, unless it says otherwise."""
-    given = {"one": _setting(), "other": _setting(edits=_UNUSED), **more}
-    return Case(name=f"shop {name}", project="shop", causes=(cause,), isolated=isolated, **given)  # type: ignore[arg-type]
+    given = {"one": _setting(), "other": _setting(edits=_UNUSED), "causes": (cause,), **more}
+    return Case(name=f"shop {name}", project="shop", isolated=isolated, **given)  # type: ignore[arg-type]
 
 
 def _variables(*, edits: Edits | None = None, **variables: str) -> Setting:
@@ -99,26 +99,27 @@ LOADED = (
           one=Setting(variables={"MLFLOW_REPRO_SEED": "off"}),
           other=Setting(edits=_UNUSED, variables={"MLFLOW_REPRO_SEED": "off"})),
     _case("code and rate among others", ("parameter", "rate"), (("parameter", "rate"), ("code", "code")),
+          causes=(("parameter", "rate"), ("code", "shop/model.py")),
           other=_setting("--rate", "0.02", edits={**_UNUSED, **_SET_CODE})),
 )  # fmt: skip
 
 _UNSET = _extra(
-    "sum(n * len(word) for n, word in enumerate(Vocabulary(WORDS).words))", more=f"{_HELD}\n\nWORDS = {_WORDS}"
+    "sum(3**n * len(word) for n, word in enumerate(Vocabulary(WORDS).words))", more=f"{_HELD}\n\nWORDS = {_WORDS}"
 )
 SPELLED = (
     # PYTHONHASHSEED, and a set under another name
     _case("set in an attribute", ("hash_seed", "PYTHONHASHSEED"), (("hash_seed", ""),), edits=_UNSET,
           one=_variables(PYTHONHASHSEED="1"), other=_variables(PYTHONHASHSEED="2", edits=_UNUSED)),
     _case("keys of two", ("hash_seed", "PYTHONHASHSEED"), (("hash_seed", ""),),
-          edits=_extra("sum(n * len(word) for n, word in enumerate(ONE.keys() & OTHER.keys()))", more=_TWO),
+          edits=_extra("sum(3**n * len(word) for n, word in enumerate(ONE.keys() & OTHER.keys()))", more=_TWO),
           one=_variables(PYTHONHASHSEED="1"), other=_variables(PYTHONHASHSEED="2")),
     _case("default of sets", ("hash_seed", ""), "nondeterministic",
-          edits=_extra("sum(n * len(word) for n, word in enumerate(FOUND['all']))",
+          edits=_extra("sum(3**n * len(word) for n, word in enumerate(FOUND['all']))",
                        "from collections import defaultdict",
                        f"\nFOUND = defaultdict(set)\nfor name in {_WORDS}:\n    FOUND['all'].add(name)\n"),
           other=_variables(LC_COLLATE="C", edits=_UNUSED)),
     _case("hash seed that is set too late", ("hash_seed", "order of sets"), "nondeterministic",
-          edits=_extra("sum(n * len(word) for n, word in enumerate(make()))",
+          edits=_extra("sum(3**n * len(word) for n, word in enumerate(make()))",
                        "import os\n", _LATER.format(name="PYTHONHASHSEED", value="0")
                        + f"\n\ndef make() -> frozenset:\n    return frozenset({_WORDS})\n")),
     # what is different each time, under another name
@@ -135,7 +136,7 @@ SPELLED = (
           edits=_extra("randbelow(1000)", "from secrets import randbelow"),
           other=_variables(LC_COLLATE="C", edits=_UNUSED)),
     _case("generator without a seed", ("nondeterminism", "entropy"), "nondeterministic",
-          edits=_extra("GENERATOR.random() * 7", "import random", "\nGENERATOR = random.Random()")),
+          edits=_extra("GENERATOR.random() * 97", "import random", "\nGENERATOR = random.Random()")),
     _case("number of the process", ("nondeterminism", "process"), "nondeterministic",
           edits=_extra("number() % 97", "from os import getpid as number")),
     # variables

@@ -13,6 +13,9 @@ _NAMES = {
         pandas\.(?:Timestamp|Period)\.(?:now|today|utcnow)   (?:arrow|pendulum)\.(?:now|utcnow)
         django\.utils\.timezone\.(?:now|localtime)   email\.utils\.(?:localtime|formatdate)
         """,
+    "timezone": r"""
+        time\.mktime   (?:\w+\.)*datetime\.fromtimestamp   (?:\w+\.)*date\.fromtimestamp   \.astimezone
+        """,
     "entropy": r"""
         os\.(?:urandom|getrandom)   uuid\.uuid[14]   secrets\.(?!compare_digest)\w+   secrets\.SystemRandom\(\)\.\w+
         random\.SystemRandom   (?:torch\.)(?:seed|random\.seed|Generator\(\)\.seed)
@@ -71,6 +74,15 @@ def find_topic(name: str) -> str:
         starred = [f"{module}.{name[1:]}" for module in ("os", "time", "glob", "uuid", "secrets", "threading")]
         return next((topic for topic in map(find_topic, [*starred, _STARRED.get(name[1:], "")]) if topic), "")
     return next((topic for topic, names in _TOPICS if names.fullmatch(name)), "") if name else ""
+
+
+# These convert a time that they are given, by its argument's place; without one they take the clock's.
+_CONVERSIONS = {"time.localtime": 1, "time.ctime": 1, "time.asctime": 1, "time.strftime": 2, "time.gmtime": 1}
+
+
+def converts_time(name: str, arguments: int) -> bool:
+    """True for a call that takes no clock, and depends on the time zone at most."""
+    return arguments >= _CONVERSIONS.get(name, arguments + 1)
 
 
 def takes_entropy(name: str, *, has_seed: bool) -> bool:

@@ -41,20 +41,24 @@ def influence(file: ChangedFile, evidence: Evidence) -> float:
     if path.endswith(_CODE):
         return _weigh_code(file, evidence)
     weight = 0.7 if name.endswith(_SETTINGS) else 0.3
-    if evidence.texts is None:
-        return weight
-    return (
-        min(weight + 0.1, 0.9)
-        if _is_named(file.path, evidence)
-        else weight / (2 if _may_be(file.path, evidence) else 5)
-    )
+    is_named = evidence.texts is not None and _is_named(file.path, evidence)
+    return min(weight + 0.1, 0.9) if is_named else weight * _use(file.path, evidence)
 
 
 def influence_of_data(file: ChangedFile, evidence: Evidence) -> float:
-    """As `influence`, of a data file: whether the program's lines name it, or its folder, decides."""
-    if evidence.texts is None or _is_named(file.path, evidence):
-        return 0.9
-    return 0.3 if _may_be(file.path, evidence) else 0.1
+    """As `influence`, of a data file."""
+    return 0.9 * _use(file.path, evidence)
+
+
+def _use(path: str, evidence: Evidence) -> float:
+    """How likely the program reads a file: by its name, or by its folder where it names no such files one by one."""
+    if evidence.texts is None or _is_named(path, evidence):
+        return 1.0
+    words = _words(evidence)
+    if words.isdisjoint(path.split("/")[:-1]):
+        return 0.03
+    ending = f".{path.rpartition('.')[2]}"
+    return 0.05 if any(word.endswith(ending) for word in words) else 0.7
 
 
 def is_data(path: str) -> bool:
@@ -83,11 +87,6 @@ def _is_named(path: str, evidence: Evidence) -> bool:
     name = path.rpartition("/")[2]
     stem, _, ending = name.rpartition(".")
     return not _words(evidence).isdisjoint({name, stem, f"*.{ending}", f"**.{ending}"} - {""})
-
-
-def _may_be(path: str, evidence: Evidence) -> bool:
-    """True when they have only its folder: of what lies there, the program may use this."""
-    return not _words(evidence).isdisjoint(path.split("/")[:-1])
 
 
 def _words(evidence: Evidence) -> set[str]:

@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeGuard
 
-from mlflow_repro.explain.calls import find_topic, is_random_estimator, spreads_work, takes_entropy
+from mlflow_repro.explain.calls import converts_time, find_topic, is_random_estimator, spreads_work, takes_entropy
 from mlflow_repro.explain.evidence import CodeHint
 from mlflow_repro.explain.names import Program
 from mlflow_repro.explain.shapes import Shapes
@@ -140,6 +140,8 @@ class _Look:
         topic = find_topic(name)
         if topic == "workers":
             topic = self._topic_of_workers(node)
+        elif topic == "time" and converts_time(name, len(node.args)):
+            topic = "" if name == "time.gmtime" else "timezone"
         if takes_entropy(name, has_seed=has_seed):
             yield "entropy", f"calls {shown}() without a seed"
         elif name in _UNSEEDED and not has_seed:

@@ -164,9 +164,12 @@ def _weigh_variable(name: str, kind: str, evidence: Evidence) -> tuple[float, tu
         places = (*places, *evidence.places("optimize"))
     if places:
         return 0.95, places
-    places = evidence.places(kind) if kind in ("locale", "time") else ()
+    places = evidence.places({"time": "timezone"}.get(kind, kind)) if kind in ("locale", "time") else ()
     if places:
         return 0.6, places
+    clocks = evidence.places("time") if kind == "time" else ()
+    if clocks:  # which are another time anyway
+        return 0.2, clocks
     # What the program itself does not ask for, a library may; a locale hardly.
     return _WEIGHTS_UNREAD[kind] if evidence.has_sources else _WEIGHTS[kind], ()
 

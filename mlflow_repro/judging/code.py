@@ -60,7 +60,12 @@ def look_at_code(sides: tuple[Side, Side], records: Records, folder: Path | None
     with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as work:
         places = [Path(work) / name for name in ("one", "other")][: 1 if is_same else 2]
         pairs = zip(sides, records, places, strict=False)
-        found = [place for side, record, place in pairs if _fetch(side, record, place, fetches=fetches)]
+        uris = [recorded_uri(side.record) for side in sides]
+        found = [
+            place
+            for (side, record, place), uri in zip(pairs, (uris[0] or uris[1], uris[1] or uris[0]), strict=False)
+            if _fetch(side, record, place, uri, fetches=fetches)
+        ]
         changed = () if is_same else _diff(places) if len(found) == len(places) else None
         return _read_view(sides, records, tuple(found), changed)
 
@@ -138,9 +143,9 @@ def _list_texts(source: str) -> Iterator[str]:
                 yield node.value
 
 
-def _fetch(side: Side, record: Mapping[str, Any], place: Path, *, fetches: bool) -> bool:
+def _fetch(side: Side, record: Mapping[str, Any], place: Path, uri: str, *, fetches: bool) -> bool:
     """Make ``place`` the tree that a run had; False where that cannot be done."""
-    uri, commit = recorded_uri(side.record), recorded_commit(side.record)
+    commit = recorded_commit(side.record)
     if not (uri and commit):
         return False
     with suppress(ReproError, OSError):

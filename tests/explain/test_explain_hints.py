@@ -126,6 +126,12 @@ LINES = [
         ),
         None,
     ),
+    ("from time import localtime as here\nx = here(0)", "timezone"),
+    ("from time import localtime as here\nx = here()", "time"),
+    ("import time\nx = time.strftime('%H')", "time"),
+    ("import time\nx = time.strftime('%H', then)", "timezone"),
+    ("import time\nx = time.gmtime(0)", None),
+    ("from datetime import datetime\nx = datetime.fromtimestamp(0)", "timezone"),
     ("from os import *\nfor f in listdir('.'): pass", "files"),
     (
         (

@@ -386,6 +386,7 @@ class TestRuns:
         """It has no record, and MLflow's tags where the plugin's would be."""
         bench, _ = project
         one = bench.train("train.py", MLFLOW_REPRO_DISABLE="1")
+        bench.repository.commit({"notes.md": "another commit\n", "unused.py": "x = 1\n" * 50})
         other = bench.train("train.py", "--x", "2")
         causes = self.explain(bench, one, other)
         assert [cause["what"] for cause in causes if cause["kind"] in ("code", "package")] == []

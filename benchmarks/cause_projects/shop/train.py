@@ -22,6 +22,6 @@ settings = read_settings()
 features, target = build_features(load_table(), settings)
 with mlflow.start_run():
     mlflow.log_params(vars(arguments))
-    start = np.random.normal(size=features.shape[1]) + nudge() % 7
+    start = np.random.normal(size=features.shape[1]) + nudge() % 97 / 10
     for epoch, loss in enumerate(fit(features, target, start, arguments.rate, arguments.epochs)):
         mlflow.log_metric("loss", loss, step=epoch)
