@@ -7,7 +7,7 @@ that match a metric the first decides; what a rule does not name is zero, so ``a
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +45,16 @@ class Tolerances:
     ``rel_tol`` and ``abs_tol`` are those of `math.isclose`; ``ulp`` counts the float64 numbers from one to the other,
     in an array the numbers of its own precision. Each that holds is enough. ``exact`` means the same bits and nothing
     else.
+
+    They are for floating-point numbers. ``integers`` says that ``rel_tol`` and ``abs_tol`` hold for integers as well,
+    which `Rules.tolerances_of` sets where a rule of the user's names the file; it is no part of the stored form.
     """
 
     rel_tol: float = DEFAULT_REL_TOL
     abs_tol: float = 0.0
     ulp: int = 0
     exact: bool = False
+    integers: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, value in (("rel_tol", self.rel_tol), ("abs_tol", self.abs_tol), ("ulp", self.ulp)):
@@ -64,6 +68,12 @@ class Tolerances:
             return "exact"
         parts = [f"{short}:{getattr(self, name)!r}" for short, name in _PARTS.items() if getattr(self, name)]
         return ",".join(parts) or "rel:0.0"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the stored form."""
+        plain = asdict(self)
+        del plain["integers"]
+        return plain
 
 
 EXACT = Tolerances(rel_tol=0.0, exact=True)
@@ -105,9 +115,12 @@ class Rules:
             raise UsageError("a pattern is empty", "'*' matches every metric")
 
     def tolerances_of(self, name: str) -> Tolerances:
-        """The tolerance of the metric or artifact called ``name``: the first rule that matches, else the default."""
-        found = (rule.tolerances for rule in self.tolerances if fnmatchcase(name, rule.pattern))
-        return next(found, self.default)
+        """The tolerance of the metric or artifact called ``name``: the first rule that matches, else the default.
+
+        That of a rule holds for integers, too, for the user has named what it is for.
+        """
+        found = self._deciding(name)
+        return replace(found.tolerances, integers=True) if found else self.default
 
     def why_ignored(self, name: str) -> str:
         """Why the metric called ``name`` does not judge; empty when it does."""
@@ -148,8 +161,8 @@ class Rules:
     def to_dict(self) -> dict[str, Any]:
         """Give the stored form."""
         return {
-            "default": asdict(self.default),
-            "tolerances": [{"pattern": rule.pattern, **asdict(rule.tolerances)} for rule in self.tolerances],
+            "default": self.default.to_dict(),
+            "tolerances": [{"pattern": rule.pattern, **rule.tolerances.to_dict()} for rule in self.tolerances],
             **{name: list(getattr(self, name)) for name in ("only", "ignore", "judge")},
             "origin": self.origin,
         }

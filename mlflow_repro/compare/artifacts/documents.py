@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
-from mlflow_repro.compare.artifacts.scalars import compare_trees
+from mlflow_repro.compare.artifacts.scalars import compare_trees, read_number
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ VOLATILE_MLMODEL_KEYS = (
 """What of an MLmodel file differs between two runs that are the same."""
 ENVIRONMENT_FILES = ("conda.yaml", "python_env.yaml", "requirements.txt")
 """They describe the environment of a model: facts, which explain and do not judge."""
+_YAML_WORD = re.compile(r"\.(inf|nan)$", re.IGNORECASE)
 _NOT_JUDGED = "it describes the environment, which explains and does not judge"
 
 
@@ -37,8 +40,12 @@ def parse_json(content: bytes) -> Any:
             raise UnreadableError("a key is given twice")
         return found
 
+    def read_real(text: str) -> float | str:
+        value = float(text)
+        return value if math.isfinite(value) else text  # 1e999 is a number, and not the same as 2e999
+
     with reading("JSON"):
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique)
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique, parse_float=read_real)
 
 
 def compare_json(one: Blob, other: Blob, context: Context, ignored: tuple[str, ...] = ()) -> Outcome:
@@ -111,6 +118,22 @@ def compare_environment_file(one: Blob, other: Blob, context: Context) -> Outcom
 
 class _Loader(yaml.SafeLoader):
     """The safe loader, written in Python: a document that is too deep is an exception there, not a crash."""
+
+
+class _Written(str):
+    """A number or a time that YAML reads, and that is compared as it is written: ``007``, ``0x10``, ``12:30:45``."""
+
+    __slots__ = ()
+
+
+def _construct_number(_loader: _Loader, node: yaml.ScalarNode) -> Any:
+    value = read_number(_YAML_WORD.sub(r"\1", node.value))
+    return _Written(node.value) if value is None else value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _loader, node: _Written(node.value))
 
 
 def _parse_yaml(blob: Blob, context: Context) -> Any:

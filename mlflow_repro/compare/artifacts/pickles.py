@@ -79,7 +79,7 @@ def _unpack(blob: Blob, context: Context) -> bytes:
 
 
 def _compare_plain(path: str, mine: Any, theirs: Any, context: Context, differences: Differences) -> None:
-    if is_number(mine) and is_number(theirs):
+    if is_number(mine) and type(mine) is type(theirs):
         status = compare_numbers(mine, theirs, context.tolerances)
     else:
         status = Status.IDENTICAL if type(mine) is type(theirs) and mine == theirs else Status.DIFFERENT
@@ -166,19 +166,19 @@ def _pair_by_key(path: str, mine: Node, theirs: Node, differences: Differences) 
             sides = [[pair[place] for pair in node.pairs] for node in (mine, theirs)]
             yield from _pair_up(f"{path}.{name}", sides[0], sides[1], differences)
         return
-    left, right = dict(mine.pairs), dict(theirs.pairs)
-    for key in [*left, *(key for key in right if key not in left)]:
-        here = f"{path}.{key}"
-        if key not in left or key not in right:
-            side = "reference" if key in left else "reproduction"
+    left, right = ({(type(key), key): value for key, value in node.pairs} for node in (mine, theirs))
+    for typed in {**left, **right}:
+        key, here = typed[1], f"{path}.{typed[1]}"
+        if typed not in left or typed not in right:
+            side = "reference" if typed in left else "reproduction"
             differences.add(Status.DIFFERENT, f"{_where(here)}: only in the {side}")
-        elif key == "__file__" and all(isinstance(side[key], str) for side in (left, right)):
-            if not _is_same_file(left[key], right[key], differences.left_out):
-                yield here, left[key], right[key]
+        elif key == "__file__" and all(isinstance(side[typed], str) for side in (left, right)):
+            if not _is_same_file(left[typed], right[typed], differences.left_out):
+                yield here, left[typed], right[typed]
         elif key in VOLATILE_KEYS:
             differences.left_out.add(str(key))
         else:
-            yield here, left[key], right[key]
+            yield here, left[typed], right[typed]
 
 
 def _digest(item: Any, cache: dict[int, str], depth: int) -> str:

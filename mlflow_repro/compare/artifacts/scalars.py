@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import date
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, same_content
@@ -18,26 +20,59 @@ if TYPE_CHECKING:
     from mlflow_repro.values.rules import Tolerances
 
 _SHOWN = 3
+_LARGEST_WHOLE = 2**53  # beyond it floats are not near enough together to stand for integers
+_LONGEST_INTEGER = 4000  # digits; Python reads no more than 4300
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_REAL = re.compile(r"[+-]?((?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+|0|[1-9][0-9]*)(?:[eE]([+-]?[0-9]{1,5}))?")
+_WORDS = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 
 
 def compare_numbers(one: float, other: float, tolerances: Tolerances) -> Status:
     """Two real numbers: the same value and sign is IDENTICAL (NaN equals NaN), near is CLOSE as of `is_close`.
 
-    Where the tolerance is exact, zeros of two signs are DIFFERENT.
+    Integers are the same or not, unless ``tolerances.integers``. Where the tolerance is exact, zeros of two signs are
+    DIFFERENT.
     """
     if one == other:
         if one or math.copysign(1, one) == math.copysign(1, other):
             return Status.IDENTICAL
         return Status.DIFFERENT if tolerances.exact else Status.CLOSE
-    try:
-        if math.isnan(one) and math.isnan(other):
-            return Status.IDENTICAL
-        if is_close(one, other, tolerances):
-            return Status.CLOSE
-    except OverflowError:  # integers beyond any float
-        if abs(one - other) <= int(tolerances.abs_tol):
-            return Status.CLOSE
-    return Status.DIFFERENT
+    whole = [value for value in (one, other) if isinstance(value, int)]
+    if len(whole) == 2:  # noqa: PLR2004 - both sides
+        return Status.CLOSE if _are_near_integers(whole[0], whole[1], tolerances) else Status.DIFFERENT
+    if any(abs(value) > _LARGEST_WHOLE for value in whole):
+        return Status.DIFFERENT
+    if math.isnan(one) and math.isnan(other):
+        return Status.IDENTICAL
+    return Status.CLOSE if is_close(one, other, tolerances) else Status.DIFFERENT
+
+
+def _are_near_integers(one: int, other: int, tolerances: Tolerances) -> bool:
+    """True when a rule allows integers to differ and these lie within it; in fractions, for they can be of any size."""
+    if not tolerances.integers or tolerances.exact:
+        return False
+    relative = Fraction(tolerances.rel_tol) * max(abs(one), abs(other))
+    return abs(one - other) <= max(relative, Fraction(tolerances.abs_tol))
+
+
+def read_number(text: str) -> int | float | None:
+    """The number that a text stands for by itself, None for any other text.
+
+    An integer is written in one way; what only looks like one (``007``, ``+5``, ``1_000``) is a text. So is what no
+    float can hold: ``1e999``, and a zero with an exponent, which digests can look like (``0e12``).
+    """
+    text = text.strip(" ")
+    if _INTEGER.fullmatch(text):
+        return int(text) if len(text) <= _LONGEST_INTEGER else None
+    if _WORDS.fullmatch(text):
+        return float(text)
+    found = _REAL.fullmatch(text)
+    if not found or not (found[2] or "." in text or text == "-0"):
+        return None
+    value = float(text)
+    if math.isinf(value) or (not value and (found[1].strip("0.") or int(found[2] or 0))):
+        return None
+    return value
 
 
 class Differences:
@@ -109,12 +144,14 @@ def _walk(one: Any, other: Any, ignored: Collection[str], left_out: set[str]) ->
     while stack:
         path, left, right = stack.pop()
         if isinstance(left, dict) and isinstance(right, dict):
-            keys = [*left, *(key for key in right if key not in left)]
-            left_out.update(str(key) for key in keys if key in ignored and left.get(key) != right.get(key))
+            # With their types: 1 and true are the same key of a dict, and not of a document.
+            mine, theirs = ({(type(key), key): value for key, value in side.items()} for side in (left, right))
+            keys = list({**mine, **theirs})
+            left_out.update(str(key[1]) for key in keys if key[1] in ignored and mine.get(key) != theirs.get(key))
             stack += [
-                (f"{path}.{key}" if path else str(key), left.get(key, ABSENT), right.get(key, ABSENT))
+                (f"{path}.{key[1]}" if path else str(key[1]), mine.get(key, ABSENT), theirs.get(key, ABSENT))
                 for key in reversed(keys)
-                if key not in ignored
+                if key[1] not in ignored
             ]
         elif isinstance(left, list) and isinstance(right, list):
             if len(left) != len(right):

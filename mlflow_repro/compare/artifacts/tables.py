@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
+from decimal import Decimal
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from mlflow_repro.compare.artifacts.blobs import (
     reading,
     same_content,
 )
-from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, compare_trees
+from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, compare_trees, read_number
 from mlflow_repro.compare.artifacts.text import read_text, volatile_columns
 from mlflow_repro.values.comparison import Status
 
@@ -31,11 +33,11 @@ _BATCH = 16_384  # rows of a Parquet file that are compared at once
 
 
 def compare_csv(one: Blob, other: Blob, context: Context, delimiter: str = ",") -> Outcome:
-    """Cells; numbers may lie within tolerance, quotes and line ends do not count."""
+    """Cells; numbers with a point or an exponent may lie within tolerance, quotes and line ends do not count."""
     left, right = (_read_csv(blob, context, delimiter) for blob in (one, other))
     if not left or not right:
         raise UnreadableError("there is no row on one side")
-    header = left[0] if not any(_as_number(cell) is not None for cell in left[0]) else []
+    header = left[0] if not any(read_number(cell) is not None for cell in left[0]) else []
     if header and header != right[0]:
         note = f"columns {quote(delimiter.join(header))} and {quote(delimiter.join(right[0]))}"
         return Outcome(status=Status.DIFFERENT, note=note)
@@ -78,17 +80,16 @@ def _read_csv(blob: Blob, context: Context, delimiter: str) -> list[list[str]]:
 
 
 def _compare_cells(one: str | None, other: str | None, context: Context) -> Status:
-    left, right = _as_number(one), _as_number(other)
+    """Two cells whose texts differ; that a number is written in another way (``1e3``, ``1000.0``) does not count."""
+    if one is None or other is None:
+        return Status.DIFFERENT
+    left, right = read_number(one), read_number(other)
     if left is None or right is None:
         return Status.DIFFERENT
-    return compare_numbers(left, right, context.tolerances)
-
-
-def _as_number(cell: str | None) -> float | None:
-    try:
-        return float(cell) if cell and "_" not in cell else None
-    except ValueError:
-        return None
+    status = compare_numbers(left, right, context.tolerances)
+    if status is Status.IDENTICAL and math.isfinite(left) and Decimal(one.strip()) != Decimal(other.strip()):
+        return Status.DIFFERENT if context.tolerances.exact else Status.CLOSE  # digits that no float holds
+    return status
 
 
 def _show(cell: str | None, column: str) -> str:
@@ -151,7 +152,7 @@ def _compare_column(left: Any, right: Any, name: str, context: Context) -> Outco
         numbers = _as_numbers(mine), _as_numbers(theirs)
         if numbers[0] is not None and numbers[1] is not None and numbers[0].dtype == numbers[1].dtype:
             tally.add(*numbers)
-        elif not mine.equals(theirs):
+        elif "float" in str(types[0]) or "double" in str(types[0]) or not mine.equals(theirs):  # to it, 0.0 is -0.0
             outcome = compare_trees(mine.to_pylist(), theirs.to_pylist(), context, same="")
             if outcome.status is not Status.IDENTICAL:
                 parts.append((f"from row {start + 1}", outcome))
