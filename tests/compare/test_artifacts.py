@@ -201,6 +201,30 @@ saved_input_example_info: {{artifact_path: {1}}}
 utc_time_created: '{0}'
 """
 PNG_INFO = "a comment"
+PLOTLY = '<div id="{0}" class="plotly-graph-div"></div><script>Plotly.newPlot("{0}", [1, 2])</script>\n'
+LOG = """\
+2026-01-02 10:20:{0},123 INFO train: epoch 1, loss 0.5
+[10:20:{1}] done
+"""
+SUMMARY = """\
+Dep. Variable:                      y   R-squared:                       0.977
+Date:                Mon, {0} Nov 2026   Prob (F-statistic):           1.12e-92
+Time:                        10:20:3{1}   Log-Likelihood:                -29.741
+"""
+
+
+def notebook(made_up: str, result: str = "0.5") -> bytes:
+    """A notebook as papermill leaves it; ``made_up`` is in everything that is another one in each execution."""
+    output = {"name": "stdout", "output_type": "stream", "text": ["loss\n", f"<f at 0x7f00000000{made_up}0>\n"]}
+    cells = [
+        {"cell_type": "code", "id": f"cell{made_up}", "source": "# Parameters\nx = 1", "outputs": [],
+         "execution_count": 1, "metadata": {"tags": ["injected-parameters"], "papermill": {"duration": made_up}}},
+        {"cell_type": "code", "id": "fixed", "source": ["print(x)"], "execution_count": 2,
+         "outputs": [output, {"output_type": "execute_result", "data": {"text/plain": result}, "execution_count": 2}],
+         "metadata": {"execution": {"iopub.execute_input": f"2026-01-0{made_up}"}}},
+    ]  # fmt: skip
+    metadata = {"papermill": {"start_time": made_up}, "kernelspec": {"name": "python3"}}
+    return json.dumps({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 
 def png_with_text() -> bytes:
@@ -219,6 +243,10 @@ SAME_CONTENT = {
     "a.tsv": lambda: (b"x\ty\n1\ta\n", b"x\ty\r\n1\ta\r\n"),
     "a.txt": lambda: (b"one\ntwo\n", b"one\r\ntwo\r\n"),
     "a.html": lambda: (b"<p>f at 0x7fd658d07740\n", b"<p>f at 0x7f11dd86c900\n"),
+    "b.html": lambda: tuple(PLOTLY.format(f"{n}1e0bb1c-7d6b-4c6e-9a55-0123456789ab").encode() for n in (1, 2)),
+    "train.log": lambda: tuple(LOG.format(second, second).encode() for second in (10, 11)),
+    "a.ipynb": lambda: tuple(notebook(str(n)) for n in (1, 2)),
+    "model_summary.txt": lambda: tuple(SUMMARY.format(f"0{n}", n).encode() for n in (1, 2)),
     "m/MLmodel": lambda: (MLMODEL.format(1, "x").encode(), MLMODEL.format(2, "x").encode()),
     "a.npy": lambda: (npy(WEIGHTS), npy_v2(WEIGHTS)),
     "a.npz": lambda: (npz(a=WEIGHTS), npz(a=WEIGHTS, compressed=True)),
@@ -276,6 +304,22 @@ CHANGED = {
         "line 2: 'b' and 'x'; 1 lines are in the reference only, 2 in the reproduction only",
     ),
     "b.txt": (lambda: (b"a\nb\n", b"b\na\n"), "the same 2 lines in another order"),
+    "b.html": (
+        lambda: tuple(PLOTLY.format("plot").replace("2]", f"{n}]").encode() for n in (2, 3)),
+        "line 1: ",
+    ),
+    "train.log": (
+        lambda: tuple(LOG.format(10, 11).replace("0.5", loss).encode() for loss in ("0.5", "0.6")),
+        "line 1: 'INFO train: epoch 1, loss 0.5' and 'INFO train: epoch 1, loss 0.6'",
+    ),
+    "a.ipynb": (
+        lambda: (notebook("1"), notebook("2", "0.6")),
+        "1 value differs: cells[1].outputs[1].data.text/plain: '0.5' and '0.6'",
+    ),
+    "model_summary.txt": (
+        lambda: tuple(SUMMARY.format("01", 1).replace("0.977", r).encode() for r in ("0.977", "0.978")),
+        "line 1: ",
+    ),
     "m/MLmodel": (
         lambda: (MLMODEL.format(1, "x").encode(), MLMODEL.format(2, "y").encode()),
         "1 value differs: saved_input_example_info.artifact_path: 'x' and 'y'",

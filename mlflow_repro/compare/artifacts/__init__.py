@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -26,6 +27,7 @@ from mlflow_repro.compare.artifacts.blobs import (
     UnreadableError,
     compare_bytes,
     explain,
+    quote,
     reading,
 )
 from mlflow_repro.compare.artifacts.documents import (
@@ -34,6 +36,7 @@ from mlflow_repro.compare.artifacts.documents import (
     compare_json,
     compare_json_lines,
     compare_mlmodel,
+    compare_notebook,
     compare_yaml,
 )
 from mlflow_repro.compare.artifacts.hdf5 import compare_hdf5
@@ -41,11 +44,20 @@ from mlflow_repro.compare.artifacts.images import compare_image
 from mlflow_repro.compare.artifacts.pickles import compare_pickle
 from mlflow_repro.compare.artifacts.tables import compare_csv, compare_parquet, compare_tsv
 from mlflow_repro.compare.artifacts.tensorflow import compare_checkpoint_index
-from mlflow_repro.compare.artifacts.text import compare_pdf, compare_svg, compare_text, why_volatile
+from mlflow_repro.compare.artifacts.text import (
+    LOG_FILES,
+    compare_html,
+    compare_log,
+    compare_pdf,
+    compare_summary,
+    compare_svg,
+    compare_text,
+    why_volatile,
+)
 from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mlflow_repro.values.rules import Tolerances
@@ -64,7 +76,8 @@ class Comparator:
 COMPARATORS = (
     Comparator(name="MLmodel", compare=compare_mlmodel, patterns=("mlmodel",)),
     Comparator(name="environment", compare=compare_environment_file, patterns=ENVIRONMENT_FILES),
-    Comparator(name="JSON", compare=compare_json, patterns=("*.json", "*.ipynb", "*.geojson")),
+    Comparator(name="JSON", compare=compare_json, patterns=("*.json", "*.geojson")),
+    Comparator(name="notebook", compare=compare_notebook, patterns=("*.ipynb",)),
     Comparator(name="JSON lines", compare=compare_json_lines, patterns=("*.jsonl", "*.ndjson")),
     Comparator(name="YAML", compare=compare_yaml, patterns=("*.yaml", "*.yml")),
     Comparator(name="CSV", compare=compare_csv, patterns=("*.csv",)),
@@ -96,6 +109,9 @@ COMPARATORS = (
         patterns=("*.pkl", "*.pickle", "*.joblib", "*.cloudpickle"),
         magic=b"\x80",
     ),
+    Comparator(name="HTML", compare=compare_html, patterns=("*.html", "*.htm")),
+    Comparator(name="statsmodels summary", compare=compare_summary, patterns=("model_summary.txt",)),
+    Comparator(name="log", compare=compare_log, patterns=LOG_FILES),
     Comparator(name="text", compare=compare_text),
 )
 """The formats, the first that fits is taken; a file that fits none is compared as text, and what is none as bytes."""
@@ -122,6 +138,9 @@ def compare_artifact(
     except (OSError, UnreadableError) as error:
         reason = str(error) if isinstance(error, UnreadableError) else explain(error)
         outcome = Outcome(status=Status.UNKNOWN, note=f"not compared: {reason}")
+        if _have_other_targets((reference, reproduction)):
+            targets = [quote(os.readlink(path)) for path in (reference, reproduction)]
+            outcome = Outcome(status=Status.DIFFERENT, note=f"links to {targets[0]} and {targets[1]}")
     return Finding(
         kind="artifact",
         name=name,
@@ -130,6 +149,19 @@ def compare_artifact(
         status=outcome.status,
         note=outcome.note,
     )
+
+
+def _have_other_targets(paths: Sequence[Path]) -> bool:
+    """True for two links that lead elsewhere, absolutely and from the folders that they are in.
+
+    Of links with one target nothing can be said: what is there now may not be what was there.
+    """
+    if not all(os.path.islink(path) for path in paths):
+        return False
+    targets = [os.readlink(path) for path in paths]
+    folders = [os.path.dirname(path) for path in paths]
+    places = [os.path.relpath(os.path.join(*pair), pair[0]) for pair in zip(folders, targets, strict=True)]
+    return targets[0] != targets[1] and places[0] != places[1]
 
 
 def compare_blobs(one: Blob, other: Blob, context: Context) -> Outcome:

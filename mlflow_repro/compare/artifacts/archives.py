@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import stat
 import tarfile
 import zipfile
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.compare.artifacts.blobs import Context
 
+_LONGEST_TARGET = 4096
 _ENCRYPTED = 0x1  # bit of a zip member's flags
 _OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
     "gzip": lambda stream: gzip.GzipFile(fileobj=stream, mode="rb"),
@@ -82,8 +84,19 @@ def open_zip(blob: Blob, context: Context) -> Iterator[dict[str, Member]]:
             if entry.is_dir():
                 members[entry.filename] = Member(kind="a folder")
                 continue
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                members[entry.filename] = _zipped_link(archive, entry)
+                continue
             members[entry.filename] = Member(size=entry.file_size, open=partial(_open_zipped, archive, entry))
         yield members
+
+
+def _zipped_link(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Member:
+    """A symbolic link, which a zip archive holds as a file with the target in it."""
+    if entry.file_size > _LONGEST_TARGET:
+        raise UnreadableError("the target of a link is too long")
+    with reading("zip"):
+        return Member(kind=f"a symbolic link to {archive.read(entry)!r}")
 
 
 def _open_zipped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> BinaryIO:

@@ -188,7 +188,10 @@ def _read_npy(blob: Blob, context: Context) -> Any:
             raise UnreadableError("it holds Python objects, which are not unpickled")
         if size > context.limits.held:
             raise UnreadableError(f"the array has {size} bytes, more than are held in memory")
-        return array_of(stream.read(size), dtype, shape, is_fortran=is_fortran)
+        content = stream.read(size)
+        if stream.read(1):  # numpy.save can be given an open file several times
+            raise UnreadableError("something follows the array")
+        return array_of(content, dtype, shape, is_fortran=is_fortran)
 
 
 def compare_npy(one: Blob, other: Blob, context: Context) -> Outcome:

@@ -11,6 +11,7 @@ import yaml
 
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
 from mlflow_repro.compare.artifacts.scalars import compare_trees, read_number
+from mlflow_repro.compare.artifacts.text import clean_output
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ VOLATILE_MLMODEL_KEYS = (
 ENVIRONMENT_FILES = ("conda.yaml", "python_env.yaml", "requirements.txt")
 """They describe the environment of a model: facts, which explain and do not judge."""
 _YAML_WORD = re.compile(r"\.(inf|nan)$", re.IGNORECASE)
+_SETS = ("skops_trusted_types",)
+"""Keys of an MLmodel file under which there is a list in the order of a set."""
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _NOT_JUDGED = "it describes the environment, which explains and does not judge"
 
 
@@ -99,7 +103,57 @@ def _take_volatile(tree: Any) -> dict[str, Any]:
         for key in list(level) if isinstance(level, dict) else ():
             if str(key).endswith("_version") or (level is tree and key in VOLATILE_MLMODEL_KEYS):
                 taken[f"{place}.{key}"] = level.pop(key)
+            elif key in _SETS and isinstance(level[key], list):
+                taken[f"{place}.the order of {key}"] = level[key]
+                level[key] = sorted(level[key], key=repr)
     return taken
+
+
+def compare_notebook(one: Blob, other: Blob, context: Context) -> Outcome:
+    """A notebook: cells and their outputs, without when and how long they were executed, and without made-up ids."""
+    left, right = (parse_json(blob.read(context.limits.parsed)) for blob in (one, other))
+    taken = [_clean_notebook(tree) for tree in (left, right)]
+    differing = sorted(name for name in {**taken[0], **taken[1]} if taken[0].get(name) != taken[1].get(name))
+    same = "the notebook" + (f", without {', '.join(differing)}" if differing else "")
+    return compare_trees(left, right, context, same=same)
+
+
+def _clean_notebook(tree: Any) -> dict[str, list[Any]]:
+    """Take out of a notebook, and give by its name, what is not judged; text that is kept as lines becomes one."""
+    taken: dict[str, list[Any]] = {}
+    if not isinstance(tree, dict):
+        return taken
+    places = [(tree.get("metadata"), "metadata.papermill", "papermill"), (tree.get("metadata"), "widgets", "widgets")]
+    cells = [cell for cell in tree.get("cells") or () if isinstance(cell, dict)]
+    for cell in cells:
+        places += [(cell, "ids of cells", "id")]
+        places += [(cell.get("metadata"), f"metadata.{key}", key) for key in ("execution", "papermill")]
+        cell["source"] = _join(cell.get("source"))
+    for level, name, key in places:
+        if isinstance(level, dict) and key in level:
+            taken.setdefault(name, []).append(level.pop(key))
+    outputs = [output for cell in cells for output in cell.get("outputs") or () if isinstance(output, dict)]
+    for output in outputs:
+        _clean_output(output, taken)
+    return taken
+
+
+def _clean_output(output: dict[str, Any], taken: dict[str, list[Any]]) -> None:
+    found = output.get("data")
+    data: dict[str, Any] = found if isinstance(found, dict) else {}
+    for level, key in [(output, "text"), *((data, key) for key in data)]:
+        text = _join(level.get(key))
+        if isinstance(text, str):
+            level[key], out = clean_output(key, text)
+            for name, values in out.items():
+                taken.setdefault(name, []).extend(values)
+    view = data.get(_WIDGET)
+    if isinstance(view, dict) and "model_id" in view:
+        taken.setdefault("widgets", []).append(view.pop("model_id"))
+
+
+def _join(text: Any) -> Any:
+    return "".join(text) if isinstance(text, list) and all(isinstance(line, str) for line in text) else text
 
 
 def compare_environment_file(one: Blob, other: Blob, context: Context) -> Outcome:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import Tally
 from mlflow_repro.compare.artifacts.blobs import (
+    IDENTICAL,
     MissingReaderError,
     Outcome,
     UnreadableError,
@@ -44,14 +45,16 @@ def compare_hdf5(one: Blob, other: Blob, context: Context) -> Outcome:
     return same_content(f"{len(parts)} objects") if outcome.status is Status.IDENTICAL else outcome
 
 
-def _compare_group(left: Any, right: Any, path: str, context: Context, seen: set[int]) -> Iterator[tuple[str, Outcome]]:
+def _compare_group(
+    left: Any, right: Any, path: str, context: Context, seen: set[tuple[Any, Any]]
+) -> Iterator[tuple[str, Outcome]]:
     import h5py
 
     yield from _compare_attributes(left, right, path, context)
-    address = h5py.h5o.get_info(left.id).addr
-    if address in seen:  # a group can be a part of itself
+    places = tuple(h5py.h5o.get_info(group.id).addr for group in (left, right))
+    if places in seen:  # a group can be a part of itself, and have two names
         return
-    seen.add(address)
+    seen.add(places)
     for name in sorted({*left, *right}):
         here = f"{path}/{name}"
         links = [group.get(name, getlink=True) for group in (left, right)]
@@ -59,10 +62,11 @@ def _compare_group(left: Any, right: Any, path: str, context: Context, seen: set
             side = "reference" if links[1] is None else "reproduction"
             yield here, Outcome(status=Status.DIFFERENT, note=f"only in the {side}")
             continue
-        texts = [_describe_link(link) for link in links]
-        if texts[0] or texts[1]:
-            if texts[0] != texts[1]:
-                yield here, Outcome(status=Status.DIFFERENT, note=" and ".join(text or "data" for text in texts))
+        targets = [_read_target(link) for link in links]
+        if targets[0] or targets[1]:
+            if targets[0] != targets[1]:
+                note = " and ".join(map(_describe_target, targets))
+                yield here, Outcome(status=Status.DIFFERENT, note=note)
             continue
         mine, theirs = left[name], right[name]
         if isinstance(mine, h5py.Group) and isinstance(theirs, h5py.Group):
@@ -72,28 +76,35 @@ def _compare_group(left: Any, right: Any, path: str, context: Context, seen: set
             yield from _compare_attributes(mine, theirs, here, context)
         elif type(mine) is not type(theirs):
             yield here, Outcome(status=Status.DIFFERENT, note="one is a group, the other a data set")
+        elif mine.dtype != theirs.dtype:  # a type that has a name
+            yield here, Outcome(status=Status.DIFFERENT, note=f"type {mine.dtype} and {theirs.dtype}")
 
 
-def _describe_link(link: Any) -> str:
-    """Where a symbolic or an external link leads; empty for the usual link."""
+def _read_target(link: Any) -> tuple[str, ...]:
+    """Where a symbolic or an external link leads, with the file of that; empty for the usual link."""
     import h5py
 
     if isinstance(link, h5py.ExternalLink):
-        return f"a link to {quote(link.path)} in the file {quote(link.filename)}"
-    return f"a link to {quote(link.path)}" if isinstance(link, h5py.SoftLink) else ""
+        return str(link.path), str(link.filename)
+    return (str(link.path),) if isinstance(link, h5py.SoftLink) else ()
+
+
+def _describe_target(target: tuple[str, ...]) -> str:
+    return "a link to " + " in the file ".join(map(quote, target)) if target else "data"
 
 
 def _compare_attributes(left: Any, right: Any, path: str, context: Context) -> Iterator[tuple[str, Outcome]]:
-    mine, theirs = ({name: _plain_attribute(item.attrs[name]) for name in item.attrs} for item in (left, right))
-    if mine != theirs:
-        outcome = compare_trees(mine, theirs, context, same="")
-        if outcome.status is not Status.IDENTICAL:
-            yield f"attributes of {path or '/'}", outcome
+    mine, theirs = (
+        {name: _plain_attribute(item.attrs[name], item.file) for name in item.attrs} for item in (left, right)
+    )
+    outcome = compare_trees(mine, theirs, context, same="")
+    if outcome.status is not Status.IDENTICAL:
+        yield f"attributes of {path or '/'}", outcome
 
 
-def _plain_attribute(value: Any) -> Any:
+def _plain_attribute(value: Any, file: Any) -> Any:
     """Numbers and text; Keras keeps JSON in text."""
-    plain = value.tolist() if hasattr(value, "tolist") else value
+    plain = _plain_element(value, file)
     if isinstance(plain, bytes):
         plain = plain.decode("utf-8", "backslashreplace")
     if isinstance(plain, str) and plain.startswith("{"):
@@ -101,7 +112,21 @@ def _plain_attribute(value: Any) -> Any:
             return json.loads(plain)
         except (ValueError, RecursionError):
             return plain
-    return plain if isinstance(plain, (str, int, float, bool, list)) else repr(plain)
+    return plain
+
+
+def _plain_element(item: Any, file: Any) -> Any:
+    """Numbers, text and lists of them; of a reference the name of what it leads to."""
+    import h5py
+
+    plain = item.tolist() if hasattr(item, "tolist") else item
+    if isinstance(plain, (list, tuple)):
+        return [_plain_element(part, file) for part in plain]
+    if isinstance(plain, h5py.RegionReference):
+        raise UnreadableError("it has a reference to a part of a data set")
+    if isinstance(plain, h5py.Reference):
+        return f"a reference to {file[plain].name if plain else 'nothing'}"
+    return plain if isinstance(plain, (str, bytes, int, float, bool)) else repr(plain)
 
 
 def _compare_dataset(left: Any, right: Any, context: Context) -> Outcome:
@@ -112,23 +137,19 @@ def _compare_dataset(left: Any, right: Any, context: Context) -> Outcome:
     if any(side.external or side.is_virtual for side in (left, right)):
         raise UnreadableError("a data set has its data in another file")
     if left.shape is None:  # a data set without data
-        return Outcome(status=Status.IDENTICAL)
+        return IDENTICAL
     context.budget.spend(2 * left.size * max(left.dtype.itemsize, 1))
     tally = Tally(context.tolerances)
     for mine, theirs in _pieces(left, right, context):
         if mine.dtype.hasobject:
-            values, their_values = (list(map(_plain_element, piece.reshape(-1))) for piece in (mine, theirs))
-            if values != their_values:
-                return compare_trees(values, their_values, context, same="")
+            sides = (mine, left.file), (theirs, right.file)
+            values, their_values = ([_plain_element(item, file) for item in piece.reshape(-1)] for piece, file in sides)
+            outcome = compare_trees(values, their_values, context, same="")
+            if outcome.status is not Status.IDENTICAL:
+                return outcome
         else:
             tally.add(mine.reshape(-1), theirs.reshape(-1))
     return tally.outcome(f" (shape {list(left.shape)}, {left.dtype})")
-
-
-def _plain_element(item: Any) -> Any:
-    """Text, or a list for an element that is an array of its own length."""
-    plain = item.tolist() if hasattr(item, "tolist") else item
-    return plain if isinstance(plain, (list, bytes, str)) else repr(plain)
 
 
 def _pieces(left: Any, right: Any, context: Context) -> Iterator[tuple[Any, Any]]:

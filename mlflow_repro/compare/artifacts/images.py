@@ -19,12 +19,14 @@ from mlflow_repro.values.comparison import Status
 if TYPE_CHECKING:
     from mlflow_repro.compare.artifacts.blobs import Blob, Context
 
+_SHOWING = ("duration", "loop")
+_ORIENTATION = 0x0112  # of EXIF
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 """What Pillow may take a file for; among the others are some that it hands to another program."""
 
 
 def compare_image(one: Blob, other: Blob, context: Context) -> Outcome:
-    """Size, mode and pixels of each frame; metadata and compression do not count."""
+    """Size, mode and pixels of each frame, how long it is shown, and what turns it; compression does not count."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -42,9 +44,23 @@ def compare_image(one: Blob, other: Blob, context: Context) -> Outcome:
             context.budget.spend(4 * sum(image.size[0] * image.size[1] for image in (left, right)))
             if max(image.size[0] * image.size[1] for image in (left, right)) > context.limits.pixels:
                 raise UnreadableError(f"it has more than {context.limits.pixels} pixels")
-            parts.append((f"frame {number + 1}" if frames[0] > 1 else "", _compare_frames(left, right, context)))
+            name = f"frame {number + 1}" if frames[0] > 1 else ""
+            parts.append((name, _compare_showing(left, right) or _compare_frames(left, right, context)))
     outcome = combine(parts, "frames") if frames[0] > 1 else parts[0][1]
     return same_content("the pixels") if outcome.status is Status.IDENTICAL else outcome
+
+
+def _compare_showing(left: Any, right: Any) -> Outcome | None:
+    mine, theirs = _read_showing(left), _read_showing(right)
+    differing = [f"{name} {mine[name]} and {theirs[name]}" for name in mine if mine[name] != theirs[name]]
+    return Outcome(status=Status.DIFFERENT, note="; ".join(differing)) if differing else None
+
+
+def _read_showing(image: Any) -> dict[str, Any]:
+    """What of a frame's metadata changes what is seen: milliseconds, rounds of an animation, how it is turned."""
+    image.load()  # in a WebP it is known only then
+    showing = {name: image.info.get(name) for name in _SHOWING}
+    return {**showing, "orientation": image.getexif().get(_ORIENTATION, 1)}
 
 
 def _compare_frames(left: Any, right: Any, context: Context) -> Outcome:

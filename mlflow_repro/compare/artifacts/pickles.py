@@ -13,6 +13,7 @@ from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote
 from mlflow_repro.compare.artifacts.pickle_arrays import UNORDERED, Node, read_array
 from mlflow_repro.compare.artifacts.pickle_reading import read_pickle
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, is_number
+from mlflow_repro.compare.artifacts.text import SEARCH_TIMES
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
 # What cloudpickle draws anew in each process, by the place among the arguments of what it calls.
 _TRACKER_ID = {"_make_skeleton_class": 5, "_make_skeleton_enum": 6}
 _CODE = ("CodeType", "code")
-VOLATILE_KEYS = ("_mlflow_run_id",)
-"""Attributes that differ between two runs that are the same: MLflow's autologging writes its run into the model."""
+VOLATILE_KEYS = ("_mlflow_run_id", "refit_time_")
+"""Attributes that differ between two runs that are the same: MLflow's autologging writes its run into the model, and
+scikit-learn's searches how long the last fit took."""
+_SEARCH = ".cv_results_"
 _DIGEST_DEPTH = 20
 _LONGEST_PATH = 4000  # characters
 
@@ -72,8 +75,8 @@ def _unpack(blob: Blob, context: Context) -> bytes:
         found: bytes = machine.decompress(content, allowed + 1)
     if len(found) > allowed:
         raise UnreadableError("it unpacks to more than the limit")
-    if not machine.eof:
-        raise UnreadableError("what is compressed is cut off")
+    if not machine.eof or machine.unused_data:
+        raise UnreadableError("what is compressed is cut off, or something follows it")
     context.budget.spend(len(found))
     return found
 
@@ -175,7 +178,7 @@ def _pair_by_key(path: str, mine: Node, theirs: Node, differences: Differences) 
         elif key == "__file__" and all(isinstance(side[typed], str) for side in (left, right)):
             if not _is_same_file(left[typed], right[typed], differences.left_out):
                 yield here, left[typed], right[typed]
-        elif key in VOLATILE_KEYS:
+        elif key in VOLATILE_KEYS or (key in SEARCH_TIMES and path.endswith(_SEARCH)):
             differences.left_out.add(str(key))
         else:
             yield here, left[typed], right[typed]
@@ -188,7 +191,9 @@ def _digest(item: Any, cache: dict[int, str], depth: int) -> str:
     if depth > _DIGEST_DEPTH:
         return item.kind
     if id(item) not in cache:
-        inner = [_digest(part, cache, depth + 1) for part in (*item.parts, *item.items)]
+        cache[id(item)] = item.kind  # where it is a part of itself
+        inside = (*item.parts, *item.items, *(part for pair in item.pairs for part in pair), *item.states)
+        inner = [_digest(part, cache, depth + 1) for part in inside]
         text = f"{item.kind} {sorted(inner) if item.kind in UNORDERED else inner}"
         cache[id(item)] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return cache[id(item)]

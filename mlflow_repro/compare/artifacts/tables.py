@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections import Counter
 from decimal import Decimal
@@ -103,7 +104,8 @@ def _first_row(left: Sequence[Sequence[str]], right: Sequence[Sequence[str]]) ->
 
 def compare_parquet(one: Blob, other: Blob, context: Context) -> Outcome:
     """Columns by their names: types, rows, values. Row groups, compression and metadata do not count."""
-    left, right = _open_parquet(one), _open_parquet(other)
+    (left, categories), (right, categories_there) = _open_parquet(one), _open_parquet(other)
+    categories &= categories_there
     with reading("Parquet"):
         names = [list(side.schema_arrow.names) for side in (left, right)]
         if names[0] != names[1]:
@@ -119,14 +121,40 @@ def compare_parquet(one: Blob, other: Blob, context: Context) -> Outcome:
             return Outcome(status=Status.DIFFERENT, note=f"{rows[0]} and {rows[1]} rows")
         if rows[0] * len(names[0]) * 8 > context.limits.expanded:
             raise UnreadableError(f"{rows[0]} rows of {len(names[0])} columns are too many")
-        parts = [(name, _compare_column(left, right, name, context)) for name in dict.fromkeys(names[0])]
+        parts = [
+            (name, _compare_column(left, right, name, context, has_categories=name in categories))
+            for name in dict.fromkeys(names[0])
+        ]
+        parts += _compare_frame(left, right, context)
     outcome = combine(parts, "columns")
     if outcome.status is Status.IDENTICAL:
         return same_content(f"{rows[0]} rows of {len(names[0])} columns")
     return outcome
 
 
-def _open_parquet(blob: Blob) -> Any:
+def _compare_frame(left: Any, right: Any, context: Context) -> list[tuple[str, Outcome]]:
+    """What pandas keeps of a frame beside its columns: which of them are its index, or the range that is."""
+    frames = [json.loads((side.schema_arrow.metadata or {}).get(b"pandas", b"{}")) for side in (left, right)]
+    keys = ("name", "pandas_type", "metadata") if all(frames) else ()
+    kept = [
+        {
+            "index": [level for level in frame.get("index_columns", ()) if not _is_usual_range(level)],
+            "names of columns": [level["name"] for level in frame.get("column_indexes", ()) if level["name"]],
+            "columns": [{key: column.get(key) for key in keys} for column in frame.get("columns", ())] if keys else [],
+        }
+        for frame in frames
+    ]
+    outcome = compare_trees(kept[0], kept[1], context, same="")
+    return [] if outcome.status is Status.IDENTICAL else [("the frame of pandas", outcome)]
+
+
+def _is_usual_range(level: Any) -> bool:
+    """The index that a frame has which was given none: as good as no word about it."""
+    return isinstance(level, dict) and (level["start"], level["step"], level["name"]) == (0, 1, None)
+
+
+def _open_parquet(blob: Blob) -> tuple[Any, set[str]]:
+    """The file, and its columns whose values are numbers into a list of categories."""
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -136,10 +164,11 @@ def _open_parquet(blob: Blob) -> Any:
         found = parquet.ParquetFile(stream)
         # Repeated text stays a number into a dictionary: written out it could be any size.
         texts = [field.name for field in found.schema_arrow if str(field.type) in ("string", "large_string", "binary")]
-        return parquet.ParquetFile(stream, read_dictionary=texts) if texts else found
+        categories = {field.name for field in found.schema_arrow if str(field.type).startswith("dictionary<")}
+        return (parquet.ParquetFile(stream, read_dictionary=texts) if texts else found), categories
 
 
-def _compare_column(left: Any, right: Any, name: str, context: Context) -> Outcome:
+def _compare_column(left: Any, right: Any, name: str, context: Context, *, has_categories: bool) -> Outcome:
     types = left.schema_arrow.field(name).type, right.schema_arrow.field(name).type
     if str(types[0]) != str(types[1]):
         return Outcome(status=Status.DIFFERENT, note=f"type {types[0]} and {types[1]}")
@@ -149,6 +178,9 @@ def _compare_column(left: Any, right: Any, name: str, context: Context) -> Outco
     for mine, theirs in _batches(left, right, name):
         if (missing := _compare_nulls(mine, theirs, start)) is not None:
             return missing
+        if has_categories and not mine.dictionary.equals(theirs.dictionary):
+            lists = [quote(array.dictionary.to_pylist()) for array in (mine, theirs)]
+            return Outcome(status=Status.DIFFERENT, note=f"categories {lists[0]} and {lists[1]}")
         numbers = _as_numbers(mine), _as_numbers(theirs)
         if numbers[0] is not None and numbers[1] is not None and numbers[0].dtype == numbers[1].dtype:
             tally.add(*numbers)
