@@ -8,6 +8,7 @@ import sys
 from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING
 
+from mlflow_repro.compare.metrics import is_close
 from mlflow_repro.compare.statistics import learn_tolerance
 from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
 
@@ -22,7 +23,8 @@ _ROUNDING = Context(prec=3, rounding=ROUND_CEILING)
 def learn_rules(runs: Sequence[RunRecord], rules: Rules) -> tuple[Rules, list[str]]:
     """A tolerance for the final value of each metric that judges, and what could not be learned, with the reason.
 
-    ``rules`` say which metrics judge; the tolerances in them are replaced.
+    ``rules`` say which metrics judge; the tolerances in them are replaced. Repeats that their default tolerance finds
+    equal need no wider one, and get that.
     """
     learned, left_out = [], []
     for name in sorted({name for run in runs for name in run.metrics}):
@@ -40,6 +42,10 @@ def learn_rules(runs: Sequence[RunRecord], rules: Rules) -> tuple[Rules, list[st
             continue
         size = _round_up(size)
         tolerances = Tolerances(rel_tol=size) if kind == "rel" else Tolerances(rel_tol=0.0, abs_tol=size)
+        if all(
+            is_close(one, other, rules.default) for one in (values[0], min(values), max(values)) for other in values
+        ):
+            tolerances = rules.default
         learned.append(ToleranceRule(pattern=glob.escape(name), tolerances=tolerances))
     return Rules(
         default=rules.default, tolerances=tuple(learned), only=rules.only, ignore=rules.ignore, judge=rules.judge

@@ -7,6 +7,8 @@ single run of the other; three or more on both sides are judged by equivalence a
 from __future__ import annotations
 
 import math
+import sys
+from collections import Counter
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypeVar
@@ -136,10 +138,7 @@ def _test(case: _Case, margin: float | None) -> None:
     """Say what can be said of one metric by itself; Holm's procedure has the last word on its p value."""
     sizes = len(case.reference), len(case.reproduction)
     if not all(map(math.isfinite, (*case.reference, *case.reproduction))):
-        finite = [sum(map(math.isfinite, side)) for side in (case.reference, case.reproduction)]
-        is_split = 0 in finite and sum(finite) in sizes
-        case.status = Status.DIFFERENT if is_split else Status.UNKNOWN
-        case.note = f"finite in {finite[0]} of {sizes[0]} references and {finite[1]} of {sizes[1]} reproductions"
+        _test_kinds(case)
     elif max(sizes) < FEWEST:
         case.note = f"differs, and {max(sizes)} repeats cannot say whether by chance; {FEWEST} would be the fewest"
     elif min(sizes) == 1:
@@ -150,6 +149,27 @@ def _test(case: _Case, margin: float | None) -> None:
         )
     else:
         _test_both(case, margin)
+
+
+def _test_kinds(case: _Case) -> None:
+    """Values of which some are not finite have no spread: only what no run of the other side is, is different."""
+    sides = case.reference, case.reproduction
+    kinds = [Counter(map(_name_kind, side)) for side in sides]
+    counts = sorted(map(len, sides))
+    is_enough = counts[1] >= FEWEST and (counts[0] == 1 or counts[0] >= FEWEST)
+    is_apart = not kinds[0].keys() & kinds[1].keys()
+    case.status = Status.DIFFERENT if is_apart and is_enough else Status.UNKNOWN
+    shown = [", ".join(f"{count} {kind}" for kind, count in sorted(side.items())) for side in kinds]
+    case.note = f"references: {shown[0]}; reproductions: {shown[1]}"
+    if case.status is Status.UNKNOWN:
+        case.note += "; numbers that are not finite have no spread that could judge"
+
+
+def _name_kind(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    # A SQL store keeps infinity as the greatest float.
+    return "finite" if abs(value) < sys.float_info.max else "inf" if value > 0 else "-inf"
 
 
 def _test_one(case: _Case, margin: float | None) -> None:

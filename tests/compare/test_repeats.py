@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -256,10 +257,26 @@ class TestVerdict:
             ([math.nan], [math.nan] * 3, Verdict.IDENTICAL),
             ([1.0], [math.nan] * 3, Verdict.DIFFERENT),
             ([1.0], [1.0, math.nan, 2.0], Verdict.INCONCLUSIVE),
+            ([math.nan], [1.0, 2.0, 3.0], Verdict.DIFFERENT),
+            ([math.nan], [1.0, 2.0, math.nan], Verdict.INCONCLUSIVE),
+            ([math.nan], [1.0, math.nan, math.nan], Verdict.INCONCLUSIVE),
+            ([math.nan] * 3, [1.0, math.nan, math.nan], Verdict.INCONCLUSIVE),
+            ([math.nan] * 3, [1.0] * 3, Verdict.DIFFERENT),
+            ([math.nan], [1.0, 2.0], Verdict.INCONCLUSIVE),
+            ([math.inf], [-math.inf] * 3, Verdict.DIFFERENT),
+            ([math.inf], [math.nan] * 3, Verdict.DIFFERENT),
+            ([math.inf], [1.0, sys.float_info.max, 2.0], Verdict.INCONCLUSIVE),
         ],
     )
     def test_numbers_that_are_not_finite(self, references: list[float], reproductions: list[float], verdict: Verdict):
         assert compare(metric(references), metric(reproductions)).verdict is verdict
+
+    @given(st.lists(st.sampled_from((1.0, 2.0, math.nan, math.inf, -math.inf)), min_size=1, max_size=5))
+    def test_a_run_that_is_like_one_of_the_repeats_is_never_different(self, repeats: list[float]):
+        """Whatever the others are."""
+        for value in repeats:
+            if not all(map(math.isfinite, repeats)):
+                assert compare(metric([value]), metric(repeats)).verdict is not Verdict.DIFFERENT
 
     @pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e200, 1.7e308])
     def test_numbers_at_the_ends_of_the_floats(self, scale: float):

@@ -348,9 +348,23 @@ class TestLearning:
         assert "left out: fit_time: measures time or the machine, not judged\n" in out
         assert "left out: late: only 3 of 4 runs have it\n" in out
         written = {rule.pattern: str(rule.tolerances) for rule in read_rules("mlflow-repro.toml").tolerances}
-        assert written == {"loss": "rel:0.152", "same": "rel:0.001", "zero": "abs:0.169"}
+        assert written == {"loss": "rel:0.152", "same": "rel:1e-09", "zero": "abs:0.169"}
         assert main(["compare", *runs[1:3], "--config", "mlflow-repro.toml"]) == 0
         assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow-repro.toml"}
+
+    @given(strategies.numbers.filter(math.isfinite), st.integers(3, 5), strategies.tolerances | st.just(EXACT))
+    def test_repeats_that_the_default_finds_equal_get_no_wider_tolerance(
+        self, value: float, count: int, default: Tolerances
+    ):
+        rules = Rules(default=default)
+        learned, _ = learn_rules([RunRecord(run_id=str(n), metrics={"x": value}) for n in range(count)], rules)
+        assert [rule.tolerances for rule in learned.tolerances] == [default]
+        near = [RunRecord(run_id=str(n), metrics={"x": 1.0 + 1e-10 * n}) for n in range(count)]
+        learned, _ = learn_rules(near, Rules())
+        assert learned.tolerances_of("x") == Tolerances()
+        far = [RunRecord(run_id=str(n), metrics={"x": 1.0 + 1e-8 * n}) for n in range(count)]
+        learned, _ = learn_rules(far, Rules())
+        assert learned.tolerances_of("x") == Tolerances(rel_tol=1e-3)
 
     def test_file_that_is_there_is_kept(self, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (tmp_path / "r.toml").write_text("mine")
