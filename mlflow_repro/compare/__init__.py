@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.facts import compare_params
 from mlflow_repro.compare.metrics import compare_metrics, compare_status, find_unused_rules
+from mlflow_repro.compare.ties import settle_final_values
 from mlflow_repro.values.comparison import Comparison
 from mlflow_repro.values.rules import Rules
 
@@ -29,7 +30,7 @@ def compare_records(
         reference_run_id=reference.run_id,
         reproduction_run_id=reproduction.run_id,
         findings=(
-            *compare_metrics(reference.metrics, reproduction.metrics, rules),
+            *settle_final_values(compare_metrics(reference.metrics, reproduction.metrics, rules), fetched),
             *fetched,
             *compare_status(reference, reproduction),
             *compare_params(reference, reproduction),

@@ -57,6 +57,7 @@ class _Tally:
     first_different: int | None = None
     first_unpaired: int | None = None
     max_ulp: float = 0.0
+    repeated: int = 0
     steps: list[Array] = field(default_factory=list)
     errors: list[Array] = field(default_factory=list)
 
@@ -157,6 +158,8 @@ def _judge_empty(row: Finding) -> Finding:
 
 def _count(here: _Block, there: _Block, tolerances: Tolerances, tally: _Tally) -> None:
     """Add two blocks that cover the same steps to ``tally``."""
+    import numpy as np
+
     tally.reference += len(here.steps)
     tally.reproduction += len(there.steps)
     steps, one, other = _align(here, there, tally)
@@ -175,6 +178,8 @@ def _count(here: _Block, there: _Block, tolerances: Tolerances, tally: _Tally) -
     errors, ulps = measure(one, other)
     if len(ulps):
         tally.max_ulp = max(tally.max_ulp, float(ulps.max()))
+    # Several points of one step: their order may be unknown.
+    tally.repeated += int((np.searchsorted(here.steps, steps, "right") - np.searchsorted(here.steps, steps) > 1).sum())
     tally.steps.append(steps)
     tally.errors.append(errors)
 
@@ -277,6 +282,8 @@ def _make_finding(name: str, tally: _Tally, *, is_whole: bool) -> Finding:
     details: dict[str, float | str] = {"points": min(tally.reference - tally.missing, tally.reproduction - tally.extra)}
     details |= {"unequal": len(errors), "different": tally.different}
     details |= {"missing_points": tally.missing, "extra_points": tally.extra}
+    if tally.repeated:
+        details["repeated"] = tally.repeated
     for key in ("first", "first_inexact", "first_different", "first_unpaired"):
         step = getattr(tally, key)
         if step is not None:

@@ -22,17 +22,21 @@ def find_divergence(
     """The first point that both sides have and that is not close.
 
     Points of ``open_step`` may still be coming: it counts only where the reference has one point there. What only one
-    side has is left to the comparison in the end.
+    side has is left to the comparison in the end, and so are steps of which one has several points, for without their
+    times their order may be unknown.
     """
     import numpy as np
 
     blocks = []
-    is_single = int((reference[0] == open_step).sum()) == 1
+    is_closed = int((reference[0] == open_step).sum()) == 1
     for steps, values in (reference, reproduction):
-        kept = steps <= open_step if is_single else steps < open_step
+        kept = steps <= open_step if is_closed else steps < open_step
         blocks.append((steps[kept], values[kept]))
     steps, one, other = align_points(*blocks)
-    far = np.flatnonzero(~close(one, other, tolerances))
+    is_single = np.ones(len(steps), np.bool_)
+    for whole, _ in blocks:
+        is_single &= np.searchsorted(whole, steps, "right") - np.searchsorted(whole, steps) == 1
+    far = np.flatnonzero(~close(one, other, tolerances) & is_single)
     if not len(far):
         return None
     first = int(far[0])

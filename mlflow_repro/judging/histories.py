@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.histories import SAMPLE, compare_histories, compare_history, describe_sampled, find_interval
+from mlflow_repro.compare.ties import compare_timed
 from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def compare_run_histories(
         findings |= {
             row.name: row for row in compare_histories(rest, partial(_fetch, here, there, sampler), rules, reading)
         }
+        for name, row in findings.items():
+            if row.details.get("repeated"):
+                sides = here.reader.read_timed(run_id, name), there.reader.read_timed(other_id, name)
+                findings[name] = compare_timed(name, *sides, rules.tolerances_of(name)) or row
         return [findings[name] for name in names if name in findings]
 
 
@@ -114,6 +119,6 @@ def _find_by_samples(here: _Side, there: _Side, names: Iterable[str], rules: Rul
         one_part, other_part = (side.stream_range(name, interval.low, interval.high) for side in (here, there))
         found = compare_history(name, one_part, other_part, tolerances, "part")
         # A metric that is being written to may be another one by now.
-        if found is not None and found.status is Status.DIFFERENT:
+        if found is not None and found.status is Status.DIFFERENT and not found.details.get("repeated"):
             findings[name] = describe_sampled(found, interval)
     return findings

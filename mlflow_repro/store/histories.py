@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     Points = tuple[np.ndarray, np.ndarray]
+    TimedPoints = tuple[np.ndarray, np.ndarray, np.ndarray]
     Rows = list[dict[str, Any]]
 
 _SQL_BLOCK = 50_000  # rows
@@ -50,6 +51,10 @@ class HistoryReader(AbstractContextManager["HistoryReader"]):
     @abstractmethod
     def stream(self, run_id: str, name: str) -> Iterator[Points]:
         """The history of one metric."""
+
+    @abstractmethod
+    def read_timed(self, run_id: str, name: str) -> TimedPoints:
+        """The whole history of one metric, with the times of its points in milliseconds."""
 
     @abstractmethod
     def read_latest(self, run_id: str) -> dict[str, tuple[int, float]]:
@@ -137,6 +142,20 @@ class SqlHistories(HistoryReader):
         with self._engine.connect() as connection:
             return _from_rows(connection.execute(query).fetchall())
 
+    def read_timed(self, run_id: str, name: str) -> TimedPoints:
+        """As of `HistoryReader`."""
+        import numpy as np
+        from sqlalchemy import select
+
+        columns = _metrics_table().c
+        query = select(columns.step, columns.value, columns.is_nan, columns.timestamp).where(
+            columns.run_uuid == run_id, columns.key == name
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).fetchall()
+        steps, values = _from_rows([row[:3] for row in rows])
+        return _sort(steps, values, np.array([row[3] for row in rows], np.int64))
+
     def stream(self, run_id: str, name: str) -> Iterator[Points]:
         """The history of one metric."""
         from sqlalchemy import select
@@ -167,7 +186,7 @@ class RestHistories(HistoryReader):
     def stream(self, run_id: str, name: str) -> Iterator[Points]:
         """The history of one metric; its first request is under way when this returns."""
         if not self._by_ranges:
-            return _stream_result(self._pool.submit(self._read_pages, run_id, name))
+            return _stream_result(self._pool.submit(lambda: self.read_timed(run_id, name)[:2]))
         whole = self._pool.submit(self._read_range, run_id, name, _FIRST_STEP, _LAST_STEP)
         return self._stream_whole(run_id, name, whole)
 
@@ -225,7 +244,7 @@ class RestHistories(HistoryReader):
             if len(rows) >= _LIMIT:
                 width = max(width // 2, 1)
                 if low == high:  # more points at one step than a range can hold
-                    yield from _after(self._read_pages(run_id, name), low)
+                    yield from _after(self.read_timed(run_id, name), low)
                     return
                 middle = min(max(int(rows[len(rows) // 2]["step"]), low + 1), high)
                 waiting.extendleft(
@@ -243,8 +262,8 @@ class RestHistories(HistoryReader):
                 waiting.append(self._submit(run_id, name, next_low, _LAST_STEP))
             yield _to_columns(rows)
 
-    def _read_pages(self, run_id: str, name: str) -> Points:
-        """The whole history, page by page: of servers that are older, or where many points share a step."""
+    def read_timed(self, run_id: str, name: str) -> TimedPoints:
+        """As of `HistoryReader`, page by page: of servers that are older, or where points share a step."""
         import numpy as np
 
         pages, token = [], ""
@@ -278,14 +297,19 @@ class ClientHistories(HistoryReader):
         """As of `HistoryReader`."""
         return self._read_latest(run_id)
 
-    def stream(self, run_id: str, name: str) -> Iterator[Points]:
-        """The history of one metric."""
+    def read_timed(self, run_id: str, name: str) -> TimedPoints:
+        """As of `HistoryReader`."""
         import numpy as np
 
         rows = self._read(run_id, name)
-        if rows:
-            steps, values, times = zip(*rows, strict=True)
-            yield _sort(np.array(steps, np.int64), np.array(values, np.float64), np.array(times, np.int64))
+        steps, values, times = zip(*rows, strict=True) if rows else ((), (), ())
+        return _sort(np.array(steps, np.int64), np.array(values, np.float64), np.array(times, np.int64))
+
+    def stream(self, run_id: str, name: str) -> Iterator[Points]:
+        """The history of one metric."""
+        points = self.read_timed(run_id, name)
+        if len(points[0]):
+            yield points[:2]
 
 
 def _metrics_table(name: str = "metrics") -> Any:
@@ -327,14 +351,14 @@ def _to_columns(rows: Rows) -> Points:
     return steps, np.fromiter((float(row.get("value", 0.0)) for row in rows), np.float64, count)
 
 
-def _sort(steps: np.ndarray, values: np.ndarray, times: np.ndarray) -> Points:
+def _sort(steps: np.ndarray, values: np.ndarray, times: np.ndarray) -> TimedPoints:
     import numpy as np
 
     order = np.lexsort((values, times, steps))
-    return steps[order], values[order]
+    return steps[order], values[order], times[order]
 
 
-def _after(points: Points, low: int) -> Iterator[Points]:
+def _after(points: TimedPoints, low: int) -> Iterator[Points]:
     """The points from the step ``low`` on."""
     import numpy as np
 
