@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mlflow_repro.compare.models import label_models
 from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def compare_model_metrics(
     reference: Iterable[ModelMetric], reproduction: Iterable[ModelMetric], rules: Rules
 ) -> list[Finding]:
     """One finding for each metric of a model that either run has. The rules go by the metric's own name."""
-    one, other = ({metric.label: metric for metric in side} for side in (reference, reproduction))
+    one, other = label_models(reference, reproduction)
     findings = []
     for label in sorted(one.keys() | other.keys()):
         here, there = one.get(label), other.get(label)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow_repro.compare.artifacts import compare_artifact
 from mlflow_repro.compare.artifacts.blobs import show_size
 from mlflow_repro.compare.artifacts.text import why_volatile
+from mlflow_repro.compare.models import ModelTraits, pair_models
 from mlflow_repro.errors import ReproError
 from mlflow_repro.store.artifacts import OWN_FOLDER, ArtifactFile, ArtifactFolder, fetch_file, list_folders
 from mlflow_repro.system.folders import hold_folder
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.values.rules import Rules
 
+_DESCRIPTION = "MLmodel"  # its size depends on ids and times
 ALL = "all artifacts"
 """The name of the one row that says why none were compared."""
 
@@ -67,12 +69,20 @@ def pair_files(
     """The files of both runs by the name that their finding has, sorted.
 
     Logged models have another id in each run. They are matched by their name and, where several have the same one, by
-    their order; those whose names are in one run only, by their order. A file of the model ``m`` is called ``m/...``.
+    what they are (`pair_models`); those whose names are in one run only, likewise. A file of the model ``m`` is called
+    ``m/...``.
     """
-    sides = [_label(folders) for folders in (reference, reproduction)]
+    sides = _label(reference, reproduction)
     unmatched = [[label for label in side if label not in other] for side, other in (sides, sides[::-1])]
     if len(unmatched[0]) == len(unmatched[1]):  # MLflow makes up a name for a model that was given none
-        renamed = dict(zip(unmatched[1], unmatched[0], strict=True))
+        traits = [
+            [_read_traits(side[label]) for label in labels] for side, labels in zip(sides, unmatched, strict=True)
+        ]
+        renamed = {
+            unmatched[1][there]: unmatched[0][here]
+            for here, there in pair_models(*traits)
+            if here is not None and there is not None
+        }
         sides[1] = {renamed.get(label, label): folder for label, folder in sides[1].items()}
     named = [
         {f"{label}/{path}".removeprefix("/"): file for label, one in side.items() for path, file in one.files.items()}
@@ -81,17 +91,29 @@ def pair_files(
     return {name: (named[0].get(name), named[1].get(name)) for name in sorted({*named[0], *named[1]})}
 
 
-def _label(folders: Sequence[ArtifactFolder]) -> dict[str, ArtifactFolder]:
-    """Folders by a name that no other of the run has, nor a folder among its artifacts: ``m``, ``m[2]``, ..."""
+def _label(*sides: Sequence[ArtifactFolder]) -> list[dict[str, ArtifactFolder]]:
+    """The folders of both sides by labels that no other has, nor a folder among their artifacts: ``m``, ``m[2]``."""
+    folders = [folder for side in sides for folder in side]
     taken = {path.partition("/")[0] for folder in folders if not folder.name for path in folder.files} | {OWN_FOLDER}
-    labels: dict[str, ArtifactFolder] = {}
-    for folder in folders:
-        label, number = folder.name, 1
-        while label and (label in labels or label in taken):
+    labelled: list[dict[str, ArtifactFolder]] = [{}, {}]
+    for name in dict.fromkeys(folder.name for folder in folders):
+        named = [[folder for folder in side if folder.name == name] for side in sides]
+        number = 0
+        for pair in pair_models(*([_read_traits(folder) for folder in side] for side in named)):
             number += 1
-            label = f"{folder.name}[{number}]"
-        labels[label] = folder
-    return labels
+            while name and (name if number == 1 else f"{name}[{number}]") in taken:
+                number += 1
+            label = name if number == 1 else f"{name}[{number}]"
+            taken.add(label)
+            for side, place in enumerate(pair):
+                if place is not None:
+                    labelled[side][label] = named[side][place]
+    return labelled
+
+
+def _read_traits(folder: ArtifactFolder) -> ModelTraits:
+    sizes = frozenset((path, file.size) for path, file in folder.files.items() if path != _DESCRIPTION)
+    return ModelTraits(step=folder.step, metrics=folder.metrics, files=sizes)
 
 
 def _compare_pairs(

@@ -46,10 +46,15 @@ class ArtifactFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactFolder:
-    """The artifacts of a run (``name`` is empty) or the files of one model that it logged."""
+    """The artifacts of a run (``name`` is empty) or the files of one model that it logged.
+
+    ``step`` is the one that the model was logged at; ``metrics`` are names, data sets and values of its metrics.
+    """
 
     name: str = ""
     files: Mapping[str, ArtifactFile] = field(default_factory=dict)
+    step: int = 0
+    metrics: frozenset[tuple[str, str, str]] = frozenset()
 
 
 def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
@@ -72,7 +77,17 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
         ]
         models.sort(key=lambda pair: (pair[0], pair[1].creation_timestamp))
         folders += [
-            ArtifactFolder(name=str(model.name), files=_list_files(uri, model.artifact_location)) for _, model in models
+            ArtifactFolder(
+                name=str(model.name),
+                files=_list_files(uri, model.artifact_location),
+                step=step or 0,
+                metrics=frozenset(
+                    (row.key, row.dataset_name or "", repr(row.value))
+                    for row in model.metrics or ()
+                    if row.run_id in (None, "", run_id)
+                ),
+            )
+            for step, model in models
         ]
     if sum(len(folder.files) for folder in folders) > _MOST_FILES:
         raise CannotJudgeError(f"run {run_id} has more than {_MOST_FILES} artifacts")

@@ -43,7 +43,7 @@ class TrackingStore:
         from mlflow import MlflowClient
 
         self.uri = uri
-        self._models: dict[str, list[str]] = {}  # of the runs that were read
+        self._models: dict[str, dict[str, int]] = {}  # of the runs that were read
         self._server_version = ""
         with explained(uri):
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
@@ -251,7 +251,7 @@ class TrackingStore:
             ids = self._models.get(run_id)
             if ids is None:
                 ids = list_model_ids(self._client.get_run(run_id))
-            models = [self._client.get_logged_model(model_id) for model_id in ids]
+            models = [(self._client.get_logged_model(model_id), step) for model_id, step in ids.items()]
         return list_model_metrics(run_id, models)
 
     def explained(self) -> AbstractContextManager[None]:
@@ -287,31 +287,35 @@ def _read_record(run: Run, experiment_name: str) -> RunRecord:
     )
 
 
-def list_model_ids(run: Any) -> list[str]:
-    """The models that a run (MLflow's `Run`) logged, in the order of their steps, and those that it was given."""
-    ids: dict[str, None] = {}
+def list_model_ids(run: Any) -> dict[str, int]:
+    """The models that a run (MLflow's `Run`) logged, with their steps, and those that it was given."""
+    ids: dict[str, int] = {}
     for side, kind in (("outputs", "model_outputs"), ("inputs", "model_inputs")):
-        found = getattr(getattr(run, side, None), kind, None) or []
-        ids.update({entry.model_id: None for entry in sorted(found, key=lambda entry: getattr(entry, "step", 0) or 0)})
-    return list(ids)
+        for entry in getattr(getattr(run, side, None), kind, None) or []:
+            ids.setdefault(entry.model_id, getattr(entry, "step", 0) or 0)
+    return ids
 
 
-def list_model_metrics(run_id: str, models: Iterable[Any]) -> list[ModelMetric]:
-    """What the run logged for ``models`` (MLflow's `LoggedModel`): of each metric and data set the last value."""
-    metrics: dict[str, ModelMetric] = {}
+def list_model_metrics(run_id: str, models: Iterable[tuple[Any, int]]) -> list[ModelMetric]:
+    """What the run logged for ``models`` (MLflow's `LoggedModel`, and its step): of each metric the last value.
+
+    Of one name they come by step and time of creation; in which order a store gives them says nothing.
+    """
+    metrics: dict[tuple[str, int, str], ModelMetric] = {}
     seen: Counter[str] = Counter()
-    for model in models:
+    for model, logged_at in sorted(models, key=lambda pair: (pair[1], pair[0].creation_timestamp)):
         seen[model.name] += 1
-        name = model.name if seen[model.name] == 1 else f"{model.name}#{seen[model.name]}"
         points = [point for point in model.metrics or () if point.run_id in (None, "", run_id)]
         for point in sorted(points, key=lambda point: (point.step, point.timestamp)):
             metric = ModelMetric(
-                model=name,
+                model=model.name,
+                place=seen[model.name],
+                logged_at=logged_at,
                 name=point.key,
                 value=float(point.value),
                 step=point.step,
                 dataset=point.dataset_name or "",
                 digest=point.dataset_digest or "",
             )
-            metrics[metric.label] = metric
+            metrics[metric.model, metric.place, metric.label] = metric
     return list(metrics.values())

@@ -200,22 +200,24 @@ class Comparison:
 class ModelMetric:
     """A metric that a run logged for one of its models, as MLflow 3 keeps them: the value of the greatest step.
 
-    ``model`` is the model's name, with ``#2`` and so on where a run logged several of one name; ids differ between any
-    two runs. ``dataset`` and ``digest`` are empty where the metric belongs to no data set.
+    ``model`` is the model's name, ``place`` its place among those of that name in the order of their creation, and
+    ``logged_at`` the step that it was logged at; ids differ between any two runs. ``dataset`` and ``digest`` are empty
+    where the metric belongs to no data set.
     """
 
     model: str
     name: str
     value: float
+    place: int = 1
+    logged_at: int = 0
     step: int = 0
     dataset: str = ""
     digest: str = ""
 
     @property
     def label(self) -> str:
-        """What the two sides are matched by."""
-        on = f" on {self.dataset}" if self.dataset else ""
-        return f"{self.model}: {self.name}{on}"
+        """What the two sides are matched by, in one model."""
+        return f"{self.name} on {self.dataset}" if self.dataset else self.name
 
 
 def plain_number(value: float | str | None) -> float | str | None:
