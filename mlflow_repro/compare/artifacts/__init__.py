@@ -30,6 +30,7 @@ from mlflow_repro.compare.artifacts.blobs import (
     quote,
     reading,
 )
+from mlflow_repro.compare.artifacts.catboost import MAGIC, compare_catboost
 from mlflow_repro.compare.artifacts.documents import (
     ENVIRONMENT_FILES,
     compare_environment_file,
@@ -88,6 +89,8 @@ COMPARATORS = (
     Comparator(name="HDF5", compare=compare_hdf5, patterns=("*.h5", "*.hdf5", "*.hdf"), magic=b"\x89HDF\r\n\x1a\n"),
     Comparator(name="TensorFlow checkpoint", compare=compare_checkpoint_index, patterns=("*.index",)),
     Comparator(name="Keras", compare=compare_keras, patterns=("*.keras",)),
+    Comparator(name="CatBoost", compare=compare_catboost, patterns=("*.cbm", "*.cb"), magic=MAGIC),
+    Comparator(name="ONNX", compare=compare_catboost, patterns=("*.onnx",)),
     Comparator(name="skops", compare=compare_skops, patterns=("*.skops",)),
     Comparator(
         name="image",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
+from mlflow_repro.compare.artifacts.catboost import LEFT_OUT, clean_json
 from mlflow_repro.compare.artifacts.scalars import compare_trees, read_number
 from mlflow_repro.compare.artifacts.text import clean_output
 from mlflow_repro.values.comparison import Status
@@ -55,7 +56,9 @@ def parse_json(content: bytes) -> Any:
 def compare_json(one: Blob, other: Blob, context: Context, ignored: tuple[str, ...] = ()) -> Outcome:
     """The values; spaces and the order of keys do not count."""
     left, right = (parse_json(blob.read(context.limits.parsed)) for blob in (one, other))
-    return compare_trees(left, right, context, ignored=ignored, same="the JSON values")
+    taken = clean_json(left), clean_json(right)
+    same = "the JSON values" + (f", without {LEFT_OUT}" if taken[0] != taken[1] else "")
+    return compare_trees(left, right, context, ignored=ignored, same=same)
 
 
 def compare_json_lines(one: Blob, other: Blob, context: Context) -> Outcome:

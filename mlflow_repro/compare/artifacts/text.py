@@ -195,6 +195,7 @@ VOLATILE = {
     "*/keras_metadata.pb": "it holds ids that are other ones each time",
     "*/estimator.html": "scikit-learn's picture of an estimator, which shows how long its fits took; its parameters are"
     " among the run's",
+    "*/.data/serialization_id": "torch makes it up when it saves; what is saved is judged",
     "*events.out.tfevents.*": "TensorBoard's events hold times, the name of the machine and process ids",
 }
 """Why, by the pattern of their path. They are shown and not judged."""
