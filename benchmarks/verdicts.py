@@ -4,7 +4,8 @@ Each pair is a small training (stochastic gradient descent in numpy, its loss at
 second one: the same seed, another seed, sums in another order as other threads make them, single precision as another
 library has it, and differences that were put in by hand, in the losses or in an array that the run logged as an
 artifact. The runs are logged to a SQLite store and compared as
-``mlflow-repro compare`` does. The label is what a person knows from how the pair was made. The exit code is 1 when a
+``mlflow-repro compare`` does. Beside them stand the pairs of `verdict_cases.py`, which differ in files of many formats
+or in the pace of their points. The label is what a person knows from how the pair was made. The exit code is 1 when a
 verdict is wrong.
 
 Usage: python benchmarks/verdicts.py [--seeds 20]
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from verdict_cases import list_cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow import MlflowClient
+    from verdict_cases import Side
 
 STEPS = 40
 IDENTICAL, WITHIN, DIFFERENT = "IDENTICAL", "WITHIN_TOLERANCE", "DIFFERENT"
@@ -152,6 +155,48 @@ def log(client: MlflowClient, histories: Histories) -> str:
     return run_id
 
 
+def log_side(client: MlflowClient, side: Side) -> str:
+    """Log a finished run with files, and points that have no step."""
+    from mlflow.entities import Metric
+
+    run_id = client.create_run("0").info.run_id
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in side.files.items():
+            Path(folder, name).write_bytes(content)
+        client.log_artifacts(run_id, folder)
+    client.log_batch(run_id, [Metric("loss", value, 1_700_000_000_000 + time, 0) for value, time in side.points])
+    client.set_terminated(run_id)
+    return run_id
+
+
+def judge_cases(client: MlflowClient, uri: str) -> Counter[tuple[str, str]]:
+    """Judge each case of `verdict_cases.py`, print a line for each kind, and count expected and given verdicts."""
+    from mlflow_repro.judging.judge import compare_with_facts
+    from mlflow_repro.judging.options import JudgeOptions
+
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for case in list_cases():
+        ids = [log_side(client, side) for side in (case.reference, *case.reproductions)]
+        report = compare_with_facts(ids[0], ids[1:], tracking_uri=uri, options=JudgeOptions(**case.rules))
+        verdict = report.verdict.value
+        found.setdefault((case.kind, case.expected), Counter())[verdict] += 1
+        if verdict != case.expected:
+            print(f"wrong: {case.kind}, {[*case.reference.files]}", flush=True)
+    for (kind, expected), given in found.items():
+        print_kind(kind, expected, given)
+    matrix: Counter[tuple[str, str]] = Counter()
+    for (_, expected), given in found.items():
+        matrix.update({(expected, verdict): count for verdict, count in given.items()})
+    print(f"{matrix.total()} pairs and repeats of verdict_cases.py")
+    return matrix
+
+
+def print_kind(name: str, expected: str, given: Counter[str]) -> None:
+    """A line for a kind of pair."""
+    shown = ", ".join(f"{count} {verdict}" for verdict, count in given.items())
+    print(f"{name:<31}expected {expected:<18}{shown}", flush=True)
+
+
 def main() -> int:
     """Print a line for each kind of pair and the confusion matrix; 1 when a verdict is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -175,8 +220,8 @@ def main() -> int:
                 pair = ids[seed, WEIGHTS in made], log(client, made)
                 given[mlflow_repro.compare_runs(*pair, tracking_uri=uri, **rules).verdict.value] += 1
             matrix.update({(expected, verdict): count for verdict, count in given.items()})
-            shown = ", ".join(f"{count} {verdict}" for verdict, count in given.items())
-            print(f"{name:<28}expected {expected:<18}{shown}", flush=True)
+            print_kind(name, expected, given)
+        matrix += judge_cases(client, uri)
     return print_matrix(matrix)
 
 
