@@ -14,7 +14,7 @@ import pytest
 import strategies  # noqa: F401 - hypothesis' profile
 from hypothesis import given
 from hypothesis import strategies as st
-from test_artifacts import compare, notebook, npy, tarred
+from test_artifacts import compare, notebook, npy, tarred, zipped
 
 from mlflow_repro.compare.artifacts import compare_artifact
 from mlflow_repro.compare.artifacts.text import split_lines
@@ -417,3 +417,13 @@ def test_a_second_array_in_one_file_counts(tmp_path):
     for other in (one + npy(np.arange(4.0)), one + b"x"):
         assert compare(tmp_path, "a.npy", one, other).status is Status.DIFFERENT
     assert compare(tmp_path, "a.npy", one + npy(np.ones(2)), one + npy(np.zeros(2))).status is Status.DIFFERENT
+
+
+def test_constants_of_torchscript_are_in_the_order_of_a_set(tmp_path):
+    code = "class L(Module):\n  w : Tensor\n{}  def forward(self):\n    return 1\n"
+    lines = "  a : Final[int] = 4\n", "  b : Final[int] = 5\n"
+    texts = [code.format("".join(order)) for order in (lines, lines[::-1], (lines[0], "  b : Final[int] = 6\n"))]
+    contents = [zipped({"s/code/__torch__/l.py": text.encode()}) for text in texts]
+    found = compare(tmp_path, "s.pt", contents[0], contents[1])
+    assert (found.status, "without the order of constants" in found.note) == (Status.IDENTICAL, True)
+    assert compare(tmp_path, "s.pt", contents[0], contents[2]).status is Status.DIFFERENT

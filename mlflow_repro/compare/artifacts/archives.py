@@ -13,12 +13,14 @@ import tarfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from mlflow_repro.compare.artifacts.blobs import PIECE, Blob, Outcome, UnreadableError, combine, reading, same_content
 from mlflow_repro.compare.artifacts.documents import compare_keras_config, compare_keras_metadata, parse_json
 from mlflow_repro.compare.artifacts.scalars import compare_trees
+from mlflow_repro.compare.artifacts.text import compare_torch_code
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow_repro.compare.artifacts.blobs import Context
 
 _LONGEST_TARGET = 4096
+_TORCH_CODE = "*/code/__torch__*.py"
+"""The members in which TorchScript keeps the code of a model."""
 _ENCRYPTED = 0x1  # bit of a zip member's flags
 _OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
     "gzip": lambda stream: gzip.GzipFile(fileobj=stream, mode="rb"),
@@ -56,7 +60,8 @@ class Member:
 def compare_zip(one: Blob, other: Blob, context: Context, special: Mapping[str, Any] | None = None) -> Outcome:
     """A zip archive, member by member; ``special`` are comparators for members by their names."""
     with open_zip(one, context) as left, open_zip(other, context) as right:
-        return compare_members(left, right, context, special or {})
+        scripts = {name: compare_torch_code for name in left if fnmatchcase(name, _TORCH_CODE)}
+        return compare_members(left, right, context, special or scripts)
 
 
 def compare_keras(one: Blob, other: Blob, context: Context) -> Outcome:

@@ -32,6 +32,7 @@ _PACE = re.compile(
     r"|\b\d+(?:s|ms) [\d.]+(?:us|ms|s)/(?:step|epoch|sample)\b"
 )
 _OVERWRITTEN = re.compile(r"^[^\n]*\r(?!\n)", re.MULTILINE)  # what a progress bar has written over
+_FINALS = re.compile(r"(?:^ +\w+ : Final\[[^\n]*\n)+", re.MULTILINE)
 _SUMMARY_TIME = re.compile(r"^(?:Date|Time):\s+\S+(?: \S+)*", re.MULTILINE)
 _SVG_DATE = re.compile(r"<dc:date>[^<]{0,40}</dc:date>")
 _SVG_MADE_UP = re.compile(r"(?:[hmp]|(?:Im_)?image|C[0-9a-f]+_[0-9a-f]+_)[0-9a-f]{10}")  # by matplotlib's _make_id
@@ -82,6 +83,16 @@ def compare_log(one: Blob, other: Blob, context: Context) -> Outcome:
 def compare_summary(one: Blob, other: Blob, context: Context) -> Outcome:
     """``model_summary.txt``, which MLflow's autologging of statsmodels writes, without when it was fitted."""
     return compare_text(one, other, context, _SUMMARY_MASKS)
+
+
+def compare_torch_code(one: Blob, other: Blob, context: Context) -> Outcome:
+    """Code of TorchScript's, whose constants are in the order of a set."""
+    left, right = (_FINALS.sub(_sort_lines, read_text(blob, context)) for blob in (one, other))
+    return _compare_masked(left, right, (), ["the order of constants"])
+
+
+def _sort_lines(found: re.Match[str]) -> str:
+    return "".join(sorted(found[0].splitlines(keepends=True)))
 
 
 def compare_html(one: Blob, other: Blob, context: Context) -> Outcome:
