@@ -234,6 +234,16 @@ def png_with_text() -> bytes:
     return picture(pnginfo=info, compress_level=1)
 
 
+def catboost_model(made_up: int, *, is_onnx: bool = False, leaf: int = 1) -> bytes:
+    """The part of a model in which CatBoost writes an id and the time of the training."""
+    name = f"{made_up:08x}-00000000-00000000-00000000".encode()
+    moment = f"2026-01-02T03:04:{made_up:02d}Z".encode()
+    if is_onnx:
+        return b"\x0a\x11train_finish_time\x12\x14" + moment + b"r1\x0a\x0amodel_guid\x12#" + name + bytes([leaf, 0xFF])
+    info = b"#\0\0\0" + name + b"\0\n\0\0\0model_guid\0\x14\0\0\0" + moment + b"\0\0\0\0\x11\0\0\0train_finish_time\0"
+    return b"CBM1" + info + bytes([leaf])
+
+
 SAME_CONTENT = {
     "a.json": lambda: (b'{"a": [1, 2.5], "b": null}', b'{"b":null,\n"a":[1,2.5]}\n'),
     "a.jsonl": lambda: (b'{"a": 1}\n{"b": 2}\n', b'{"a":1}\n\n{"b":2}'),
@@ -279,6 +289,16 @@ SAME_CONTENT = {
     "a.pdf": lambda: (
         figure("pdf", dt.datetime(2020, 1, 1), [1, 2]),  # noqa: DTZ001
         figure("pdf", dt.datetime(2021, 1, 1), [1, 2]),  # noqa: DTZ001
+    ),
+    "a.cbm": lambda: (catboost_model(1), catboost_model(2)),
+    "a.onnx": lambda: tuple(catboost_model(n, is_onnx=True) for n in (1, 2)),
+    "cat.pkl": lambda: tuple(pickle.dumps({"__model": catboost_model(n)}) for n in (1, 2)),
+    "cat.json": lambda: tuple(
+        json.dumps({"features_info": {}, "model_info": {"model_guid": n, "train_finish_time": n}}).encode()
+        for n in (1, 2)
+    ),
+    "grid.pkl": lambda: tuple(
+        pickle.dumps({"search": {"cv_results_": {"mean_fit_time": n, "rank": 1}, "refit_time_": n}}) for n in (1, 2)
     ),
     "a.pkl": lambda: (pickle.dumps(MODEL, 2), pickle.dumps(MODEL, 5)),
     "a.joblib": lambda: (joblib_bytes(MODEL), joblib_bytes(MODEL, compress=3)),
@@ -414,6 +434,17 @@ CHANGED = {
     "a.joblib": (
         lambda: (joblib_bytes(MODEL), joblib_bytes({**MODEL, "coef_": nudged(WEIGHTS)})),
         "1 value differs: coef_: 1 of 24 elements differ",
+    ),
+    "a.cbm": (
+        lambda: (catboost_model(1), catboost_model(2, leaf=9)),
+        "compared as bytes: nobody looks deeper into this format",
+    ),
+    "a.onnx": (lambda: tuple(catboost_model(n, is_onnx=True, leaf=n) for n in (1, 2)), "compared as bytes: nobody"),
+    "cat.pkl": (lambda: tuple(pickle.dumps([catboost_model(n, leaf=n)]) for n in (1, 2)), "[0]: b'CBM1"),
+    "cat.json": (lambda: (b'{"train_finish_time": 1}', b'{"train_finish_time": 2}'), "train_finish_time: 1 and 2"),
+    "grid.pkl": (
+        lambda: tuple(pickle.dumps({"mean_fit_time": n, "cv_results_": {"rank": n}}) for n in (1, 2)),
+        "mean_fit_time: 1 and 2; cv_results_.rank: 1 and 2",
     ),
     "a.bin": (lambda: (b"\0\1\2", b"\0\1\3"), "the first difference is at byte 2; compared as bytes: it is not text"),
     "a.dat": (lambda: (b"\0\1\2", b"\0\1"), "3 and 2 bytes, the first difference is at byte 2; compared as bytes"),
