@@ -6,8 +6,10 @@ They explain, only.
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.compare.artifacts.scalars import read_number
 from mlflow_repro.values.comparison import Finding, Status
 from mlflow_repro.values.run import TAG_PREFIX, launch_parameters
 
@@ -118,13 +120,13 @@ def _compare_param(name: str, reference: str | None, reproduction: str | None) -
         status = Status.IDENTICAL
     else:
         status = Status.DIFFERENT
-        if _as_number(reference) is not None and _as_number(reference) == _as_number(reproduction):
+        if _are_one_number(reference, reproduction):
             note = "the same number, written differently"
     return Finding(kind="param", name=name, reference=reference, reproduction=reproduction, status=status, note=note)
 
 
-def _as_number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _are_one_number(one: str, other: str) -> bool:
+    """True for 1e3 and 1000.0, and not for what only looks like a number (007) or what no float tells apart."""
+    if read_number(one) is None or read_number(other) is None:
+        return False
+    return Decimal(one.strip()) == Decimal(other.strip())

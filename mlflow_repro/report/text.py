@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow_repro.values.report import Cause, Report
     from mlflow_repro.values.run import RunRecord
 
+_LEFT_OUT = (", without ", "not judged: ")  # how the note of an artifact begins to name that
 _LONGEST = 300  # characters of a fact that are shown; the JSON form has all
 FACTS = {
     "param": "Parameter",
@@ -202,12 +203,12 @@ def _remark(finding: Finding) -> str:
 
 
 def _artifact_lines(comparison: Comparison) -> list[str]:
-    """How many are the same, and a line for each that is not, or not judged."""
+    """How many are the same, and a line for each that is not, or not judged, or of which something was left out."""
     rows = comparison.of_kind("artifact")
     if not rows:
         return []
     same = [row for row in rows if row.status is Status.IDENTICAL]
-    noted = [row for row in rows if row.status is not Status.IDENTICAL]
+    noted = [row for row in rows if row.status is not Status.IDENTICAL or any(word in row.note for word in _LEFT_OUT)]
     lines = [f"Artifacts: {len(same)} of {len(rows)} are the same"]
     for row in noted:
         how = "within tolerance, " if row.status is Status.CLOSE else ""

@@ -280,6 +280,8 @@ class TestParameters:
             ("3", "3", Status.IDENTICAL, ""),
             ("3", "4", Status.DIFFERENT, ""),
             ("1e-3", "0.001", Status.DIFFERENT, "the same number, written differently"),
+            ("007", "7", Status.DIFFERENT, ""),
+            ("12345678901234567890", "12345678901234567891", Status.DIFFERENT, ""),
             ("None", "none", Status.DIFFERENT, ""),
             ("nan", "NaN", Status.DIFFERENT, ""),
             ("True", "1", Status.DIFFERENT, ""),

@@ -407,3 +407,19 @@ class TestJson:
         value = report(record({"x": 1.0}), record({"x": 1.0}))
         assert set(RENDERERS) == {"text", "json", "markdown", "html", "junit"}
         assert all(isinstance(render(value, False), str) for render in RENDERERS.values())  # noqa: FBT003
+
+
+def test_what_was_left_out_of_an_artifact_that_is_the_same_is_said():
+    notes = {
+        "a.log": "same content in other bytes: the lines, without times at the start of lines",
+        "b.zip": "same content",
+    }
+    rows = [
+        Finding(kind="artifact", name=name, reference="x", reproduction="y", status=Status.IDENTICAL, note=note)
+        for name, note in notes.items()
+    ]
+    comparison = Comparison(reference_run_id="a", reproduction_run_id="b", findings=tuple(rows), rules=Rules())
+    text = render_comparison(comparison)
+    assert "Artifacts: 2 of 2 are the same\n" in text
+    assert f"Artifact a.log: {notes['a.log']}\n" in text
+    assert "b.zip" not in text
