@@ -199,6 +199,8 @@ def _align(here: _Block, there: _Block, tally: _Tally) -> tuple[Array, Array, Ar
     tally.missing += int((~kept).sum())
     tally.extra += int((~kept_there).sum())
     unpaired = np.concatenate((here.steps[~kept], there.steps[~kept_there]))
+    both = np.intersect1d(here.steps, there.steps)
+    tally.repeated += int(np.isin(unpaired, both).sum())
     if tally.first_unpaired is None and len(unpaired):
         tally.first_unpaired = int(unpaired.min())
     return here.steps[kept], here.values[kept], there.values[kept_there]
