@@ -179,7 +179,8 @@ def _count(here: _Block, there: _Block, tolerances: Tolerances, tally: _Tally) -
     if len(ulps):
         tally.max_ulp = max(tally.max_ulp, float(ulps.max()))
     # Several points of one step: their order may be unknown.
-    tally.repeated += int((np.searchsorted(here.steps, steps, "right") - np.searchsorted(here.steps, steps) > 1).sum())
+    held = [np.searchsorted(side.steps, steps, "right") - np.searchsorted(side.steps, steps) for side in (here, there)]
+    tally.repeated += int((np.maximum(*held) > 1).sum())
     tally.steps.append(steps)
     tally.errors.append(errors)
 
