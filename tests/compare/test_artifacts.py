@@ -298,7 +298,7 @@ SAME_CONTENT = {
         for n in (1, 2)
     ),
     "grid.pkl": lambda: tuple(
-        pickle.dumps({"search": {"cv_results_": {"mean_fit_time": n, "rank": 1}, "refit_time_": n}}) for n in (1, 2)
+        pickle.dumps([{"cv_results_": {"mean_fit_time": n}, "refit_time_": n, "_stop_words_id": n}]) for n in (1, 2)
     ),
     "a.pkl": lambda: (pickle.dumps(MODEL, 2), pickle.dumps(MODEL, 5)),
     "a.joblib": lambda: (joblib_bytes(MODEL), joblib_bytes(MODEL, compress=3)),

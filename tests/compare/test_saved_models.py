@@ -43,13 +43,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 forest = RandomForestClassifier(n_estimators=4, random_state=0)
+boosted = HistGradientBoostingClassifier(max_iter=4, random_state=0)
 models = {
     "grid": GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3),
     "random": RandomizedSearchCV(forest, {"max_depth": [2, 3, 4]}, n_iter=2, random_state=0, cv=3),
     "pipeline": make_pipeline(StandardScaler(), SVC(random_state=0)),
     "function": make_pipeline(FunctionTransformer(lambda v: v * 2), LogisticRegression()),
     "calibrated": CalibratedClassifierCV(LogisticRegression(), cv=3),
-    "stacking": StackingClassifier([("f", forest), ("h", HistGradientBoostingClassifier(max_iter=4))], cv=3),
+    "stacking": StackingClassifier([("f", forest), ("h", boosted)], cv=3),
     "voting": VotingClassifier([("b", BaggingClassifier(random_state=0)), ("a", AdaBoostClassifier(random_state=0))]),
     "mlp": MLPClassifier((5,), max_iter=5, random_state=0),
 }

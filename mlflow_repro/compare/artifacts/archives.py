@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from mlflow_repro.compare.artifacts.blobs import PIECE, Blob, Outcome, UnreadableError, combine, reading, same_content
 from mlflow_repro.compare.artifacts.documents import compare_keras_config, compare_keras_metadata, parse_json
 from mlflow_repro.compare.artifacts.scalars import compare_trees
-from mlflow_repro.compare.artifacts.text import compare_torch_code
+from mlflow_repro.compare.artifacts.text import SEARCH_TIMES, VOLATILE_KEYS, compare_torch_code
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -249,27 +249,41 @@ def compare_skops(one: Blob, other: Blob, context: Context) -> Outcome:
         schema = compare_trees(sides[0][0], sides[1][0], context, same="")
         members = compare_members(sides[0][1], sides[1][1], context, {})
     if schema.status is members.status is Status.IDENTICAL:
-        return same_content("the estimator, with ids and member names by their order")
+        left_out = sorted({*sides[0][2], *sides[1][2]})
+        without = f", without {', '.join(left_out)}" if left_out else ""
+        return same_content(f"the estimator, with ids and member names by their order{without}")
     return combine([("schema", schema), ("arrays", members)], "parts")
 
 
-def _rename(members: dict[str, Member], context: Context) -> tuple[Any, dict[str, Member]]:
-    """The schema, and the other members, under names that do not depend on addresses."""
+def _rename(members: dict[str, Member], context: Context) -> tuple[Any, dict[str, Member], set[str]]:
+    """The schema, and the other members, under names that do not depend on addresses; and what was left out."""
     found = members.get(_SCHEMA)
     if found is None or found.open is None or found.size > context.limits.parsed:
         raise UnreadableError(f"it has no {_SCHEMA} that can be read")
     with found.open() as stream:
         schema = parse_json(stream.read(context.limits.parsed))
     order: dict[str, str] = {}
+    taken: list[tuple[str, Any]] = []
     stack = [schema]
     while stack:
         node = stack.pop()
         if isinstance(node, dict):
             _rename_node(node, order)
+            taken += _take_volatile(node)
         if isinstance(node, (dict, list)):
             stack += reversed(list(node.values() if isinstance(node, dict) else node))
-    renamed = {order.get(name, name): member for name, member in members.items() if name != _SCHEMA}
-    return schema, renamed
+    dropped = {part["file"] for _, part in taken if isinstance(part, dict) and isinstance(part.get("file"), str)}
+    dropped = {_SCHEMA, *dropped} - {*order}
+    renamed = {order.get(name, name): member for name, member in members.items() if name not in dropped}
+    return schema, renamed, {key for key, _ in taken}
+
+
+def _take_volatile(node: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Take out of a node what differs between any two fits, with its keys."""
+    search = node.get("cv_results_")
+    results = search.get("content") if isinstance(search, dict) else None
+    places = [(node, VOLATILE_KEYS), *([(results, SEARCH_TIMES)] if isinstance(results, dict) else [])]
+    return [(key, level.pop(key)) for level, keys in places for key in keys if key in level]
 
 
 def _rename_node(node: dict[str, Any], order: dict[str, str]) -> None:

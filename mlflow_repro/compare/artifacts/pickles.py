@@ -14,7 +14,7 @@ from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote
 from mlflow_repro.compare.artifacts.pickle_arrays import UNORDERED, Node, read_array
 from mlflow_repro.compare.artifacts.pickle_reading import read_pickle
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, is_number
-from mlflow_repro.compare.artifacts.text import SEARCH_TIMES
+from mlflow_repro.compare.artifacts.text import SEARCH_TIMES, VOLATILE_KEYS
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
 # What cloudpickle draws anew in each process, by the place among the arguments of what it calls.
 _TRACKER_ID = {"_make_skeleton_class": 5, "_make_skeleton_enum": 6}
 _CODE = ("CodeType", "code")
-VOLATILE_KEYS = ("_mlflow_run_id", "refit_time_")
-"""Attributes that differ between two runs that are the same: MLflow's autologging writes its run into the model, and
-scikit-learn's searches how long the last fit took."""
 _SEARCH = ".cv_results_"
 _DIGEST_DEPTH = 20
 _LONGEST_PATH = 4000  # characters

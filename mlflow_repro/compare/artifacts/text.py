@@ -211,6 +211,9 @@ VOLATILE = {
 }
 """Why, by the pattern of their path. They are shown and not judged."""
 
+VOLATILE_KEYS = ("_mlflow_run_id", "_stop_words_id", "refit_time_")
+"""Attributes of an object that differ between two runs that are the same: MLflow's autologging writes its run into the
+model, scikit-learn's vectorizers the address of their stop words, and its searches how long the last fit took."""
 SEARCH_TIMES = frozenset(f"{figure}_{part}_time" for figure in ("mean", "std") for part in ("fit", "score"))
 """What scikit-learn's searches keep about how long their fits took."""
 
