@@ -1,4 +1,4 @@
-"""What is recorded of the runs of one process. Loaded when the first run starts; `recorder` has the hooks."""
+"""What is recorded of the runs of one process. Loaded when the first run starts; `hooks` has what waits for it."""
 
 from __future__ import annotations
 
