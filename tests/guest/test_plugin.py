@@ -12,8 +12,7 @@ import pytest
 from conftest import git
 
 from mlflow_repro.guest import background
-
-pytestmark = pytest.mark.real_processes
+from mlflow_repro.plugin import is_disabled
 
 ALL_KINDS = """\
 import random
@@ -41,7 +40,7 @@ pathlib.Path("ids.json").write_text(json.dumps(ids))
 """
 
 
-@pytest.fixture(params=["sqlite", "http"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.real_processes), "http"])
 def store(request, bench):
     """The same workbench with a SQLite store, and with a tracking server."""
     if request.param == "http":
@@ -101,6 +100,7 @@ with mlflow.start_run():
 """
 
 
+@pytest.mark.real_processes
 @pytest.mark.parametrize("place", ["BEFORE_IMPORT", "AFTER_IMPORT", "INSIDE"])
 def test_seeds_are_seen_wherever_they_are_set(bench, place):
     script = SEEDS.replace(place, "random.seed(5); np.random.seed(6)")
@@ -120,17 +120,20 @@ def test_no_seed_is_invented(bench):
     assert not [name for name in tags if name.startswith("repro.seed")]
 
 
-@pytest.mark.parametrize("seed_line", ["random.seed(3); np.random.seed(4)", "pass"])
-def test_the_users_random_numbers_are_the_same_with_and_without_the_plugin(bench, seed_line):
-    """Nothing of ours draws: neither before the run, nor at its start, nor at its end."""
+@pytest.mark.real_processes
+def test_the_users_random_numbers_are_the_same_with_and_without_the_plugin(bench):
+    """Nothing of ours draws: neither before a run, nor at its start, nor at its end."""
     script = (
-        "import random, hashlib\nimport numpy as np\nimport mlflow\n"
+        "import random\nimport numpy as np\n"
         "random.seed(9); np.random.seed(9)\n"
-        f"{seed_line}\n"
-        "mlflow.start_run(run_name='named')\n"
-        "print(random.random(), np.random.rand())\n"
-        "mlflow.end_run()\n"
-        "print(random.random(), np.random.rand())\n"
+        "import mlflow\n"
+        "for name in ('first', 'second'):\n"
+        "    print(random.random(), np.random.rand())\n"
+        "    mlflow.start_run(run_name=name)\n"
+        "    print(random.random(), np.random.rand())\n"
+        "    mlflow.end_run()\n"
+        "    print(random.random(), np.random.rand())\n"
+        "    random.seed(3); np.random.seed(4)\n"
     )
     bench.repository.commit({"train.py": script})
     with_plugin = bench.run_python("train.py", cwd=bench.repository.clone)
@@ -139,8 +142,8 @@ def test_the_users_random_numbers_are_the_same_with_and_without_the_plugin(bench
     assert with_plugin.stdout == without.stdout != ""
 
 
-@pytest.mark.parametrize("word", ["1", "true"])
-def test_disable_variable_turns_it_off_completely(bench, word):
+@pytest.mark.real_processes
+def test_disable_variable_turns_it_off_completely(bench):
     """CAP-36."""
     script = (
         "import sys, mlflow\n"
@@ -149,12 +152,21 @@ def test_disable_variable_turns_it_off_completely(bench, word):
     )
     bench.repository.commit({"train.py": script})
     before = set(bench.run_ids())
-    answer = bench.run_python("train.py", cwd=bench.repository.clone, MLFLOW_REPRO_DISABLE=word)
+    answer = bench.run_python("train.py", cwd=bench.repository.clone, MLFLOW_REPRO_DISABLE="true")
     assert answer.stdout.splitlines()[-1] == "['mlflow_repro', 'mlflow_repro.plugin']"
     tags = bench.get(bench.new_run(before)).data.tags
     assert not [name for name in tags if name.startswith("repro.")]
 
 
+@pytest.mark.parametrize(
+    ("word", "is_off"), [("1", True), ("TRUE", True), (" yes ", True), ("on", True), ("", False), ("0", False)]
+)
+def test_words_that_turn_it_off(monkeypatch, word, is_off):
+    monkeypatch.setenv("MLFLOW_REPRO_DISABLE", word)
+    assert is_disabled() is is_off
+
+
+@pytest.mark.real_processes
 def test_import_of_mlflow_loads_only_the_hooks(bench):
     """CAP-29: what only a run needs is loaded with the first one; compiling the rules of redaction takes 40 ms."""
     answer = bench.run_python(
@@ -200,13 +212,14 @@ def test_secrets_on_the_command_line_are_not_recorded(bench):
 
 
 FAULTS = {
-    "no git": {"PATH": ""},
+    "no git": {"PATH": "", "is real": True},  # GitPython looks for it when it is imported
     "no repository": {"directory": "outside"},
     "working directory gone": {
         "script": "import os, shutil\nmlflow.search_experiments()\nshutil.rmtree(os.getcwd())\n"
     },
-    "arguments that are not UTF-8": {"argument": os.fsdecode(b"caf\xe9")},
+    "arguments that are not UTF-8": {"argument": os.fsdecode(b"caf\xe9"), "is real": True},
     "git that hangs": {
+        "is real": True,
         "fake git": "#!/bin/sh\nsleep 60\n",
         "script": "from mlflow_repro.guest import recording\nrecording._CAPTURE_SECONDS = 3.0\n",
     },
@@ -232,7 +245,7 @@ def test_whatever_fails_in_the_plugin_the_run_goes_on(bench, tmp_path, fault):
     if fault.get("directory") == "outside":
         shutil.rmtree(directory / ".git")
     variables = {}
-    python = shutil.which("python")
+    python = shutil.which("python", path=None if fault.get("is real") else bench.preloaded.folder())
     if "PATH" in fault:
         variables["PATH"] = fault["PATH"]
         variables["GIT_PYTHON_REFRESH"] = "quiet"
@@ -314,6 +327,7 @@ def test_a_store_that_hangs_delays_one_fork_and_not_each():
     assert waits == [background._FORK_SECONDS, 0.0, 0.0]
 
 
+@pytest.mark.real_processes
 def test_a_run_that_is_left_open_is_completed_at_exit(bench):
     """MLflow ends it by an exit handler, when threads can no longer be started on newer Pythons."""
     script = "import random, mlflow\nmlflow.start_run()\nrandom.seed(77)\nmlflow.log_metric('m', 1)\n"
