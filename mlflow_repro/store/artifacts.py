@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 OWN_FOLDER = "repro"
 """What the plugin writes about a run: facts, which `mlflow_repro.guest.probes` records; not what the run made."""
-_SURE_TAGS = {"repro.capture", "mlflow.log-model.history"}
-"""Tags of a run that has artifacts, be it the plugin's record alone."""
+_MODEL_TAG = "mlflow.log-model.history"
+"""A run has it that logged a model among its artifacts; one whose capture is complete has the plugin's record there."""
 _DEFAULT_ROOT = "mlruns"
 _MOST_FILES = 50_000
 _WEB_PAGE = (b"<!doctype html", b"<html")
@@ -68,7 +68,7 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
     with _explained():
         client = MlflowClient(tracking_uri=uri)
         run = client.get_run(run_id)
-        is_sure = not _SURE_TAGS.isdisjoint(run.data.tags)
+        is_sure = run.data.tags.get("repro.capture") == "complete" or _MODEL_TAG in run.data.tags
         files = _list_files(uri, run.info.artifact_uri, run_id, excluded=OWN_FOLDER, is_sure=is_sure)
         folders = [ArtifactFolder(files=files)]
         models = [
