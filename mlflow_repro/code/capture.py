@@ -52,6 +52,7 @@ def _describe(taken: TakenTree, files: dict[str, bytes], *, folder: str) -> dict
         "patch": _file_fact(taken, "patch", files, _path(folder, PATCH_FILE)),
         "untracked": _file_fact(taken, "untracked", files, _path(folder, UNTRACKED_FILE)),
         "left_out": [{**row, "path": _text(row["path"])} for row in taken.left_out],
+        "outputs": _paths(taken.outputs),
         "bundle": _file_fact(taken, "bundle", files, _path(folder, BUNDLE_FILE)),
         "is_pushed": _or_reason(taken, "is_pushed", taken.is_pushed),
         "submodules": _or_reason(
@@ -150,6 +151,7 @@ def _read_tree(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> T
         bundle=contents["bundle"] or None,
         bundle_prerequisites=tuple(parts["bundle"].get("prerequisites", ())),
         left_out=tuple(facts["left_out"]),
+        outputs=tuple(facts.get("outputs", ())),  # older records have none
         withheld=withheld,
         submodules=() if isinstance(modules, dict) else tuple(_read_submodule(row, read_file) for row in modules),
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
 _SECTION_OF_TAG = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
-_OWN = {"launch.run_index", "launch.process", "seeds.digests", "seeds.calls", "environment.digest"}
+_OWN = {"code.outputs", "launch.run_index", "launch.process", "seeds.digests", "seeds.calls", "environment.digest"}
 """Facts that differ between any two runs (when a seed was set) or that only sum up others."""
 _ABSENT = {"absent"}
 

@@ -136,6 +136,12 @@ def opened_files() -> OpenedFiles | None:
     return OpenedFiles(files=tuple(files.values())[:PATH_LIMIT], more_openings=notes.more_openings)
 
 
+def written_files() -> frozenset[str]:
+    """The absolute paths that this process has opened for writing; none when openings were never tracked."""
+    notes = _Tracking.kept
+    return frozenset(map(_straighten, notes.written.copy())) if notes is not None else frozenset()
+
+
 class _Notes:
     """What the hook has noted in this process."""
 

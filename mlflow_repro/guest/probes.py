@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.code.capture import record_code
 from mlflow_repro.code.program import probe_code, program_directory
+from mlflow_repro.code.worktree import TreeLimits
+from mlflow_repro.data.opened import written_files
 from mlflow_repro.environment.capture import record_environment
 from mlflow_repro.environment.digest import probe_environment
 from mlflow_repro.launch.capture import probe_launch, record_session
 from mlflow_repro.machine.capture import record_machine
 from mlflow_repro.system.beginning import first_environ
+from mlflow_repro.system.spool import program_start
 from mlflow_repro.text.redact import redact_text
 from mlflow_repro.text.variables import list_set_later, record_variables
 from mlflow_repro.values.record import RECORD_SCHEMA, Section, missing, to_tag_value
@@ -55,10 +59,20 @@ def record_environ(first: Mapping[str, str], now: Mapping[str, str]) -> Section:
     return Section(facts={"variables": record_variables(first), "set_later": list_set_later(first, now)})
 
 
+def _tree_limits() -> TreeLimits:
+    """What the program has written since it began is no part of its tree.
+
+    In an interactive session the user edits files between runs, so there that cannot be told from the time.
+    """
+    is_interactive = "ipykernel" in sys.modules or hasattr(sys, "ps1")
+    since = 0 if is_interactive else int(program_start() * 1e9)
+    return TreeLimits(since_ns=since, written=written_files())
+
+
 SLOW_PROBES: dict[str, Callable[[float], Section]] = {
     "launch.session": lambda _deadline: record_session(),
     "launch.variables": lambda _deadline: record_environ(first_environ(), dict(os.environ)),
-    "code.tree": lambda deadline: record_code(program_directory(), deadline),
+    "code.tree": lambda deadline: record_code(program_directory(), deadline, limits=_tree_limits()),
     "environment.packages": record_environment,
     "machine.hardware": record_machine,
 }

@@ -24,6 +24,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from typing import Any
 
 ABOVE_VARIABLE = "MLFLOW_REPRO_ABOVE"
@@ -37,6 +38,7 @@ _ID_BYTES = 8
 _LONGEST = 1_000  # characters of a path; below that a launch begins anew
 _GENERATIONS = 64  # of ancestors that are asked for
 _KEY_LIMIT = 500
+_MARGIN = 0.02  # seconds: a tick, and the file systems' clocks, which lag behind
 _SEPARATORS = re.compile(r"[+/]")
 
 
@@ -111,6 +113,24 @@ def sweep_launches() -> list[str]:
                 shutil.rmtree(folder, ignore_errors=True)
                 swept.append(folder)
     return swept
+
+
+def program_start() -> float:
+    """When the program began, in seconds since 1970, a moment later than that; 0 when the system does not tell.
+
+    The program of a worker is that of its launch.
+    """
+    _enter()
+    is_work = is_worker() or "." in _Process.path.rpartition("/")[2]
+    name = _Process.folder if is_work and _Process.folder else _name_process(os.getpid())
+    start = name.rpartition("-")[2]
+    try:
+        if os.path.exists("/proc/self/stat"):  # in ticks since the system began, on a clock that never jumps
+            age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(start) / os.sysconf("SC_CLK_TCK")
+            return time.time() - age + _MARGIN
+        return int(start) / 100 + _MARGIN  # as `_stat` has it
+    except (AttributeError, OSError, ValueError):
+        return 0.0
 
 
 def this_process() -> str:

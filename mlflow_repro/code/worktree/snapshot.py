@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mlflow_repro.code.git import GitError
 from mlflow_repro.code.worktree.calls import PATCH_OPTIONS, RAW_OPTIONS
 from mlflow_repro.code.worktree.screen import decode_path, encode_path, file_path, is_unsafe_path, link_leaves
+from mlflow_repro.code.worktree.untracked import is_code
 from mlflow_repro.text.filenames import is_secret_file
 
 if TYPE_CHECKING:
@@ -211,6 +212,10 @@ class Screened:
     """True when something was refused, or found to be no change: whether it is one at all needs a closer look."""
 
 
+OUTPUT = "the program has changed it itself"
+"""Why a change is refused that is no part of the tree."""
+
+
 def screen_changes(rows: Iterable[Row], *, snapshot: Snapshot, limits: TreeLimits, has_filters: bool) -> Screened:
     """Tell the changes that may be taken from those that must not. Raises GitError."""
     taken: list[Row] = []
@@ -238,13 +243,16 @@ def _judge_change(row: Row, kept_by: str, snapshot: Snapshot, limits: TreeLimits
     """Size of a changed file, and why it is not taken: empty when it is, None when it has not changed after all."""
     path = file_path(snapshot.place.top, row.path)
     try:
-        size = os.lstat(path).st_size
+        found = os.lstat(path)
     except OSError:
         return 0, ""  # gone by now, which git will see as well
+    size = found.st_size
     reason: str | None = "" if os.access(path, os.R_OK) else "it cannot be read"
     if row.new_mode not in REGULAR_MODES:  # a link or a submodule; links are looked at later, staged ones with them
         return 0, ""
-    if is_secret_file(row.path):
+    if limits.is_output(path, found) and not is_code(row.path):  # code that is edited meanwhile is not the program's
+        reason = OUTPUT
+    elif is_secret_file(row.path):
         reason = "its name announces a secret"
     elif kept_by == "annex":
         reason = "its content is kept by git-annex"

@@ -16,6 +16,7 @@ from mlflow_repro.code.worktree.pointers import LIST_ARGUMENTS, Listing, find_po
 from mlflow_repro.code.worktree.screen import decode_path, encode_path, file_path, holds_secret
 from mlflow_repro.code.worktree.snapshot import (
     NO_MODE,
+    OUTPUT,
     SUBMODULE_MODE,
     Place,
     Row,
@@ -147,8 +148,8 @@ class _Taker:
             taken = replace(taken, submodules=tuple(self._take_submodules(listing, depth)))
             with self._part("pointers"):
                 taken = replace(taken, pointers=find_pointers(place, listing, self._calls))
-        rows = self._left_out.all_rows()
-        return replace(taken, left_out=rows, withheld=self._withheld, withheld_digests=self._digests)
+        rows, outputs = self._left_out.all_rows(), tuple(self._left_out.outputs)
+        return replace(taken, left_out=rows, outputs=outputs, withheld=self._withheld, withheld_digests=self._digests)
 
     def _part(self, *names: str) -> _Part:
         return _Part(self._withheld, names)
@@ -236,7 +237,10 @@ class _Taker:
             rows = snapshot.refresh(uncovered)
             screened = screen_changes(rows, snapshot=snapshot, limits=self._limits, has_filters=has_filters)
         for path, reason, size in screened.refused:
-            self._left_out.add(path, reason, size)
+            if reason == OUTPUT:
+                self._left_out.outputs.append(path)
+            else:
+                self._left_out.add(path, reason, size)
         snapshot.add(screened.taken)
         return drop_changes(snapshot.changes(), snapshot=snapshot, left_out=self._left_out)
 

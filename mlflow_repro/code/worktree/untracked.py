@@ -60,6 +60,8 @@ class LeftOut:
 
     limit: int
     rows: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    """What the program has written itself."""
     _more: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, path: str, reason: str, size: int | None = None) -> None:
@@ -88,13 +90,15 @@ def choose_untracked(
     """
     taken: list[Entry] = []
     total = 0
-    ordered = sorted(paths, key=lambda path: (not _is_code(path), path))
+    ordered = sorted(paths, key=lambda path: (not is_code(path), path))
     for index, path in enumerate(ordered):
         try:
             calls.check_time("read all untracked files")
             entry = _read_entry(calls, path, limits, count=len(taken), total=total)
         except _NotTakenError as error:
             left_out.add(path, error.reason, error.size)
+        except _OutputError:
+            left_out.outputs.append(path)
         except OSError as error:
             left_out.add(path, f"it cannot be read: {error.strerror}")
         except GitError as error:
@@ -107,7 +111,8 @@ def choose_untracked(
     return _sorted(taken), ""
 
 
-def _is_code(path: str) -> bool:
+def is_code(path: str) -> bool:
+    """True for what is likely to be code, by its name."""
     lowered = path.lower()
     return lowered.endswith(_CODE) or lowered.rpartition("/")[2] in _CODE_NAMES
 
@@ -125,11 +130,20 @@ class _NotTakenError(Exception):
         self.size = size
 
 
+class _OutputError(Exception):
+    """A file is no part of the tree, for the program has written it."""
+
+
 def _read_entry(calls: GitCalls, path: str, limits: TreeLimits, *, count: int, total: int) -> Entry:
-    """One file; ``count`` and ``total`` (bytes) are what was taken before. Raises _NotTakenError, GitError, OSError."""
+    """One file; ``count`` and ``total`` (bytes) are what was taken before.
+
+    Raises _NotTakenError, _OutputError, GitError, OSError.
+    """
     full = file_path(calls.directory, path)
     found = os.lstat(full)
     size = found.st_size
+    if limits.is_output(full, found):
+        raise _OutputError(path)
     _check_kind(path, found)
     if count >= limits.untracked_files:
         raise _NotTakenError(f"there are more than {limits.untracked_files:,} untracked files", size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,15 @@ class TreeLimits:
     """How many files that were left out are named one by one."""
     submodules: int = 50
     """How many submodules are looked into."""
+    since_ns: int = 0
+    """When the program began, in nanoseconds since 1970: what was written since then is its output; 0 for unknown."""
+    written: frozenset[str] = frozenset()
+    """Absolute paths that the program is known to have opened for writing."""
+
+    def is_output(self, path: bytes, found: os.stat_result) -> bool:
+        """True for a file that the program, or a child of it, has created or changed since it began."""
+        is_late = self.since_ns and max(found.st_mtime_ns, found.st_ctime_ns) >= self.since_ns
+        return bool(is_late) or os.fsdecode(path) in self.written
 
 
 PARTS = (
@@ -58,7 +68,8 @@ class TakenTree:
     together; ``untracked`` is a tar archive, ``bundle`` a git bundle of the commits that are on no remote-tracking
     branch, to be fetched where ``bundle_prerequisites`` are. Each is empty when there is nothing of its kind.
     ``left_out`` has a row ``{"path", "reason", "size"}`` (bytes, None when not known) for each file that was not taken;
-    rows with the path ``*`` count those that are not named.
+    rows with the path ``*`` count those that are not named. ``outputs`` are files that the program has written itself
+    since it began: they are no part of the tree, and what stood there before is not known.
     """
 
     top: str = ""
@@ -68,6 +79,7 @@ class TakenTree:
     untracked: bytes = b""
     untracked_paths: tuple[str, ...] = ()
     left_out: tuple[Mapping[str, Any], ...] = ()
+    outputs: tuple[str, ...] = ()
     bundle: bytes | None = None
     bundle_prerequisites: tuple[str, ...] = ()
     is_pushed: bool | None = None
