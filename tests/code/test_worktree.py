@@ -1609,6 +1609,7 @@ class TestRecordCode:
             "patch": {"absent": "no tracked file is changed"},
             "untracked": {"absent": "there is no untracked file to record"},
             "left_out": [],
+            "outputs": [],
             "bundle": {"absent": "every commit is on a remote"},
             "is_pushed": True,
             "submodules": [],
