@@ -392,9 +392,8 @@ def _restore(place: Path, recorded: TakenTree, *, ignore_diff: bool, where: str)
     if "untracked" in recorded.withheld:
         yield f"the untracked files{where} were not recorded: {recorded.withheld['untracked']}"
     if recorded.outputs:
-        shown = ", ".join(recorded.outputs[:_SHOWN])
-        more = f" and {len(recorded.outputs) - _SHOWN} more" if len(recorded.outputs) > _SHOWN else ""
-        yield f"what the run has written itself{where} is not put back, nor what stood there before: {shown}{more}"
+        shown = ", ".join((*recorded.outputs[:_SHOWN], *(["..."] if len(recorded.outputs) > _SHOWN else ())))
+        yield f"what the run has written itself{where} is not put back, nor what stood there before: {shown}"
     if recorded.left_out:
         shown = "; ".join(f"{row['path']}: {row['reason']}" for row in recorded.left_out[:_SHOWN])
         more = f"; and {len(recorded.left_out) - _SHOWN} more" if len(recorded.left_out) > _SHOWN else ""
