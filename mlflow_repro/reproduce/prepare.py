@@ -207,9 +207,7 @@ def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's t
     _check_start(plan, project, project_directory, directory)
     _check_backend(plan, project, directory)
     if plan.backend != LOCAL or project.environment == "docker_env":
-        elsewhere = (
-            "what the run writes to the store is not looked at where it runs: it may change more than its own runs"
-        )
+        elsewhere = "what the run writes is not looked at where it runs: it may change more than its own runs"
         plan = replace(plan, caveats=(*plan.caveats, elsewhere))
     return PreparedCode(
         plan=plan,
