@@ -70,7 +70,7 @@ _SET_CODE = {"shop/model.py": ("PENALTY = 0.01", "PENALTY = 0.02")}
 LOADED = (
     _case("module among others", ("code", "shop/model.py"), (("code", "code"),),
           other=_setting(edits={**_UNUSED, **_SET_CODE})),
-    _case("uncommitted module among others", ("code", "shop/features.py"), (("code", "code"),),
+    _case("uncommitted module among others", ("code", "shop/features.py"), (("code", "uncommitted"),),
           other=_setting(edits={**_UNUSED, "shop/features.py": ("columns[:, :1] *", "columns[:, 1:] *")},
                          is_committed=False)),
     _case("settings among others", ("code", "conf/train.json"), (("code", "code"),),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.files import is_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,10 +56,14 @@ def _named_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _other_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
-    """The files that were opened, and those that the program's own lines name; what a run wrote itself is no data."""
+    """The files that were opened, and those that the program's own lines name; what a run wrote itself is no data.
+
+    Settings of the repository that differ are told of with its code.
+    """
+    told = {file.path for file in evidence.changed_files or () if not is_data(file.path)}
     for place, label in ((("opened", "files"), ""), (("named",), "named in the program: ")):
         sides = [_by_key(side, "path") for side in evidence.both("data", *place)]
-        for path in dict.fromkeys([*sides[0], *sides[1]]):
+        for path in (path for path in dict.fromkeys([*sides[0], *sides[1]]) if path not in told):
             one, other = sides[0].get(path), sides[1].get(path)
             if (
                 one is not None

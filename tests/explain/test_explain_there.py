@@ -321,6 +321,12 @@ class TestData:
         first = explain(evidence_of(self.rows("b"), one=self.rows("a")))[0]
         assert (first.kind, first.what) == ("data", "the data /data/x.csv has another content")
 
+    def test_settings_of_the_repository_are_told_of_with_its_code(self):
+        one, other = self.rows("a", path="settings.yaml"), self.rows("b", path="settings.yaml")
+        other["code"]["tree"] = "t2"
+        causes = explain(evidence_of(other, one=one, changed_files=files("settings.yaml"), loaded=LOADED, texts=TEXTS))
+        assert [cause.kind for cause in causes if "settings.yaml" in cause.what] == ["code"]
+
     @pytest.mark.parametrize("flag", ["written", "produced"])
     def test_what_a_run_wrote_itself_is_no_data(self, flag: str):
         sides = [
