@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import shutil
 import sqlite3
 import struct
 import subprocess
@@ -78,3 +79,19 @@ def test_a_part_is_told_from_all(place):
     grades = check()
     assert {name for name, grade in grades.items() if grade == "part"} == {"changes", "lock", "random"}
     assert {grade for name, grade in grades.items() if name not in ("changes", "lock", "random")} == {"no"}
+
+
+def test_the_planted_causes_fit_their_projects(tmp_path, monkeypatch):
+    """Each edit finds its text, each case is judged, and no name is given twice."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    causes = importlib.import_module("causes")
+    assert len({case.name for case in causes.CASES}) == len(causes.CASES)
+    for number, case in enumerate(causes.CASES):
+        folder = tmp_path / str(number)
+        shutil.copytree(causes.PROJECTS / case.project, folder)
+        before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for edits in (case.edits, case.one.edits, case.other.edits):
+            causes.apply(folder, edits)
+        is_changed = any(path.read_bytes() != before.get(path.relative_to(folder)) for path in folder.rglob("*.*"))
+        assert is_changed == bool({**case.edits, **case.one.edits, **case.other.edits}), case.name
+        assert case.causes or case.is_nondeterministic, case.name
