@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from mlflow_repro.system.searchpath import leave_working_directory_out
+
+if __name__ == "__main__":  # before anything is imported that it may have a file of the same name as
+    leave_working_directory_out()
+
 import os
 import signal
 import sys
@@ -12,14 +17,13 @@ import click
 
 from mlflow_repro import __version__
 from mlflow_repro.commands.compare import compare, explain
-from mlflow_repro.commands.options import EXIT_CODES
+from mlflow_repro.commands.options import EXIT_CODES, Asked, Group
 from mlflow_repro.commands.output import OutputClosedError, disarm, print_note
 from mlflow_repro.commands.records import check, show_record
 from mlflow_repro.commands.reproduce import reproduce
 from mlflow_repro.commands.tolerances import tolerances
 from mlflow_repro.commands.trials import isolate, stress
 from mlflow_repro.errors import ExitCode, LaunchError, ReproError, UsageError
-from mlflow_repro.system.searchpath import leave_working_directory_out
 from mlflow_repro.text.redact import redact_text
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ class Signalled(BaseException):
 
 
 @click.group(
+    cls=Group,
     context_settings=_CONTEXT,
     help=f"Bring MLflow runs back, and say whether they are the same.\n\n{EXIT_CODES}",
 )
@@ -69,22 +74,20 @@ def main(  # noqa: C901, PLR0911 - one return for each way to end
     arguments: Sequence[str] | None = None, *, program: str = "mlflow-repro"
 ) -> int:
     """Run a command and return its exit code. Every obstacle becomes one line on standard error here."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    is_json = "--json" in arguments or "--format=json" in arguments or ("json" in arguments and "--format" in arguments)
-    wants_trace = bool({"--debug", "--verbose", "-v"} & set(arguments))
+    arguments, asked = list(sys.argv[1:] if arguments is None else arguments), Asked()
     leave_working_directory_out()
     try:
         with _signals_raised():
-            result = cli.main(args=arguments, prog_name=program, standalone_mode=False)
+            result = cli.main(args=arguments, prog_name=program, standalone_mode=False, obj=asked)
             sys.stdout.flush()
             return result if isinstance(result, int) else 0
     except ReproError as error:
-        _say_obstacle(error, is_json=is_json)
-        if wants_trace:
+        _say_obstacle(error, is_json=asked.is_json)
+        if asked.wants_trace:
             _print_trace()
         return int(error.exit_code)
     except click.UsageError as error:
-        return _say_usage(error, is_json=is_json)
+        return _say_usage(error, is_json=asked.is_json)
     except click.exceptions.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -103,8 +106,8 @@ def main(  # noqa: C901, PLR0911 - one return for each way to end
     except Exception as error:  # noqa: BLE001 - the last line of defence, and it says so
         bug = ReproError(f"a bug in mlflow-repro: {type(error).__name__}: {_first_line(error)}")
         bug.exit_code = ExitCode.BUG
-        _say_obstacle(bug, is_json=is_json)
-        if wants_trace:
+        _say_obstacle(bug, is_json=asked.is_json)
+        if asked.wants_trace:
             _print_trace()
         else:
             print_note("(run it again with --debug and report what it prints)")

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import click
 
-from mlflow_repro.commands.options import FORMATS, option
+from mlflow_repro.commands.options import Command, debug_option, options_of, text_or_json
 from mlflow_repro.commands.output import print_text
+from mlflow_repro.judging.options import StoreOptions
 
 
-@click.command(name="show", short_help="Print what a run recorded.")
+@click.command(cls=Command, name="show", short_help="Print what a run recorded.")
 @click.argument("run_id", metavar="RUN_ID")
-@option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="text",
-    show_default=True,
-    help="json: the record as it is stored.",
-)
-@click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
-def show_record(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) -> int:  # noqa: ARG001 - main reads it
+@options_of(StoreOptions)
+@text_or_json
+@debug_option("-v", "--verbose", "--debug")
+def show_record(run_id: str, *, tracking_uri: str, format_: str) -> int:
     """Print what RUN_ID recorded about itself: code, launch, seeds, environment, machine, data."""
     from mlflow_repro.report.json_format import render_plain
     from mlflow_repro.report.record_text import render_record
@@ -31,12 +25,12 @@ def show_record(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) 
     return 0
 
 
-@click.command(name="check", short_help="Say whether a run will reproduce.")
+@click.command(cls=Command, name="check", short_help="Say whether a run will reproduce.")
 @click.argument("run_id", metavar="RUN_ID")
-@option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
-def check(run_id: str, *, tracking_uri: str, format_: str, verbose: bool) -> int:  # noqa: ARG001 - main reads it
+@options_of(StoreOptions)
+@text_or_json
+@debug_option("-v", "--verbose", "--debug")
+def check(run_id: str, *, tracking_uri: str, format_: str) -> int:
     """Say at once, from what RUN_ID recorded, whether it will reproduce, and what to do next time.
 
     Exit code 0: nothing is missing; 1: it can be launched, with the warnings shown; 3: it cannot, as it is.

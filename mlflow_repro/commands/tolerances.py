@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from mlflow_repro.commands.options import EXIT_CODES, option
+from mlflow_repro.commands.options import EXIT_CODES, Command, debug_option, option, options_of
 from mlflow_repro.commands.output import print_text
+from mlflow_repro.judging.options import StoreOptions
 
 TOLERANCES_HELP = f"""Learn the tolerance of each metric from repeats of one run, and write a file of rules.
 
@@ -20,14 +21,14 @@ Example:
 """
 
 
-@click.command(help=TOLERANCES_HELP, short_help="Learn tolerances from repeats of a run.")
+@click.command(cls=Command, help=TOLERANCES_HELP, short_help="Learn tolerances from repeats of a run.")
 @click.option("--from", "first", multiple=True, required=True, metavar="RUN...", help="The repeats, three or more.")
 @click.argument("rest", nargs=-1, metavar="")
 @option("output", default="mlflow-repro.toml", show_default=True, metavar="FILE", help="The file to write.")
 @option("overwrite", is_flag=True, help="Replace the file when it is there.")
 @option("config", default="", metavar="FILE", help="Rules that say which metrics judge; they are kept in the new file.")
-@option("tracking_uri", default="", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
-@click.option("-v", "--verbose", "--debug", is_flag=True, help="Show tracebacks.")
+@options_of(StoreOptions)
+@debug_option("-v", "--verbose", "--debug")
 def tolerances(
     *,
     first: tuple[str, ...],
@@ -36,7 +37,6 @@ def tolerances(
     overwrite: bool,
     config: str,
     tracking_uri: str,
-    verbose: bool,  # noqa: ARG001
 ) -> int:
     """Learn, write the file, and say what it holds."""
     from mlflow_repro.judging.judge import learn_tolerances

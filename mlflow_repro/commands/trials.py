@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from mlflow_repro.commands.options import (
-    judge_options,
-    option,
-    take_no_artifacts,
-    text_or_json,
-    trial_options,
-    warn_of_predictions,
-)
+from mlflow_repro.commands.options import Command, debug_option, options_of, read_options, text_or_json
 from mlflow_repro.commands.output import print_note, print_text
+from mlflow_repro.isolate.options import IsolateOptions, StressOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
     from mlflow_repro.errors import ExitCode
-    from mlflow_repro.isolate.launches import TrialOptions
     from mlflow_repro.values.proofs import Trial
 
-    _Options = TypeVar("_Options", bound=TrialOptions)
-
+    _Options = TypeVar("_Options")
     _Result = TypeVar("_Result", bound="Result")
 
 
@@ -50,22 +41,17 @@ class Result(Protocol):
 
 
 def trials_command(command: Any) -> Any:
-    """The options that each of them has, behind its own ones."""
-    command = click.option("--debug", is_flag=True, help="Show tracebacks.")(command)
+    """The options of what is printed, which each of them has."""
+    command = debug_option("--debug")(command)
     text = "Show the output of the launches, and tracebacks."
     command = click.option("-v", "--verbose", is_flag=True, help=text)(command)
-    for add in (text_or_json, judge_options, trial_options):
-        command = add(command)
-    return command
+    return text_or_json(command)
 
 
-def read_options(kind: type[_Options], settings: dict[str, Any], *, is_verbose: bool) -> _Options:
+def read_search(kind: type[_Options], settings: dict[str, Any], *, is_verbose: bool) -> _Options:
     """The options of the command line as one value, with the launches shown on standard error."""
-    take_no_artifacts(settings)
-    warn_of_predictions(settings)
-    known = {field.name for field in fields(kind)}
-    chosen = {name: value for name, value in settings.items() if name in known}
-    return kind(**chosen, show=_show_line if is_verbose else None, tell_trial=_tell, tell_parent=_tell_parent)
+    show = _show_line if is_verbose else None
+    return read_options(kind, settings, show=show, tell_trial=_tell, tell_parent=_tell_parent)
 
 
 def print_result(result: _Result, format_: str, render: Callable[[_Result], str]) -> int:
@@ -114,29 +100,16 @@ Exit codes:
 {OTHER_EXIT_CODES}"""
 
 
-@click.command(help=ISOLATE_HELP, short_help="Prove why a run does not reproduce, by launching it.")
+@click.command(cls=Command, help=ISOLATE_HELP, short_help="Prove why a run does not reproduce, by launching it.")
 @click.argument("run_id", metavar="RUN_ID")
-@option(
-    "other",
-    default="",
-    metavar="[URI#]ID",
-    help="The run that came out otherwise, TRACKING_URI#RUN_ID for one of another store. Default: this machine as it is"
-    " now.",
-)
-@option(
-    "data",
-    multiple=True,
-    metavar="PATH",
-    help="A file or folder where data is that has another content now; it is found by its recorded digest. May be"
-    " repeated.",
-)
+@options_of(IsolateOptions)
 @trials_command
-def isolate(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
+def isolate(run_id: str, *, format_: str, verbose: bool, **settings: Any) -> int:
     """Isolate the causes, print the launches and the answer, and give the exit code."""
-    from mlflow_repro.isolate.isolate import IsolateOptions, isolate_with
+    from mlflow_repro.isolate.isolate import isolate_with
     from mlflow_repro.report.isolation_text import render_isolation
 
-    isolation = isolate_with(read_options(IsolateOptions, settings, is_verbose=verbose))
+    isolation = isolate_with(run_id, read_search(IsolateOptions, settings, is_verbose=verbose))
     return print_result(isolation, format_, render_isolation)
 
 
@@ -158,14 +131,14 @@ Exit codes:
 {OTHER_EXIT_CODES}"""
 
 
-@click.command(help=STRESS_HELP, short_help="Say what the result of a run depends on, by launching it.")
+@click.command(cls=Command, help=STRESS_HELP, short_help="Say what the result of a run depends on, by launching it.")
 @click.argument("run_id", metavar="RUN_ID")
-@option("vary", multiple=True, metavar="NAME", help="Vary only this ('hash seed', ...). May be repeated.")
+@options_of(StressOptions)
 @trials_command
-def stress(*, format_: str, verbose: bool, debug: bool, **settings: Any) -> int:  # noqa: ARG001 - main reads debug
+def stress(run_id: str, *, format_: str, verbose: bool, **settings: Any) -> int:
     """Stress the run, print its profile, and give the exit code."""
-    from mlflow_repro.isolate.stress import StressOptions, stress_with
+    from mlflow_repro.isolate.stress import stress_with
     from mlflow_repro.report.isolation_text import render_profile
 
-    profile = stress_with(read_options(StressOptions, settings, is_verbose=verbose))
+    profile = stress_with(run_id, read_search(StressOptions, settings, is_verbose=verbose))
     return print_result(profile, format_, render_profile)

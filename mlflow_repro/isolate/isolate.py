@@ -17,11 +17,10 @@ from mlflow_repro.isolate.launches import (
     NOTE_TAG,
     CannotChangeError,
     Inquiry,
-    TrialOptions,
     Trials,
-    make_options,
     start_parent,
 )
+from mlflow_repro.isolate.options import IsolateOptions
 from mlflow_repro.isolate.search import FIXED_LAUNCHES, search
 from mlflow_repro.judging.causes import find_causes
 from mlflow_repro.judging.judge import judge_runs
@@ -29,6 +28,7 @@ from mlflow_repro.judging.sides import Side, split_name
 from mlflow_repro.plan.launch import check_reference
 from mlflow_repro.report.isolation_text import render_isolation
 from mlflow_repro.report.markdown import render_text_note
+from mlflow_repro.report.verdict_text import render_verdict
 from mlflow_repro.reproduce.environment import describe_current
 from mlflow_repro.store.opening import open_store, short_retries
 from mlflow_repro.store.writing import RANDOM_STATE_FILE
@@ -37,6 +37,7 @@ from mlflow_repro.text.redact import redact_text
 from mlflow_repro.text.variables import record_variables
 from mlflow_repro.values.changes import merge_changes, names_file
 from mlflow_repro.values.comparison import Verdict
+from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.proofs import Conclusion, Isolation
 from mlflow_repro.values.report import Cause
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlflow_repro.isolate.factors import Factor
+    from mlflow_repro.isolate.options import TrialOptions
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.comparison import Comparison
@@ -53,55 +55,48 @@ if TYPE_CHECKING:
 _WITHOUT_PROOF = 0.95  # confidence in what every launch had changed
 
 
-@dataclass(frozen=True, kw_only=True)
-class IsolateOptions(TrialOptions):
-    """What `isolate_run` can be asked for. ``other`` is the run to hold against; empty for this machine as it is.
-
-    It is named by its id or as ``TRACKING_URI#RUN_ID``. ``data`` are files and folders in which data files are looked
-    for whose content is another one now, by the digests that the runs recorded.
-    """
-
-    other: str = ""
-    data: tuple[str, ...] = ()
-
-
+@takes(IsolateOptions)
 def isolate_run(run_id: str, other: str = "", **options: Any) -> Isolation:
     """Prove which of the factors that differ changes the result of a run, by launching it again.
 
     The factors are what run ``other`` (an id, or ``TRACKING_URI#RUN_ID``) has otherwise; without it, what is otherwise
-    here and now: environment variables, packages, the random state, uncommitted changes, data files. ``options`` are
-    the other fields of `IsolateOptions`. At most n + 3 launches for n factors, each a run under one parent run.
+    here and now: environment variables, packages, the random state, uncommitted changes, data files. At most n + 3
+    launches for n factors, each a run under one parent run.
 
     Raises `ReproError` when there is no answer: a run that cannot be launched as it was, a store that is not reached.
+    Raises TypeError for an option that there is not.
     """
-    return isolate_with(make_options(IsolateOptions, run_id, {**options, "other": other}))
+    return isolate_with(run_id, make_options(IsolateOptions, {**options, "other": other}, "isolate_run"))
 
 
-def isolate_with(options: IsolateOptions) -> Isolation:
+def isolate_with(run_id: str, options: IsolateOptions) -> Isolation:
     """`isolate_run` with its options as one value."""
-    options.check()
+    trials = options.trials
+    trials.check(run_id)
     named = split_name(options.other, "") if options.other else None
     finder = DataFinder(options.data)
     with short_retries():
-        store = open_store(options.tracking_uri)
-        reference = store.read_run(options.run_id)
-        check_reference(reference, options.plan_options(store.uri))
+        store = open_store(trials.tracking_uri)
+        reference = store.read_run(run_id)
+        check_reference(reference, trials.launch.plan_options(store.uri))
         sides = [Side(record=reference, store=store), *([_read_other(store, *named)] if named else [])]
-        if named and _name(sides) == options.run_id:
+        if named and _name(sides) == run_id:
             raise UsageError("a run is held against itself", "give another run with --other")
         one = _read_conditions(sides[0])
         if not one.record:
-            raise CannotJudgeError(f"run {options.run_id} has no record of itself", "it was made without mlflow-repro")
-        comparison = judge_runs(sides[0], sides[1], options) if named else None
+            raise CannotJudgeError(f"run {run_id} has no record of itself", "it was made without mlflow-repro")
+        comparison = judge_runs(sides[0], sides[1], trials.judged_here) if named else None
+        if comparison is not None and comparison.verdict.exit_code is ExitCode.NOT_JUDGED:
+            raise CannotJudgeError(f"whether the two runs differ cannot be said: {render_verdict(comparison)}")
         if comparison is not None and comparison.verdict is not Verdict.DIFFERENT:
-            return _answer(options, Conclusion(state="no difference"), _Question(), None)
+            return _answer(Conclusion(state="no difference"), _Question(sides=tuple(sides)), None)
         other = _read_conditions(sides[1]) if named else _describe_here()
         question = _Question(
             factors=tuple(_rank(list_factors(one, other), comparison)),
             data=_look_at_data(one, other, finder, reference),
             sides=tuple(sides),
         )
-        return _search(options, question)
+        return _search(trials, question)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +124,12 @@ class _Question:
         return "\n".join(sorted(factor.what for factor in self.named.values()) + sorted(pinned))
 
 
-def _search(options: IsolateOptions, question: _Question) -> Isolation:
+def _search(options: TrialOptions, question: _Question) -> Isolation:
     store = question.sides[0].store
     inquiry = Inquiry(kind="isolate", other=_name(question.sides), basis=question.describe())
     parent = start_parent(store, options, question.sides[0].record, inquiry)
     trials = Trials(
+        run_id=question.sides[0].record.run_id,
         options=options,
         store=store,
         parent=parent,
@@ -144,8 +140,8 @@ def _search(options: IsolateOptions, question: _Question) -> Isolation:
     )
     with trials.closing():
         conclusion = _conclude(question.tried, trials, question.data)
-        isolation = _answer(options, conclusion, question, trials)
-        isolation = replace(isolation, causes=_find_proven(isolation, question, trials, options))
+        isolation = _answer(conclusion, question, trials)
+        isolation = replace(isolation, causes=_find_proven(isolation, question, trials))
         note = render_text_note(redact_text(render_isolation(isolation)))
         store.set_tags(parent, {NOTE_TAG: note, "repro.trials.state": conclusion.state})
     return isolation
@@ -187,10 +183,10 @@ def _find_impossible(factors: Sequence[Factor]) -> list[str]:
     return environment or [factor.name for factor in factors if factor.changes.code]
 
 
-def _answer(options: IsolateOptions, conclusion: Conclusion, question: _Question, trials: Trials | None) -> Isolation:
+def _answer(conclusion: Conclusion, question: _Question, trials: Trials | None) -> Isolation:
     return Isolation(
-        reference_run_id=options.run_id,
-        other_run_id=options.other.rpartition("#")[2],
+        reference_run_id=question.sides[0].record.run_id,
+        other_run_id=question.sides[1].record.run_id if len(question.sides) > 1 else "",
         parent_run_id=trials.parent if trials else "",
         factors={name: factor.what for name, factor in question.named.items()},
         trials=tuple(trials.done) if trials else (),
@@ -199,14 +195,12 @@ def _answer(options: IsolateOptions, conclusion: Conclusion, question: _Question
     )
 
 
-def _find_proven(
-    isolation: Isolation, question: _Question, trials: Trials, options: IsolateOptions
-) -> tuple[Cause, ...]:
+def _find_proven(isolation: Isolation, question: _Question, trials: Trials) -> tuple[Cause, ...]:
     """The causes: proven ones, or, where the launches as recorded differ, what explains that."""
     conclusion = isolation.conclusion
     if conclusion.state == "found":
         return tuple(
-            _suspect(blame, question, trials, options) if blame.was_there else _prove(blame, question.named, trials)
+            _suspect(blame, question, trials) if blame.was_there else _prove(blame, question.named, trials)
             for blame in conclusion.blames
         )
     if conclusion.state not in ("nondeterministic", "not restored"):
@@ -215,7 +209,7 @@ def _find_proven(
     runs = [trials.store.read_run(run_id) for run_id in (control.run_id, repeat.run_id)]
     pair = runs if conclusion.state == "nondeterministic" else [question.sides[0].record, runs[0]]
     one, other = (Side(record=record, store=trials.store) for record in pair)
-    causes = find_causes(one, other, judge_runs(one, other, options), fetches=True)
+    causes = find_causes(one, other, judge_runs(one, other, trials.options.judged_here), fetches=True)
     named = tuple(cause for cause in causes if cause.what != DIFFERS_FROM_ITSELF)
     if conclusion.state == "not restored":  # twice in the same way: not that
         return named
@@ -230,14 +224,16 @@ def _find_proven(
     return (proof, *named)
 
 
-def _suspect(blame: Blame, question: _Question, trials: Trials, options: IsolateOptions) -> Cause:
+def _suspect(blame: Blame, question: _Question, trials: Trials) -> Cause:
     """The cause that is data whose old content is gone: no proof, as no launch can be made without it."""
     parts = [question.named[name] for name in blame.factors]
     control = trials.known[frozenset(), 0]
     facts = [f"run {control.run_id}, as recorded but for this: {control.difference or 'the result'} differs"]
     if len(question.sides) > 1:
         launched = Side(record=trials.store.read_run(control.run_id), store=trials.store)
-        is_same = judge_runs(launched, question.sides[1], options).verdict.exit_code is ExitCode.EQUAL
+        is_same = (
+            judge_runs(launched, question.sides[1], trials.options.judged_here).verdict.exit_code is ExitCode.EQUAL
+        )
         facts += ["its result is that of the other run"] if is_same else []
     return Cause(
         kind=parts[0].kind,

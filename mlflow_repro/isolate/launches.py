@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import (
@@ -21,22 +21,21 @@ from mlflow_repro.errors import (
 from mlflow_repro.isolate.search import BudgetSpentError
 from mlflow_repro.judging.judge import judge_runs
 from mlflow_repro.judging.sides import Side
-from mlflow_repro.reproduce.options import ReproduceOptions
+from mlflow_repro.report.verdict_text import render_verdict
 from mlflow_repro.reproduce.pipeline import reproduce_with
 from mlflow_repro.values.changes import NO_CHANGES, Changes, merge_changes
-from mlflow_repro.values.comparison import DIFFERENT_STATUSES
+from mlflow_repro.values.comparison import DIFFERENT_STATUSES, Status
+from mlflow_repro.values.options import change_options
 from mlflow_repro.values.proofs import ANSWERS, DIFFERENT, EQUAL, FAILED, Trial
-from mlflow_repro.values.run import TAG_PREFIX, check_run_id
+from mlflow_repro.values.run import TAG_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import TypeVar
 
+    from mlflow_repro.isolate.options import TrialOptions
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.run import RunRecord
-
-    _Options = TypeVar("_Options", bound="TrialOptions")
 
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -74,6 +73,7 @@ class Trials:
     each launch as it begins (without an answer) and ends. ``base`` is changed in every launch.
     """
 
+    run_id: str
     options: TrialOptions
     store: TrackingStore
     parent: str
@@ -141,7 +141,7 @@ class Trials:
 
     def _launch(self, changes: Changes, changed: tuple[str, ...], attempt: int, settings: Mapping[str, Any]) -> Trial:
         timeout = self._left() or self.options.timeout
-        options = replace(self.options, timeout=timeout, explain=False, annotate=False, children=False, **settings)
+        options = change_options(self.options.launch_options(self.run_id, timeout), **settings)
         try:
             report = reproduce_with(options, changes)
         except LaunchError as error:
@@ -171,7 +171,7 @@ class Trials:
     def _judge_against_first(self, repeat: RunRecord) -> Comparison:
         first = self.known[frozenset(), 0]
         control = Side(record=self.store.read_run(first.run_id), store=self.store)
-        return judge_runs(control, Side(record=repeat, store=self.store), self.options)
+        return judge_runs(control, Side(record=repeat, store=self.store), self.options.judged_here)
 
     def _left(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()
@@ -203,7 +203,7 @@ def _find_parent(store: TrackingStore, options: TrialOptions, reference: RunReco
                 "begin another one: leave --resume out",
             )
         return options.parent
-    experiment = store.ensure_experiment(options.experiment_name)
+    experiment = store.ensure_experiment(options.launch.experiment_name)
     name = f"{kind} of {reference.run_name or reference.run_id}"
     return store.create_run(experiment, name=name, tags=tags, params={})
 
@@ -242,43 +242,14 @@ def describe_difference(comparison: Comparison) -> str:
     return ranked[0].name if ranked else ""
 
 
+def _why_unknown(comparison: Comparison) -> str:
+    if any(row.is_judged and row.status is Status.UNKNOWN for row in comparison.findings):
+        return render_verdict(comparison)
+    return "there is nothing to compare (log a metric in the run)"
+
+
 def _to_answer(comparison: Comparison) -> str:
     code = comparison.verdict.exit_code
     if code is ExitCode.NOT_JUDGED:
-        raise CannotJudgeError("a launch cannot be judged: there is nothing to compare", "log a metric in the run")
+        raise CannotJudgeError(f"a launch cannot be judged: {_why_unknown(comparison)}")
     return EQUAL if code is ExitCode.EQUAL else DIFFERENT
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialOptions(ReproduceOptions):
-    """What `isolate_run` and `stress_run` can be asked for, beside what each launch can (`ReproduceOptions`).
-
-    ``max_launches``: how many launches there may be in all; None for as many as the method needs. ``timeout`` is how
-    many seconds all of them may take together. ``parent`` is the parent run of an interrupted search that is taken up
-    again. ``tell_parent`` gets the parent run's id before the first launch. ``tell_trial`` gets the number of each
-    launch, how many there may be, and its `Trial`, when it begins (without an answer) and when it ends.
-    """
-
-    max_launches: int | None = None
-    parent: str = ""
-    tell_parent: Callable[[str], None] | None = None
-    tell_trial: Callable[[int, int, Trial], None] | None = None
-
-    def check(self) -> None:
-        """Find bad input before anything is read or started. Raises UsageError."""
-        super().check()
-        check_run_id(self.run_id)
-        if self.max_launches is not None and self.max_launches < 1:
-            raise UsageError(f"max_launches is {self.max_launches}", "it must be 1 or more")
-        if self.timeout is not None and not self.timeout > 0:
-            raise UsageError(f"timeout is {self.timeout!r}", "it must be a number of seconds above 0")
-        if self.parent:
-            check_run_id(self.parent)
-
-
-def make_options(kind: type[_Options], run_id: str, options: dict[str, Any]) -> _Options:
-    """Options by their names. Raises TypeError for one that there is not."""
-    unknown = sorted(set(options) - {field.name for field in fields(kind)})
-    if unknown:
-        raise TypeError(f"there is no option {unknown[0]!r}")
-    return kind(run_id=run_id, **options)

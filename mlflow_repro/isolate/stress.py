@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.isolate.launches import (
     NOTE_TAG,
     CannotChangeError,
     Inquiry,
-    TrialOptions,
     Trials,
-    make_options,
     start_parent,
 )
+from mlflow_repro.isolate.options import StressOptions
 from mlflow_repro.isolate.search import BudgetSpentError
 from mlflow_repro.isolate.variations import VARIATIONS, Place, vary
 from mlflow_repro.plan.launch import check_reference
 from mlflow_repro.report.isolation_text import render_profile
 from mlflow_repro.report.markdown import render_text_note
 from mlflow_repro.store.opening import open_store, short_retries
+from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.proofs import EQUAL, Profile, Stress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlflow_repro.isolate.options import TrialOptions
     from mlflow_repro.isolate.variations import Variation
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.run import RunRecord
@@ -35,42 +35,30 @@ if TYPE_CHECKING:
 _CONTROLS = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class StressOptions(TrialOptions):
-    """What `stress_run` can be asked for. ``vary`` names the variations, empty for all."""
-
-    vary: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Find bad input before anything is read or started. Raises UsageError."""
-        super().check()
-        unknown = [name for name in self.vary if name not in VARIATIONS]
-        if unknown:
-            raise UsageError(f"nothing is called {unknown[0]!r}", f"there are {', '.join(VARIATIONS)}")
-
-
+@takes(StressOptions)
 def stress_run(run_id: str, **options: Any) -> Profile:
     """Launch a run with its surroundings varied, and say what its result depends on.
 
-    ``options`` are the fields of `StressOptions`. Each launch is a run under one parent run. Raises `ReproError` when
-    there is no answer.
+    Each launch is a run under one parent run. Raises `ReproError` when there is no answer, TypeError for an option that
+    there is not.
     """
-    return stress_with(make_options(StressOptions, run_id, options))
+    return stress_with(run_id, make_options(StressOptions, options, "stress_run"))
 
 
-def stress_with(options: StressOptions) -> Profile:
+def stress_with(run_id: str, options: StressOptions) -> Profile:
     """`stress_run` with its options as one value."""
-    options.check()
+    options.check(run_id)
+    trials = options.trials
     with short_retries(), tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
-        store = open_store(options.tracking_uri)
-        reference = store.read_run(options.run_id)
-        check_reference(reference, options.plan_options(store.uri))
-        record = store.read_own_record(options.run_id)
+        store = open_store(trials.tracking_uri)
+        reference = store.read_run(run_id)
+        check_reference(reference, trials.launch.plan_options(store.uri))
+        record = store.read_own_record(run_id)
         if record is None:
-            raise CannotJudgeError(f"run {options.run_id} has no record of itself", "it was made without mlflow-repro")
+            raise CannotJudgeError(f"run {run_id} has no record of itself", "it was made without mlflow-repro")
         wanted = options.vary or VARIATIONS
         variations = [one for one in vary(record, _make_places(Path(folder))) if one.name in wanted]
-        return _stress(options, store, reference, variations)
+        return _stress(trials, store, reference, variations)
 
 
 def _make_places(folder: Path) -> Place:
@@ -82,16 +70,22 @@ def _make_places(folder: Path) -> Place:
 
 
 def _stress(
-    options: StressOptions, store: TrackingStore, reference: RunRecord, variations: Sequence[Variation]
+    options: TrialOptions, store: TrackingStore, reference: RunRecord, variations: Sequence[Variation]
 ) -> Profile:
     parent = start_parent(store, options, reference, Inquiry(kind="stress"))
     possible = [one for one in variations if not one.skipped]
     limit = options.max_launches or len(possible) + _CONTROLS
     trials = Trials(
-        options=options, store=store, parent=parent, limit=limit, seconds=options.timeout, tell=options.tell_trial
+        run_id=reference.run_id,
+        options=options,
+        store=store,
+        parent=parent,
+        limit=limit,
+        seconds=options.timeout,
+        tell=options.tell_trial,
     )
     with trials.closing():
-        profile = _launch_all(options.run_id, trials, variations)
+        profile = _launch_all(reference.run_id, trials, variations)
         store.set_tags(parent, {NOTE_TAG: render_text_note(render_profile(profile))})
     return profile
 

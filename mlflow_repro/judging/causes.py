@@ -14,19 +14,21 @@ from mlflow_repro.explain.randomness import compare_traces
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.judging.code import look_at_code
 from mlflow_repro.judging.judge import compare_facts_of, compare_with_facts
-from mlflow_repro.judging.options import JudgeOptions
+from mlflow_repro.judging.options import ExplainOptions
 from mlflow_repro.judging.sides import read_pair
 from mlflow_repro.judging.trees import compare_trees
 from mlflow_repro.store.opening import short_retries
 from mlflow_repro.store.writing import RNG_TRACE_FILE
 from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.values.comparison import Verdict
+from mlflow_repro.values.options import make_options, takes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlflow_repro.explain.evidence import Divergence
+    from mlflow_repro.judging.options import CompareOptions
     from mlflow_repro.judging.sides import Side
     from mlflow_repro.values.comparison import Comparison, Finding
     from mlflow_repro.values.report import Cause, Report
@@ -36,37 +38,33 @@ _SHOWN = 3
 _EXPLAINING = ("param", "tag", "dataset", "code", "launch", "seeds", "environment", "machine", "data", "record")
 
 
-def explain_runs(
-    reference_id: str, reproduction_id: str, *, tracking_uri: str = "", **options: Any
-) -> tuple[Cause, ...]:
+@takes(ExplainOptions)
+def explain_runs(reference_id: str, reproduction_id: str, **options: Any) -> tuple[Cause, ...]:
     """Why two runs differ, the most likely cause first; empty when they do not.
 
-    Each run is named by its id or by ``TRACKING_URI#RUN_ID``; ``options`` are those of `JudgeOptions`. The code of both
-    is fetched to compare it file by file, where it can be had. Raises what `compare_runs` raises.
+    Each run is named by its id or by ``TRACKING_URI#RUN_ID``. The code of both is fetched to compare it file by file,
+    where it can be had. Raises what `compare_runs` raises.
     """
-    judge_options = JudgeOptions(**options)
-    return explain_report(reference_id, reproduction_id, tracking_uri=tracking_uri, options=judge_options).causes
+    return explain_report(reference_id, reproduction_id, make_options(ExplainOptions, options, "explain_runs")).causes
 
 
-def explain_report(reference: str, reproduction: str, *, tracking_uri: str, options: JudgeOptions) -> Report:
+def explain_report(reference: str, reproduction: str, options: ExplainOptions) -> Report:
     """The comparison of two runs with its causes. Raises what `compare_runs` raises."""
-    report = compare_with_facts(reference, [reproduction], tracking_uri=tracking_uri, options=options)
+    report = compare_with_facts(reference, [reproduction], options)
     if report.comparison is None:
         return report
     with short_retries():
-        sides = read_pair(reference, reproduction, tracking_uri)
+        sides = read_pair(reference, reproduction, options.store.tracking_uri)
         return replace(report, causes=find_causes(*sides, report.comparison, fetches=True))
 
 
-def compare_and_explain(
-    reference: str, reproductions: Sequence[str], *, tracking_uri: str, options: JudgeOptions
-) -> Report:
+def compare_and_explain(reference: str, reproductions: Sequence[str], options: CompareOptions) -> Report:
     """`compare_trees`, with the causes of a difference; of code only what is on this machine is looked at."""
-    report = compare_trees(reference, reproductions, tracking_uri=tracking_uri, options=options)
+    report = compare_trees(reference, reproductions, options)
     if report.comparison is None or report.comparison.verdict is not Verdict.DIFFERENT:
         return report
     with short_retries(), suppress(ReproError):  # the verdict stands, with its causes or without
-        sides = read_pair(reference, reproductions[-1], tracking_uri)
+        sides = read_pair(reference, reproductions[-1], options.store.tracking_uri)
         return replace(report, causes=find_causes(*sides, report.comparison, fetches=False))
     return report
 

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 _FEW_STEPS = 10_000
 """Up to so many, reading a history is as quick as sampling it."""
 
-HISTORIES = ("full", "first", "sampled", "off")
-"""How much of the histories is read: all, no more than the first difference, as little as finds one, nothing."""
-
 
 def compare_run_histories(
     runs: tuple[StoredRun, StoredRun],
@@ -37,7 +34,7 @@ def compare_run_histories(
     mode: str,
     sampler: CurveSampler | None = None,
 ) -> list[Finding]:
-    """The findings about the histories of the metrics ``names``, by a ``mode`` of `HISTORIES`.
+    """The findings about the histories of the metrics ``names``, by a mode of `mlflow_repro.judging.options`.
 
     A run is its store and its id in it, the reference first; ``sampler`` sees what is read go by, to draw it. Raises
     UnreachableError when a store fails.

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import UsageError
-from mlflow_repro.judging.options import JudgeOptions
+from mlflow_repro.judging.options import PairOptions
 from mlflow_repro.judging.sides import Side, read_sides, split_name
 from mlflow_repro.values.comparison import Finding, Status
+from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.report import Report
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.compare.curves import CurveSampler
     from mlflow_repro.judging.artifacts import Selection
+    from mlflow_repro.judging.options import ExplainOptions, JudgeOptions, SpreadOptions
     from mlflow_repro.judging.predictions import PredictionWish
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.rules import Rules
@@ -53,53 +55,61 @@ def judge_runs(
     return compare_records(reference.record, reproduction.record, rules, fetched=fetched)
 
 
-def compare_with_facts(
-    reference: str, reproductions: Sequence[str], *, tracking_uri: str, options: JudgeOptions
-) -> Report:
+def compare_with_facts(reference: str, reproductions: Sequence[str], options: ExplainOptions) -> Report:
     """Compare runs, each named by its id or as ``TRACKING_URI#RUN_ID``, with the facts that explain a difference.
 
-    With several reproductions, or with ``options.against``, as repeats: by their final metrics and their spread.
-    Raises what `compare_runs` raises.
+    With several reproductions, or with more references to hold them against, as repeats: by their final metrics and
+    their spread. Raises what `compare_runs` raises.
     """
     from mlflow_repro.compare.curves import CurveSampler
     from mlflow_repro.store.opening import short_retries
 
-    options.check()
+    judging, spread = options.judging, options.spread
+    _check_spread(judging, spread, are_repeats=len(reproductions) > 1 or bool(spread.against))
     sampler = CurveSampler()
-    names = [split_name(text, tracking_uri) for text in (reference, *options.more_references, *reproductions)]
-    if len(reproductions) > 1 and options.compare_predictions:
-        raise UsageError("predictions of repeats are not compared", "compare two runs")
+    named = (reference, *spread.more_references, *reproductions)
+    names = [split_name(text, options.store.tracking_uri) for text in named]
     if len(set(names)) < len(names) and len(names) > 2:  # noqa: PLR2004 - one run and itself is a question of its own
         raise UsageError("a run is named twice", "a repeat that counts twice would narrow the spread")
     with short_retries():
         sides = read_sides(names)
         one, other, facts = sides[0], sides[-1], compare_facts_of(sides[0], sides[-1])
         if len(sides) == 2:  # noqa: PLR2004 - a pair
-            comparison = judge_runs(one, other, options, facts, sampler)
+            comparison = judge_runs(one, other, judging, facts, sampler)
         else:
             count = len(sides) - len(reproductions)
             records = [side.record for side in sides]
-            comparison = judge_repeats(records[:count], records[count:], options, facts)
+            comparison = judge_repeats(records[:count], records[count:], judging, spread, facts)
     curves = sampler.curves(comparison.findings)
     return Report(plan=None, reference=one.record, reproduction=other.record, comparison=comparison, curves=curves)
+
+
+def _check_spread(judging: JudgeOptions, spread: SpreadOptions, *, are_repeats: bool) -> None:
+    judging.check()
+    spread.check()
+    if are_repeats:
+        judging.check_repeats()
+    else:
+        spread.check_pair()
 
 
 def judge_repeats(
     references: Sequence[RunRecord],
     reproductions: Sequence[RunRecord],
-    options: JudgeOptions,
+    judging: JudgeOptions,
+    spread: SpreadOptions,
     facts: Iterable[Finding] = (),
 ) -> Comparison:
     """Compare runs that repeat each other; ``facts`` are findings that explain."""
     from mlflow_repro.compare.repeats import compare_repeats
 
-    comparison = compare_repeats(references, reproductions, options.read_rules(), options.margins, options.better)
+    comparison = compare_repeats(references, reproductions, judging.read_rules(), spread.margins, spread.better)
     return replace(comparison, findings=(*comparison.findings, *facts))
 
 
-def read_more_references(options: JudgeOptions, tracking_uri: str) -> list[RunRecord]:
-    """The runs that ``options.against`` names."""
-    return [side.record for side in read_sides([split_name(name, tracking_uri) for name in options.more_references])]
+def read_more_references(spread: SpreadOptions, tracking_uri: str) -> list[RunRecord]:
+    """The runs that ``against`` names."""
+    return [side.record for side in read_sides([split_name(name, tracking_uri) for name in spread.more_references])]
 
 
 def learn_tolerances(
@@ -174,16 +184,18 @@ def _judge_histories(one: Side, other: Side, rules: Rules, mode: str, sampler: C
     return compare_run_histories(runs, names, rules, mode, sampler)
 
 
-def compare_runs(reference_id: str, reproduction_id: str, *, tracking_uri: str = "", **options: Any) -> Comparison:
-    """Compare two runs, each named by its id or by ``TRACKING_URI#RUN_ID``. ``options`` are those of `JudgeOptions`.
+@takes(PairOptions)
+def compare_runs(reference_id: str, reproduction_id: str, **options: Any) -> Comparison:
+    """Compare two runs, each named by its id or by ``TRACKING_URI#RUN_ID``.
 
-    Raises `ReproError` when one of the runs cannot be read, or when the rules contradict each other.
+    Raises `ReproError` when one of the runs cannot be read, or when the rules contradict each other, TypeError for an
+    option that there is not.
     """
     from mlflow_repro.store.opening import short_retries
 
-    judge_options = JudgeOptions(**options)
-    judge_options.check()
-    names = [split_name(text, tracking_uri) for text in (reference_id, reproduction_id)]
+    chosen = make_options(PairOptions, options, "compare_runs")
+    chosen.judging.check()
+    names = [split_name(text, chosen.store.tracking_uri) for text in (reference_id, reproduction_id)]
     with short_retries():
         one, other = read_sides(names)
-        return judge_runs(one, other, judge_options)
+        return judge_runs(one, other, chosen.judging)

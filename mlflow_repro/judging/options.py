@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import UsageError
 from mlflow_repro.judging.sides import split_name
+from mlflow_repro.values.options import group, option
 from mlflow_repro.values.rules import RuleSettings, make_rules
 
 if TYPE_CHECKING:
@@ -18,41 +19,145 @@ if TYPE_CHECKING:
     from mlflow_repro.judging.predictions import PredictionWish
     from mlflow_repro.values.rules import Rules
 
+HISTORIES = ("full", "first", "sampled", "off")
+"""How much of the histories is read: all, no more than the first difference, as little as finds one, nothing."""
+_ARTIFACT_LIMIT = 8.0
+
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeOptions(RuleSettings):
-    """How a comparison is judged: the rules, and ``config``, the file of rules that these stand on top of.
+class StoreOptions:
+    """The tracking store that the runs are in."""
 
-    An empty ``config`` means ``[tool.mlflow-repro]`` of the working directory's ``pyproject.toml``, if it has that.
-    ``histories`` is ``full``, ``first`` (read no further than the first difference), ``sampled`` (find a difference by
-    a sample, and read all where that shows none) or ``off``. ``against`` names more reference runs, several with
-    commas. ``margin`` (``PATTERN=X``, or ``X`` for every metric) is how far the means of
-    repeats may lie apart, in the metric's unit; where none matches, two standard deviations of the references.
-    ``as_good_as`` (``PATTERN=higher`` or ``PATTERN=lower``, what is better) asks no more of repeats than to be as good.
-    ``artifacts`` are patterns of the artifacts that are compared, empty for all and None for none; ``artifact_limit``
-    is how many GiB of them are read. ``children``: the runs below, and the others of the launch, are judged as well.
-    ``compare_predictions`` loads the models of both runs, which runs what is in them, and compares their outputs for
-    the logged input example, or for ``prediction_data`` (a CSV, JSON, npy or Parquet file); a model that takes longer
-    than ``prediction_timeout`` seconds is not compared.
+    tracking_uri: str = option("", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """How two runs are judged: the rules, and how much of what the runs left is read.
+
+    Files that have to be fetched are kept in ``work_directory`` for as long; empty for the system's.
     """
 
-    config: str = ""
-    histories: str = "full"
-    against: tuple[str, ...] = ()
-    margin: tuple[str, ...] = ()
-    as_good_as: tuple[str, ...] = ()
-    artifacts: Sequence[str] | None = ()
-    artifact_limit: float = 8.0
-    children: bool = True
-    compare_predictions: bool = False
-    prediction_data: str = ""
-    prediction_timeout: float = 300.0
+    rules: RuleSettings = group(RuleSettings)
+    config: str = option(
+        "", metavar="FILE", help="TOML file of these rules. Default: [tool.mlflow-repro] of ./pyproject.toml."
+    )
+    histories: str = option(
+        "full",
+        choices=HISTORIES,
+        help="Compare each point of the metrics; read no further than the first difference; find a difference by"
+        " samples, and read all only where they show none; or compare final values only.",
+    )
+    artifacts: Sequence[str] | None = option(
+        (),
+        metavar="PATTERN",
+        none="no-artifacts",
+        help="Compare only these artifacts, 'model/**' for one. Default: all; None for none.",
+    )
+    artifact_limit: float = option(
+        _ARTIFACT_LIMIT,
+        metavar="GIB",
+        help="How much of the artifacts may be read; what is beyond it cannot be judged.",
+    )
+    compare_predictions: bool = option(
+        default=False,
+        help="Load both runs' models, which runs what is in them, and compare what they predict for the logged input"
+        " example.",
+    )
+    prediction_data: str = option(
+        "", metavar="FILE", help="Compare predictions for these inputs: .csv, .json, .npy or .parquet."
+    )
+    prediction_timeout: float = option(
+        300.0, metavar="SECONDS", help="How long a model may take to be loaded and to predict."
+    )
+    work_directory: str = ""
 
     def __post_init__(self) -> None:
-        from mlflow_repro.judging.histories import HISTORIES
-
         if self.histories not in HISTORIES:
             raise UsageError(f"histories is {self.histories!r}", f"it must be one of {', '.join(HISTORIES)}")
+
+    @property
+    def selection(self) -> Selection | None:
+        """Which artifacts are compared, None for none. Raises UsageError when the limit is none."""
+        from mlflow_repro.judging.artifacts import Selection
+
+        if not (math.isfinite(self.artifact_limit) and self.artifact_limit >= 0):
+            raise UsageError(
+                f"artifact_limit is {self.artifact_limit!r}", "it must be a number of GiB that is not negative"
+            )
+        if self.artifacts is None:
+            return None
+        limit = int(self.artifact_limit * 2**30)
+        return Selection(patterns=tuple(self.artifacts), limit=limit, work_directory=self.work_directory)
+
+    @property
+    def prediction_wish(self) -> PredictionWish | None:
+        """How predictions are compared, None for not at all. Raises UsageError."""
+        from mlflow_repro.judging.prediction_worker import READERS
+        from mlflow_repro.judging.predictions import PredictionWish
+
+        if not (math.isfinite(self.prediction_timeout) and self.prediction_timeout > 0):
+            raise UsageError(
+                f"prediction_timeout is {self.prediction_timeout!r}", "it must be a number of seconds above 0"
+            )
+        if self.prediction_data and not self.compare_predictions:
+            raise UsageError("prediction_data is given, and compare_predictions is not", "give both")
+        if self.prediction_data and not os.path.isfile(self.prediction_data):
+            raise UsageError(f"there is no file {self.prediction_data!r}", "check --prediction-data")
+        if self.prediction_data and os.path.splitext(self.prediction_data)[1].lower() not in READERS:
+            raise UsageError(
+                f"the form of {self.prediction_data!r} is not known", f"its name must end in {', '.join(READERS)}"
+            )
+        wish = PredictionWish(
+            data=self.prediction_data,
+            timeout=self.prediction_timeout,
+            limit=int(self.artifact_limit * 2**30),
+            work_directory=self.work_directory,
+        )
+        return wish if self.compare_predictions else None
+
+    def check(self) -> None:
+        """Find bad input before anything is read or started. Raises UsageError."""
+        _ = self.read_rules(), self.selection, self.prediction_wish
+
+    def check_repeats(self) -> None:
+        """Refuse what only a pair of runs is judged by. Raises UsageError."""
+        if self.compare_predictions:
+            raise UsageError("predictions of repeats are not compared", "compare two runs")
+        if self.artifacts or self.artifact_limit != _ARTIFACT_LIMIT or self.histories not in ("full", "off"):
+            raise UsageError(
+                "of repeats final values are judged: there are no histories or artifacts to choose",
+                "leave histories, artifacts and artifact_limit out, or compare two runs",
+            )
+
+    def read_rules(self) -> Rules:
+        """The rules of the file with these on top. Raises UsageError when they contradict each other."""
+        from mlflow_repro.judging.config import read_rules
+
+        return make_rules(self.rules, read_rules(self.config))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadOptions:
+    """How repeats are judged, by their spread."""
+
+    against: tuple[str, ...] = option(
+        (),
+        metavar="ID,ID",
+        help="More reference runs, repeats of the reference, to judge by the spread; several with commas.",
+    )
+    margin: tuple[str, ...] = option(
+        (),
+        metavar="[PATTERN=]X",
+        help="How far the means of repeats may lie apart, in the metric's unit. The first that matches decides."
+        " Default: two standard deviations of the references.",
+    )
+    as_good_as: tuple[str, ...] = option(
+        (),
+        metavar="PATTERN=higher|lower",
+        help="Of repeats: ask of metrics that match only whether the reproductions are as good as the references,"
+        " where higher or lower is better.",
+    )
 
     @property
     def more_references(self) -> list[str]:
@@ -90,49 +195,39 @@ class JudgeOptions(RuleSettings):
                 raise UsageError(f"both higher and lower are better for {pattern!r}", "remove one of them")
         return better
 
-    @property
-    def selection(self) -> Selection | None:
-        """Which artifacts are compared, None for none. Raises UsageError when the limit is none."""
-        from mlflow_repro.judging.artifacts import Selection
-
-        if not (math.isfinite(self.artifact_limit) and self.artifact_limit >= 0):
-            raise UsageError(
-                f"artifact_limit is {self.artifact_limit!r}", "it must be a number of GiB that is not negative"
-            )
-        if self.artifacts is None:
-            return None
-        return Selection(patterns=tuple(self.artifacts), limit=int(self.artifact_limit * 2**30))
-
-    @property
-    def prediction_wish(self) -> PredictionWish | None:
-        """How predictions are compared, None for not at all. Raises UsageError."""
-        from mlflow_repro.judging.prediction_worker import READERS
-        from mlflow_repro.judging.predictions import PredictionWish
-
-        if not (math.isfinite(self.prediction_timeout) and self.prediction_timeout > 0):
-            raise UsageError(
-                f"prediction_timeout is {self.prediction_timeout!r}", "it must be a number of seconds above 0"
-            )
-        if self.prediction_data and not self.compare_predictions:
-            raise UsageError("prediction_data is given, and compare_predictions is not", "give both")
-        if self.prediction_data and not os.path.isfile(self.prediction_data):
-            raise UsageError(f"there is no file {self.prediction_data!r}", "check --prediction-data")
-        if self.prediction_data and os.path.splitext(self.prediction_data)[1].lower() not in READERS:
-            raise UsageError(
-                f"the form of {self.prediction_data!r} is not known", f"its name must end in {', '.join(READERS)}"
-            )
-        if self.compare_predictions and self.more_references:
-            raise UsageError("predictions of repeats are not compared", "compare two runs")
-        limit = int(self.artifact_limit * 2**30)
-        wish = PredictionWish(data=self.prediction_data, timeout=self.prediction_timeout, limit=limit)
-        return wish if self.compare_predictions else None
-
     def check(self) -> None:
         """Find bad input before anything is read or started. Raises UsageError."""
-        _ = self.read_rules(), self.more_references, self.margins, self.better, self.selection, self.prediction_wish
+        _ = self.more_references, self.margins, self.better
 
-    def read_rules(self) -> Rules:
-        """The rules of the file with these on top. Raises UsageError when they contradict each other."""
-        from mlflow_repro.judging.config import read_rules
+    def check_pair(self) -> None:
+        """Refuse what only repeats are judged by. Raises UsageError."""
+        if self.margin or self.as_good_as:
+            name = "margin" if self.margin else "as_good_as"
+            raise UsageError(f"{name} is for repeats, and there is one run on each side", "leave it out")
 
-        return make_rules(self, read_rules(self.config))
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """What `compare_runs` can be asked for."""
+
+    store: StoreOptions = group(StoreOptions)
+    judging: JudgeOptions = group(JudgeOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """What `explain_runs` can be asked for."""
+
+    store: StoreOptions = group(StoreOptions)
+    judging: JudgeOptions = group(JudgeOptions)
+    spread: SpreadOptions = group(SpreadOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """What ``mlflow-repro compare`` can be asked for."""
+
+    store: StoreOptions = group(StoreOptions)
+    judging: JudgeOptions = group(JudgeOptions)
+    spread: SpreadOptions = group(SpreadOptions)
+    children: bool = option(default=True, help="Judge the runs below, and the others of the launch, as well.")

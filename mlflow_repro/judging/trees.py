@@ -9,6 +9,7 @@ from mlflow_repro.compare.metrics import find_unused_rules
 from mlflow_repro.compare.trees import match_trees, select_subtree
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.judging.judge import compare_with_facts, judge_runs
+from mlflow_repro.judging.options import ExplainOptions
 from mlflow_repro.judging.sides import Side, read_sides, split_name
 from mlflow_repro.store.opening import short_retries
 from mlflow_repro.store.trees import find_root, find_starter, read_tree
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from mlflow_repro.judging.options import JudgeOptions
+    from mlflow_repro.judging.options import CompareOptions, JudgeOptions
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.report import Report
@@ -136,18 +137,20 @@ def _without_unused(tree: RunTree) -> RunTree:
     return replace(left, root_id=left.top[0].run_id)
 
 
-def compare_trees(reference: str, reproductions: Sequence[str], *, tracking_uri: str, options: JudgeOptions) -> Report:
+def compare_trees(reference: str, reproductions: Sequence[str], options: CompareOptions) -> Report:
     """`compare_with_facts`, and of two runs also those of their launches, or those below them.
 
     Raises what `compare_runs` raises.
     """
-    report = compare_with_facts(reference, reproductions, tracking_uri=tracking_uri, options=options)
-    if len(reproductions) > 1 or options.against or not options.children or report.comparison is None:
+    tracking_uri = options.store.tracking_uri
+    pair = ExplainOptions(store=options.store, judging=options.judging, spread=options.spread)
+    report = compare_with_facts(reference, reproductions, pair)
+    if len(reproductions) > 1 or options.spread.against or not options.children or report.comparison is None:
         return report
     with short_retries():
         one, other = read_sides([split_name(name, tracking_uri) for name in (reference, *reproductions)])
         pairs = _pair_existing(one, other)
-        comparison, children = judge_children(report.comparison, pairs, (one.store, other.store), options)
+        comparison, children = judge_children(report.comparison, pairs, (one.store, other.store), options.judging)
     return replace(report, comparison=comparison, children=children)
 
 

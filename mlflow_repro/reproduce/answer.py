@@ -54,9 +54,9 @@ def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside 
 
     reference, reproduction = _both_sides(pairs[0])
     sides, sampler = (Side(record=reference, store=store), Side(record=reproduction, store=store)), CurveSampler()
-    comparison = judge_runs(*sides, options, sampler=sampler)
+    comparison = judge_runs(*sides, options.judged_here, sampler=sampler)
     origin = find_origin(reference, reproduction, reads)
-    if options.accept_cache and origin:
+    if options.launch.accept_cache and origin:
         plan = replace(plan, caveats=(*plan.caveats, f"accepted: {origin}"))
     elif origin:
         comparison = replace(comparison, findings=(*comparison.findings, *judge_origin(origin)))
@@ -68,7 +68,7 @@ def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside 
         curves=sampler.curves(comparison.findings),
     )
     if options.children:
-        comparison, children = judge_children(comparison, pairs, (store, store), options)
+        comparison, children = judge_children(comparison, pairs, (store, store), options.judged_here)
         report = replace(report, comparison=comparison, children=children)
     report = with_causes(options, report, store, folder)
     if not options.annotate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from mlflow_repro.plan.launch import PlanOptions, check_options, check_reference
 from mlflow_repro.reproduce.options import ReproduceOptions
 from mlflow_repro.system.folders import hold_folder, sweep_folders
 from mlflow_repro.values.changes import NO_CHANGES, recast_record, recast_reference
+from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.plan import EnvironmentPlan
 from mlflow_repro.values.progress import BUILDING, COMPARING, FETCHING
 from mlflow_repro.values.report import Report
@@ -33,26 +34,17 @@ if TYPE_CHECKING:
     from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.report import Readiness
 
-_LARGEST_SEED = (1 << 63) - 1
 
-
-def reproduce_run(run_id: str, uri: str = "", **options: Any) -> Report:
+@takes(ReproduceOptions)
+def reproduce_run(run_id: str = "", uri: str = "", **options: Any) -> Report:
     """Relaunch the run ``run_id`` with the same code, parameters and environment, and compare the two.
 
     ``uri`` is the git URI (``URI#subdirectory``) of the run's project; empty for the one that the run recorded.
-    ``options`` are the other fields of `ReproduceOptions`, among them ``experiment_name`` (where the new run lives,
-    created when missing), ``tracking_uri``, ``env_manager``, ``timeout`` (seconds), ``dry_run`` (plan only) and those
-    of `JudgeOptions`, ``rel_tol`` for one.
-
     Returns the `Report`; ``report.verdict`` is the answer. Raises `ReproError` (see
     `mlflow_repro.errors`) when there is no answer: bad input, a reference that does not say enough, a relaunch that
-    failed, a store or a repository that cannot be reached.
+    failed, a store or a repository that cannot be reached. Raises TypeError for an option that there is not.
     """
-    names = {field.name for field in fields(ReproduceOptions)}
-    unknown = sorted(set(options) - names)
-    if unknown:
-        raise TypeError(f"reproduce_run() has no option {unknown[0]!r}; it has {', '.join(sorted(names))}")
-    return reproduce_with(ReproduceOptions(run_id=run_id, uri=uri, **options))
+    return reproduce_with(make_options(ReproduceOptions, {**options, "run_id": run_id, "uri": uri}, "reproduce_run"))
 
 
 def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
@@ -100,15 +92,11 @@ def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES) -> 
     if options.run_id:
         check_run_id(options.run_id)
     check_options(options.plan_options(""))
-    if options.timeout is not None and not options.timeout > 0:
-        raise UsageError(f"timeout is {options.timeout!r}", "it must be a number of seconds above 0")
-    if options.seed is not None and not 0 <= options.seed <= _LARGEST_SEED:
-        raise UsageError(f"seed is {options.seed!r}", f"it must be an integer from 0 to {_LARGEST_SEED}")
     check_annotations(options)
     options.check()
     read_backend_config(options.backend_config)
     check_repeats(options)
-    if (options.repeats > 1 or options.against) and not options.dry_run:
+    if options.is_repeated and not options.dry_run:
         return reproduce_repeatedly(options, _reproduce_once)
     if options.resume:
         return _judge_existing(options)
@@ -158,7 +146,7 @@ def _reproduce(
                 raise UsageError(f"{name} does not reach a run on the backend {code.plan.backend!r}", "leave it out")
         options.say(BUILDING)
         surroundings, notes = prepare_environment(
-            code.plan, target.root, rebuild, code.checkout, allow_substitutions=options.allow_substitutions
+            code.plan, target.root, rebuild, code.checkout, allow_substitutions=options.launch.allow_substitutions
         )
         code = replace(code, plan=replace(code.plan, caveats=(*code.plan.caveats, *notes)))
         relaunch = Relaunch(
@@ -170,7 +158,7 @@ def _reproduce(
             timeout=options.timeout,
             random_state=random_state,
             surroundings=surroundings,
-            rules=options.read_rules(),
+            rules=options.judging.read_rules(),
             tell=options.tell,
             fail_fast=options.fail_fast,
             is_over=is_over,
@@ -232,7 +220,7 @@ def _prepare(
     record: Mapping[str, Any] = store.read_own_record(reference.run_id) or {}
     plan = plan_launch(recast_reference(reference, changes), options.plan_options(store.uri))
     plan = replace(plan, caveats=(*target.notes, *plan.caveats))
-    wish = options.environment_wish
+    wish = options.launch.environment_wish
     wish = replace(wish, env="recorded") if changes.needs_environment else wish
     plan, rebuild = plan_environment(plan, reference, record, store, wish)
     rebuild = recast_rebuild(rebuild, changes)
@@ -257,7 +245,7 @@ def _prepare(
         place,
         notebook=notebook,
         given=options.params or {},
-        recurse_submodules=options.recurse_submodules,
+        recurse_submodules=options.launch.recurse_submodules,
         ignore_diff=ignore_diff,
     )
     return code, rebuild, random_state
@@ -309,11 +297,11 @@ def _work_directory(options: ReproduceOptions) -> Iterator[HeldFolder]:
 
     Raises CannotJudgeError when none can be made.
     """
-    for parent in dict.fromkeys((options.work_dir, "")):
+    for parent in dict.fromkeys((options.launch.work_dir, "")):
         sweep_folders(parent)
     with ExitStack() as stack:
         try:
-            place = stack.enter_context(hold_folder(options.work_dir))
+            place = stack.enter_context(hold_folder(options.launch.work_dir))
         except OSError as error:
             raise CannotJudgeError(
                 f"no work directory can be made: {error}", "give a folder with space: --work-dir DIRECTORY"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlflow_repro.errors import ReproError, UsageError
 from mlflow_repro.judging.judge import judge_repeats, read_more_references
 from mlflow_repro.reproduce.origin import RESULT
+from mlflow_repro.values.options import change_options
 from mlflow_repro.values.progress import DONE
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
 
 def check_repeats(options: ReproduceOptions) -> None:
     """Find bad input about several relaunches. Raises UsageError."""
-    if options.fail_fast and (options.resume or options.repeats > 1 or options.against):
+    if options.fail_fast and (options.resume or options.repeats > 1 or options.spread.against):
         raise UsageError("fail_fast is for one relaunch", "it goes with neither resume, nor repeats, nor against")
-    if options.compare_predictions and options.repeats > 1:
-        raise UsageError("predictions of repeats are not compared", "leave out one of compare_predictions and repeats")
     if options.repeats < 1 or (options.repeats > 1 and options.resume):
         raise UsageError(
             f"repeats is {options.repeats}", "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"
@@ -45,9 +44,9 @@ def reproduce_repeatedly(
     with short_retries():
         store = open_store(options.tracking_uri)
         options = replace(options, run_id=options.run_id or store.find_model_run(options.model), model="")
-        more = read_more_references(options, store.uri) if options.against else []
+        more = read_more_references(options.spread, store.uri) if options.spread.against else []
         # What only pairs of runs are judged by need not be read.
-        single = replace(
+        single = change_options(
             options, against=(), histories="off", artifacts=None, annotate=False, children=False, explain=False
         )
 
@@ -60,7 +59,7 @@ def reproduce_repeatedly(
     reproductions = [report.reproduction for report in reports if report.reproduction]
     results = [row for report in reports if report.comparison for row in report.comparison.of_kind("status")]
     origins = [row for row in results if row.name == RESULT]
-    comparison = judge_repeats([reports[0].reference, *more], reproductions, options, origins)
+    comparison = judge_repeats([reports[0].reference, *more], reproductions, options.judging, options.spread, origins)
     with short_retries():
         report = with_causes(options, replace(reports[-1], comparison=comparison, curves=()), store)
         if not options.annotate:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import UsageError
+from mlflow_repro.values.options import option
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -232,17 +233,27 @@ def parse_tolerances(text: str) -> Tolerances:
 class RuleSettings:
     """What a user writes about rules, on the command line, in a file or in Python; None and empty say nothing.
 
-    ``rel_tol`` (1e-9) and ``abs_tol`` (0) are those of `math.isclose`; ``exact`` means the same bits. ``tolerance``
-    holds rules for some metrics (``val_*=rel:1e-3``); ``only``, ``ignore`` and ``judge`` are patterns, see `Rules`.
+    ``tolerance`` holds rules for some metrics (``val_*=rel:1e-3``); of ``only``, ``ignore`` and ``judge`` see `Rules`.
     """
 
-    rel_tol: float | None = None
-    abs_tol: float | None = None
-    exact: bool = False
-    tolerance: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    judge: tuple[str, ...] = ()
+    rel_tol: float | None = option(
+        None, shown_default="1e-9", metavar="X", help="Relative tolerance, as of math.isclose."
+    )
+    abs_tol: float | None = option(None, shown_default="0", metavar="X", help="Absolute tolerance, as of math.isclose.")
+    exact: bool = option(default=False, help="Only the same bits are equal.")
+    tolerance: tuple[str, ...] = option(
+        (),
+        metavar="PATTERN=T",
+        help="Of the metrics and artifacts that match: T is rel:X, abs:X, ulp:N, several with commas, or exact. The"
+        " first that matches decides.",
+    )
+    only: tuple[str, ...] = option((), metavar="PATTERN", help="Judge no metrics but those that match.")
+    ignore: tuple[str, ...] = option(
+        (), metavar="PATTERN", help="Show metrics and artifacts that match, and do not judge them."
+    )
+    judge: tuple[str, ...] = option(
+        (), metavar="PATTERN", help="Judge metrics that match although they measure time or the machine."
+    )
 
 
 def make_rules(settings: RuleSettings, base: Rules = Rules(), *, origin: str = "") -> Rules:

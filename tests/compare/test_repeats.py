@@ -32,7 +32,7 @@ from mlflow_repro.compare.statistics import (
     trim_mean,
 )
 from mlflow_repro.errors import LaunchError, UsageError
-from mlflow_repro.judging.options import JudgeOptions
+from mlflow_repro.judging.options import SpreadOptions
 from mlflow_repro.report.text import render_comparison
 from mlflow_repro.reproduce.options import ReproduceOptions
 from mlflow_repro.reproduce.pipeline import _reproduce_once
@@ -319,19 +319,19 @@ class TestVerdict:
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "x=", "x=inf", "x=abc"])
 def test_margin_that_is_none(text: str):
     with pytest.raises(UsageError, match="margin is"):
-        JudgeOptions(margin=(text,)).check()
+        SpreadOptions(margin=(text,)).check()
 
 
 @pytest.mark.parametrize("text", ["x", "x=best", "=higher", ""])
 def test_direction_that_is_none(text: str):
     with pytest.raises(UsageError, match="as_good_as is"):
-        JudgeOptions(as_good_as=(text,)).check()
+        SpreadOptions(as_good_as=(text,)).check()
 
 
 def test_margins():
-    assert JudgeOptions(margin=("val_*=0.5", "0.1")).margins == {"val_*": 0.5, "*": 0.1}
+    assert SpreadOptions(margin=("val_*=0.5", "0.1")).margins == {"val_*": 0.5, "*": 0.1}
     with pytest.raises(UsageError, match="given twice for 'x'"):
-        JudgeOptions(margin=("x=1", "x=2")).check()
+        SpreadOptions(margin=("x=1", "x=2")).check()
 
 
 class TestCommands:

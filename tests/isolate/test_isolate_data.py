@@ -19,7 +19,8 @@ from mlflow_repro.data.finder import DataFinder
 from mlflow_repro.errors import UsageError
 from mlflow_repro.isolate.data import ChangedData, list_changed_data, list_contents, make_data_factors
 from mlflow_repro.isolate.factors import Conditions
-from mlflow_repro.isolate.launches import TrialOptions, Trials
+from mlflow_repro.isolate.launches import Trials
+from mlflow_repro.isolate.options import TrialOptions
 from mlflow_repro.isolate.search import search
 from mlflow_repro.report.isolation_text import render_sentence
 from mlflow_repro.store import open_store
@@ -331,7 +332,7 @@ class TestRealRuns:
         with bench.surroundings():
             store = open_store()
             parent = store.create_run("0", name="isolate of x", tags={}, params={})
-            trials = Trials(options=TrialOptions(run_id="a" * 32), store=store, parent=parent, limit=3)
+            trials = Trials(run_id="a" * 32, options=TrialOptions(), store=store, parent=parent, limit=3)
             with pytest.raises(KeyboardInterrupt), trials.closing():
                 raise KeyboardInterrupt
         run = bench.get(parent)

@@ -147,12 +147,16 @@ class TestInputs:
         ({"prediction_data": "x.csv", "compare_predictions": True}, "there is no file"),
         ({"prediction_data": __file__, "compare_predictions": True}, "its name must end in"),
         ({"prediction_timeout": 0.0}, "prediction_timeout is 0.0"),
-        ({"against": ("a" * 32,), "compare_predictions": True}, "of repeats are not compared"),
     ],
 )
 def test_bad_input(options: dict, words: str):
     with pytest.raises(UsageError, match=words):
         JudgeOptions(**options).check()
+
+
+def test_of_repeats_they_are_not_compared():
+    with pytest.raises(UsageError, match="of repeats are not compared"):
+        JudgeOptions(compare_predictions=True).check_repeats()
 
 
 def test_models_are_paired_by_the_names_of_their_artifacts(monkeypatch: pytest.MonkeyPatch):
