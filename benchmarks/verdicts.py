@@ -173,7 +173,7 @@ def judge_cases(client: MlflowClient, uri: str) -> Counter[tuple[str, str]]:
     """Judge each case of `verdict_cases.py`, print a line for each kind, and count expected and given verdicts."""
     from mlflow_repro.judging.judge import compare_with_facts
     from mlflow_repro.judging.options import ExplainOptions
-from mlflow_repro.values.options import make_options
+    from mlflow_repro.values.options import make_options
 
     found: dict[tuple[str, str], Counter[str]] = {}
     for case in list_cases():
