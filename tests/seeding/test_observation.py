@@ -199,10 +199,23 @@ def is_quick(kind: str, moment: str, process: str) -> bool:
     return kind == "none" and (moment, process) in {("first", "threads"), ("last", "pool"), ("middle", "subprocess")}
 
 
+def list_matrix() -> list[tuple[str, str, str]]:
+    """Each pair of two values of two dimensions at least once; with ``WHOLE_MATRIX=1`` every combination there is."""
+    whole = itertools.product(KINDS, MOMENTS, PROCESSES)
+    if os.environ.get("WHOLE_MATRIX") == "1":
+        return list(whole)
+    pairs = {
+        (kind, MOMENTS[(row + column) % len(MOMENTS)], process)
+        for row, kind in enumerate(KINDS)
+        for column, process in enumerate(PROCESSES)
+    }
+    return [combination for combination in whole if combination in pairs or is_quick(*combination)]
+
+
 MATRIX = [
     pytest.param(*combination, marks=() if is_quick(*combination) else pytest.mark.slow, id="-".join(combination))
-    for combination in itertools.product(KINDS, MOMENTS, PROCESSES)
-    if not (combination[1] == "worker" and combination[2] == "main")
+    for combination in list_matrix()
+    if combination[1:] != ("worker", "main")
 ]
 
 
