@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.run import RunRecord
+
+_WORKERS = re.compile(r"(?:\+[^+/]*)+$")  # the end of a key: a worker of a program, and its workers
 
 
 def fetch_random_states(store: TrackingStore, target: Target, directory: Path, *, is_same_launch: bool) -> Path | None:
@@ -49,9 +52,9 @@ def fetch_random_states(store: TrackingStore, target: Target, directory: Path, *
         states.setdefault(worker["path"], worker)
     directory.mkdir(parents=True, exist_ok=True)
     numbers: Counter[str] = Counter()
-    above = states[head].get("key", "")
+    above = _WORKERS.sub("", str(states[head].get("key", "")))  # the program that is launched again begins a launch
     for order, stored in enumerate(states.values()):
-        key = str(stored.get("key", "")).removeprefix(above)  # of the launch that begins here now
+        key = str(stored.get("key", "")).removeprefix(above)
         content = {**stored, "key": key, "order": order, "is_changed": not is_same_launch, "workers": []}
         (directory / name_file(key, numbers[key])).write_text(json.dumps(content), encoding="utf-8")
         numbers[key] += 1

@@ -133,7 +133,7 @@ def recast_random_state(stored: Mapping[str, Any], changes: Changes) -> dict[str
         changed["states"] = states
     if "entropy" in changes.generators:
         changed = {name: value for name, value in changed.items() if name != "root"}
-        changed.update({"root": other["root"], "schema": other["schema"]} if "root" in other else {})
+        changed.update({name: other[name] for name in ("root", "schema") if name in other} if "root" in other else {})
     if "torch" in changes.generators:
         theirs = other.get("assigned", {})
         kept = {name: value for name, value in changed.get("assigned", {}).items() if name != "torch"}
