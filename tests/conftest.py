@@ -23,6 +23,7 @@ from git_http import serve_git
 from preloaded import Preloaded, start_worker
 from store_digest import SERVERS, unchanged_store
 
+from mlflow_repro.store import TrackingStore
 from mlflow_repro.system.spool import ABOVE_VARIABLE, this_process
 
 if TYPE_CHECKING:
@@ -316,6 +317,10 @@ class Workbench:
 
     def get(self, run_id: str):
         return self.client().get_run(run_id)
+
+    def recorded(self, run_id: str, path: str) -> bytes | None:
+        """A file that the run recorded, by its path below ``repro/``; None where there is none."""
+        return TrackingStore(self.tracking_uri or f"sqlite:///{self.store}").read_file(run_id, f"repro/{path}")
 
     def reproduction_of(self, run_id: str):
         found = [run for run in map(self.get, self.run_ids()) if run.data.tags.get("repro.reference_run_id") == run_id]

@@ -430,7 +430,7 @@ def warm_up(store: str) -> None:
 if __name__ == "__main__":
     warm_up(sys.argv[2])
     # What MLflow and the plugin load when a run starts: half a second each time.
-    for name in ("git", "IPython.core.interactiveshell", "mlflow.projects", "mlflow_repro.guest.probes",
+    for name in ("git", "IPython.core.interactiveshell", "mlflow.projects", "mlflow_repro.guest.writer",
                  "mlflow_repro.store.loopback", "mlflow_repro.text.redact", "mlflow_repro.text.variables"):  # fmt: skip
         with contextlib.suppress(ModuleNotFoundError):  # IPython is an extra's
             importlib.import_module(name)

@@ -121,11 +121,11 @@ def _text(path: str) -> str:
     return redact_value(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def read_code(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenTree:
+def read_code(facts: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> TakenTree:
     """The inverse of `record_code`: what has to be put back, from the record's section ``code``.
 
-    ``read_file`` gives the content of one of the run's artifacts. Raises CannotJudgeError when a file is not the one
-    that was recorded, or the section does not have the form of one; and what ``read_file`` raises.
+    ``read_file`` gives the content of a file by the facts that name it. Raises CannotJudgeError when the section does
+    not have the form of one, and what ``read_file`` raises.
     """
     try:
         return _read_tree(facts, read_file)
@@ -135,7 +135,7 @@ def read_code(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> Ta
         ) from error
 
 
-def _read_tree(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenTree:
+def _read_tree(facts: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> TakenTree:
     """One working tree; of a submodule, ``commit`` is its own."""
     parts = {name: facts[name] for name in ("patch", "untracked", "bundle")}
     withheld = {name: str(part["absent"]) for name, part in parts.items() if part.get("withheld")}
@@ -157,7 +157,7 @@ def _read_tree(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> T
     )
 
 
-def _read_submodule(facts: Mapping[str, Any], read_file: Callable[[str], bytes]) -> TakenSubmodule:
+def _read_submodule(facts: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> TakenSubmodule:
     is_out = isinstance(facts["is_dirty"], dict)
     url = facts["url"]
     return TakenSubmodule(
@@ -169,10 +169,5 @@ def _read_submodule(facts: Mapping[str, Any], read_file: Callable[[str], bytes])
     )
 
 
-def _read_part(part: Mapping[str, Any], read_file: Callable[[str], bytes]) -> bytes:
-    if "file" not in part:
-        return b""
-    content = read_file(part["file"])
-    if hashlib.sha256(content).hexdigest() != part["sha256"]:
-        raise CannotJudgeError(f"the artifact {part['file']} is not the one that was recorded", "it is damaged")
-    return content
+def _read_part(part: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> bytes:
+    return read_file(part) if "file" in part else b""

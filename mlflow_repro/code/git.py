@@ -11,17 +11,16 @@ import re
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_repro.code.head import Worktree
 from mlflow_repro.errors import ReproError
 from mlflow_repro.text.filenames import is_leftover
-from mlflow_repro.text.giturl import local_path, strip_credentials
 from mlflow_repro.text.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 FETCH_TIMEOUT = 600.0
 GENERATED_KEY = "mlflow-repro.generated"
@@ -166,37 +165,6 @@ def find_telling_line(words: str) -> str:
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     telling = [line for line in lines if re.match(r"(fatal|error|remote: (fatal|error)):", line, re.IGNORECASE)]
     return (telling or lines or ["no message"])[0 if telling else -1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Worktree:
-    """What a working tree says of itself. ``commit`` and ``branch`` are empty when there is none.
-
-    ``is_tracked`` says whether git tracks the file that was asked about, None when there was none.
-    """
-
-    top: str
-    commit: str
-    branch: str
-    upstream_remote: str
-    is_dirty: bool
-    remotes: Mapping[str, str]
-    is_tracked: bool | None = None
-
-    @property
-    def uri(self) -> str:
-        """Where others get this repository: the branch's remote, else ``origin``, else any; else its own path."""
-        for remote in (self.upstream_remote, "origin", *sorted(self.remotes)):
-            url = self.remotes.get(remote)
-            if url:
-                return self._absolute(url)
-        return Path(self.top).as_uri()
-
-    def _absolute(self, url: str) -> str:
-        path = local_path(url)
-        if path is None or "://" in url:
-            return strip_credentials(url)
-        return os.path.normpath(os.path.join(self.top, os.path.expanduser(url)))
 
 
 def describe_worktree(directory: str | Path, *, file: str = "", timeout: float = 2.0) -> Worktree:

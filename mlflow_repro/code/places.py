@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from mlflow_repro.code.head import find_top
 from mlflow_repro.code.program import program_directory
 from mlflow_repro.text.redact import is_secret_name, redact_value
 
@@ -62,20 +63,9 @@ def find_places() -> Places:
     home = os.environ.get("HOME", "").rstrip("/")
     home = home if home.startswith("/") else ""
     try:
-        return Places(cwd=os.getcwd(), top=_find_top(program_directory()), home=home)
+        return Places(cwd=os.getcwd(), top=find_top(program_directory()), home=home)
     except OSError:  # the working directory was removed
         return Places(home=home)
-
-
-def _find_top(folder: str) -> str:
-    """The nearest folder, from this one upwards, that has a ``.git``; empty when there is none."""
-    folder = os.path.realpath(folder)
-    while not os.path.exists(os.path.join(folder, ".git")):
-        above = os.path.dirname(folder)
-        if above == folder:
-            return ""
-        folder = above
-    return folder
 
 
 def find_existing(name: str, value: str, places: Places) -> str:

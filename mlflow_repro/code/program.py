@@ -5,27 +5,55 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from mlflow_repro.code.git import GitError, describe_worktree
+from mlflow_repro.code.head import read_head
 from mlflow_repro.values.run import Fact, absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mlflow_repro.code.head import Worktree
+
 _found: list[str] = []
+_SECONDS = 5.0  # for each question to git; nobody waits for the answer
 
 
-def probe_code() -> Iterable[Fact]:
+class Program(NamedTuple):
+    """Where a program lies and works, at one moment: it may go elsewhere before somebody asks git."""
+
+    script: str
+    """The file that it runs, empty when there is none or it is an installed one."""
+    folder: str
+    """The folder whose repository holds it."""
+    working_directory: str
+
+
+def find_program() -> Program:
+    """The program of this process, as it is now; empty where its working directory is gone. Raises nothing."""
+    script = main_script() or ""
+    own = script if script and not is_installed(script) else ""
+    try:
+        return Program(script=own, folder=program_directory(), working_directory=os.getcwd())
+    except OSError:
+        return Program(script=own, folder=os.path.dirname(own), working_directory=os.path.dirname(own))
+
+
+def probe_head(program: Program) -> Iterable[Fact]:
+    """The facts ``git.uri``, ``git.commit`` and ``git.branch``, where git's files tell them at a look; else none."""
+    worktree = read_head(program.folder)
+    return [] if worktree is None else _describe_head(worktree, program)
+
+
+def probe_code(program: Program) -> Iterable[Fact]:
     """The facts ``git.*``: uri (with ``#subdirectory``), commit, branch, dirty; or ``git.error`` with the reason.
 
-    ``git.script`` is ``untracked`` when the script that runs is not one of git's files.
+    ``git.script`` is ``untracked`` when the script that runs is not one of git's files. Starts git.
     """
-    script = main_script()
+    from mlflow_repro.code.git import GitError, describe_worktree
+
     try:
-        worktree = describe_worktree(
-            program_directory(), file=script if script is not None and not is_installed(script) else ""
-        )
+        worktree = describe_worktree(program.folder, file=program.script, timeout=_SECONDS)
     except GitError as error:
         reason = error.kind if error.kind != "failed" else error.message
         return [Fact(name="git.error", value=reason), absent("git.commit", reason)]
@@ -34,13 +62,19 @@ def probe_code() -> Iterable[Fact]:
             Fact(name="git.error", value="no-commits"),
             absent("git.commit", "the repository has no commits"),
         ]
-    subdirectory = relative_to_top(worktree.top, project_directory(worktree.top))
+    return [
+        *_describe_head(worktree, program),
+        Fact(name="git.dirty", value="true" if worktree.is_dirty else "false"),
+        *([Fact(name="git.script", value="untracked")] if worktree.is_tracked is False else ()),
+    ]
+
+
+def _describe_head(worktree: Worktree, program: Program) -> list[Fact]:
+    subdirectory = relative_to_top(worktree.top, _project_directory(worktree.top, program))
     return [
         Fact(name="git.uri", value=f"{worktree.uri}#{subdirectory}" if subdirectory else worktree.uri),
         Fact(name="git.commit", value=worktree.commit),
         Fact(name="git.branch", value=worktree.branch) if worktree.branch else absent("git.branch", "HEAD is detached"),
-        Fact(name="git.dirty", value="true" if worktree.is_dirty else "false"),
-        *([Fact(name="git.script", value="untracked")] if worktree.is_tracked is False else ()),
     ]
 
 
@@ -65,10 +99,10 @@ def program_directory() -> str:
     return os.getcwd()
 
 
-def project_directory(top: str) -> str:
+def _project_directory(top: str, program: Program) -> str:
     """The project's folder: the working directory when it lies in the repository, else the script's."""
-    here = os.path.realpath(os.getcwd())
-    return here if Path(here).is_relative_to(os.path.realpath(top)) else program_directory()
+    here = os.path.realpath(program.working_directory)
+    return here if Path(here).is_relative_to(os.path.realpath(top)) else program.folder
 
 
 def relative_to_top(top: str, path: str) -> str:

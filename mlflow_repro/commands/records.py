@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from mlflow_repro.commands.options import Command, debug_option, options_of, text_or_json
@@ -13,14 +15,23 @@ from mlflow_repro.judging.options import StoreOptions
 @click.argument("run_id", metavar="RUN_ID")
 @options_of(StoreOptions)
 @text_or_json
+@click.option(
+    "--files",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the record and all its files into DIR/repro.",
+)
 @debug_option("-v", "--verbose", "--debug")
-def show_record(run_id: str, *, tracking_uri: str, format_: str) -> int:
+def show_record(run_id: str, *, tracking_uri: str, format_: str, files: Path | None) -> int:
     """Print what RUN_ID recorded about itself: code, launch, seeds, environment, machine, data."""
     from mlflow_repro.report.json_format import render_plain
     from mlflow_repro.report.record_text import render_record
-    from mlflow_repro.reproduce.pipeline import read_record
+    from mlflow_repro.reproduce.pipeline import read_record, save_record
 
-    record = read_record(run_id, tracking_uri=tracking_uri)
+    if files is None:
+        record = read_record(run_id, tracking_uri=tracking_uri)
+    else:
+        record = save_record(run_id, files, tracking_uri=tracking_uri)
     print_text(render_plain(record) if format_ == "json" else render_record(record))
     return 0
 

@@ -83,6 +83,8 @@ def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
     """Each leaf of a section with its dotted name; what is absent is left out."""
     if isinstance(value, dict) and set(value) == _ABSENT:
         return
+    if isinstance(value, dict) and "file" in value:
+        value = {key: inner for key, inner in value.items() if key != "run_id"}  # with whom it is kept is no difference
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flatten(inner, f"{name}.{key}" if name else str(key))

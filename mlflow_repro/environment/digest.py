@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 _OURSELVES = "mlflow_repro-"
 
 
-def probe_environment() -> Iterable[Fact]:
-    """The facts ``env.*``: digest, python, platform, mlflow."""
+def probe_packages() -> Iterable[Fact]:
+    """The fact ``env.digest``. Lists what is installed."""
+    return [Fact(name="env.digest", value=digest_distributions(list_distributions()))]
+
+
+def probe_interpreter() -> Iterable[Fact]:
+    """The facts ``env.python``, ``env.platform`` and ``env.mlflow``."""
     return [
-        Fact(name="env.digest", value=digest_distributions(list_distributions())),
         Fact(name="env.python", value=platform.python_version()),
         Fact(name="env.platform", value=_platform()),
         Fact(

@@ -1,7 +1,7 @@
-"""Observe what made a run: a table of probes, one function for each group of facts.
+"""What takes longer to observe: a table of probes, one function for each group of facts, and the record made of them.
 
 A probe reads the world and returns facts. It may fail: then its facts are absent, the run is marked
-``repro.capture = partial:<probe>``, and nothing else happens.
+``repro.capture = partial:<probe>``, and nothing else happens. Loaded and done in the background.
 """
 
 from __future__ import annotations
@@ -13,42 +13,31 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.code.capture import record_code
-from mlflow_repro.code.program import probe_code, program_directory
+from mlflow_repro.code.program import probe_code
 from mlflow_repro.code.worktree import TreeLimits
 from mlflow_repro.data.opened import written_files
 from mlflow_repro.environment.capture import record_environment
-from mlflow_repro.environment.digest import probe_environment
-from mlflow_repro.launch.capture import probe_launch, record_session
+from mlflow_repro.environment.digest import probe_packages
+from mlflow_repro.guest.facts import SECTIONS
+from mlflow_repro.launch.capture import record_session
 from mlflow_repro.machine.capture import record_machine
 from mlflow_repro.system.beginning import first_environ
 from mlflow_repro.system.spool import program_start
 from mlflow_repro.text.redact import redact_text
 from mlflow_repro.text.variables import list_set_later, record_variables
-from mlflow_repro.values.record import RECORD_SCHEMA, Section, missing, to_tag_value
+from mlflow_repro.values.record import RECORD_SCHEMA, Section, missing
 from mlflow_repro.values.run import TAG_PREFIX, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-PROBES: tuple[tuple[str, Callable[[], Iterable[Fact]]], ...] = (
-    ("code", probe_code),
-    ("launch", probe_launch),
-    ("environment", probe_environment),
-)
+    from mlflow_repro.code.program import Program
 
-
-def collect_facts() -> tuple[list[Fact], list[str]]:
-    """The facts of this process, and a line for each probe that failed. Never raises an Exception."""
-    facts: list[Fact] = []
-    failures: list[str] = []
-    for name, probe in PROBES:
-        try:
-            facts.extend(probe())
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a guest: not even SystemExit may reach the training
-            failures.append(f"{name}: {type(error).__name__}: {error}")
-    return facts, failures
+PROBES: dict[str, Callable[[Program], Iterable[Fact]]] = {
+    "code": probe_code,
+    "environment": lambda _: probe_packages(),
+}
+"""What is a tag as well, by the group that the fact belongs to."""
 
 
 def record_environ(first: Mapping[str, str], now: Mapping[str, str]) -> Section:
@@ -69,22 +58,14 @@ def _tree_limits() -> TreeLimits:
     return TreeLimits(since_ns=since, written=written_files())
 
 
-SLOW_PROBES: dict[str, Callable[[float], Section]] = {
-    "launch.session": lambda _deadline: record_session(),
-    "launch.variables": lambda _deadline: record_environ(first_environ(), dict(os.environ)),
-    "code.tree": lambda deadline: record_code(program_directory(), deadline, limits=_tree_limits()),
-    "environment.packages": record_environment,
-    "machine.hardware": record_machine,
+SLOW_PROBES: dict[str, Callable[[Program, float], Section]] = {
+    "launch.session": lambda _program, _deadline: record_session(),
+    "launch.variables": lambda _program, _deadline: record_environ(first_environ(), dict(os.environ)),
+    "code.tree": lambda program, deadline: record_code(program.folder, deadline, limits=_tree_limits()),
+    "environment.packages": lambda _, deadline: record_environment(deadline),
+    "machine.hardware": lambda _, deadline: record_machine(deadline),
 }
-"""What is recorded in the background, by the section that it belongs to: functions of a deadline (`time.monotonic`)."""
-
-
-def facts_to_tags(facts: Iterable[Fact], failures: Iterable[str] = ()) -> dict[str, str]:
-    """The facts that have a value as tags, and ``repro.capture``, which names the probes that failed."""
-    tags = {fact.tag: to_tag_value(fact.value) for fact in facts if fact.value is not None}
-    partial = ",".join(failure.partition(":")[0] for failure in failures)
-    tags["repro.capture"] = f"partial:{partial}" if partial else "started"
-    return tags
+"""What is in the record only, by the section that it belongs to: functions of a deadline (`time.monotonic`)."""
 
 
 def tags_to_facts(tags: Mapping[str, str]) -> list[Fact]:
@@ -92,7 +73,6 @@ def tags_to_facts(tags: Mapping[str, str]) -> list[Fact]:
     return [Fact(name=tag[len(TAG_PREFIX) :], value=value) for tag, value in tags.items() if tag.startswith(TAG_PREFIX)]
 
 
-SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
 _SECTION_OF_FACT = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
 
 
@@ -127,6 +107,16 @@ def build_record(
     for name, section in sections.items():
         record[name.partition(".")[0]].update(section.facts)
     return record
+
+
+def describe_files(value: Any, known: Mapping[str, Mapping[str, Any]]) -> Any:
+    """``value``, a part of a record, where to each file that it names is added what is ``known`` of it, by its path."""
+    if isinstance(value, list):
+        return [describe_files(item, known) for item in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {name: describe_files(item, known) for name, item in value.items()}
+    return {**plain, **known.get(str(value.get("file", "")), {})}
 
 
 def dump_record(record: Mapping[str, Any]) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.errors import UsageError
 from mlflow_repro.values.run import check_run_id
 
 if TYPE_CHECKING:
@@ -54,12 +55,7 @@ def read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
 def read_tree(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
     """What the run recorded of its working tree, None when it recorded nothing. Raises the errors of `read_code`."""
     from mlflow_repro.code.capture import read_code
-
-    def read_file(path: str) -> bytes:
-        content = store.read_file(run_id, path)
-        if content is None:
-            raise CannotJudgeError(f"run {run_id} has no artifact {path}, which its record names", "it was deleted")
-        return content
+    from mlflow_repro.store.recorded import read_recorded
 
     is_recorded = "tree" in record.get("code", {})
-    return read_code(record["code"], read_file) if is_recorded else None
+    return read_code(record["code"], partial(read_recorded, store, run_id)) if is_recorded else None

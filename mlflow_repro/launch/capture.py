@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.code.head import find_top
 from mlflow_repro.code.places import find_places
 from mlflow_repro.code.program import is_installed, main_script, program_directory, relative_to_top
 from mlflow_repro.text.command_line import parse_python_argv
@@ -31,7 +32,7 @@ def probe_launch() -> Iterable[Fact]:
     """
     argv = list(getattr(sys, "orig_argv", ())) or [sys.executable, *sys.argv]
     kind = _kind(argv)
-    top = _repository_top()
+    top = find_top(program_directory())  # without starting git
     facts = [
         Fact(name="launch.argv", value=json.dumps(redact_argv(argv))),
         Fact(name="launch.kind", value=kind),
@@ -53,19 +54,13 @@ def _kind(argv: list[str]) -> str:
     return parse_python_argv(argv).kind
 
 
-def _place(name: str, path: str, top: str | None) -> Fact:
+def _place(name: str, path: str, top: str) -> Fact:
     """A path relative to the repository's top; absent when it lies outside, for it means nothing elsewhere."""
-    if top is None:
+    if not top:
         return absent(name, "there is no repository")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(top)):
         return absent(name, "it lies outside the repository")
     return Fact(name=name, value=relative_to_top(top, path) or ".")
-
-
-def _repository_top() -> str | None:
-    """The nearest folder above the program with a ``.git``, found without starting git."""
-    directory = Path(os.path.realpath(program_directory()))
-    return next((str(folder) for folder in (directory, *directory.parents) if (folder / ".git").exists()), None)
 
 
 _SUFFIX = ".ipynb"

@@ -140,7 +140,7 @@ def _fetch_commands(plan: LaunchPlan) -> Iterator[str]:
     if plan.tracking_uri:
         yield f"export MLFLOW_TRACKING_URI={shlex.quote(redact_value(plan.tracking_uri))}"
     if plan.restores:
-        yield f"mlflow artifacts download --run-id {plan.reference_run_id} --artifact-path repro --dst-path record"
+        yield _save_command(plan)
     forms = {
         ".bundle": "git -C reproduction fetch --quiet ../{} HEAD",
         "": f"git -C reproduction checkout --quiet --detach {plan.source.commit}",
@@ -167,16 +167,17 @@ def _environment_commands(plan: LaunchPlan) -> list[str]:
     """How a person makes the recorded environment; nothing for the others."""
     if plan.environment.kind != "recorded":
         return []
-    run_id, python = shlex.quote(plan.reference_run_id), shlex.quote(plan.environment.python)
-    commands = [
-        f"mlflow artifacts download -r {run_id} -a repro/environment -d environment",
-        f"uv venv --python {python} environment/venv",
-    ]
+    commands = [] if plan.restores else [_save_command(plan)]
+    commands.append(f"uv venv --python {shlex.quote(plan.environment.python)} environment")
     for path, index in plan.environment.locks.items():
-        words = ["uv", "pip", "install", "--python", "environment/venv", "--no-deps"]
+        words = ["uv", "pip", "install", "--python", "environment", "--no-deps"]
         words += ["--index-url", index] if "://" in index else []
-        commands.append(shlex.join([*words, "-r", f"environment/{path.removeprefix('repro/')}"]))
-    return [*commands, ". environment/venv/bin/activate"]
+        commands.append(shlex.join([*words, "-r", f"record/{path}"]))
+    return [*commands, ". environment/bin/activate"]
+
+
+def _save_command(plan: LaunchPlan) -> str:
+    return f"mlflow-repro show {shlex.quote(plan.reference_run_id)} --files record"
 
 
 def _value(name: str, value: str) -> str:

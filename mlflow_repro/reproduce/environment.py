@@ -18,6 +18,7 @@ from mlflow_repro.environment.distributions import list_distributions
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.plan.environment import choose_environment, differs_in_schema, list_missing, plan_surroundings
 from mlflow_repro.store.loopback import is_database
+from mlflow_repro.store.recorded import read_recorded
 from mlflow_repro.text.giturl import local_path
 from mlflow_repro.text.pins import Pin, parse_lock
 from mlflow_repro.values.environment import (
@@ -164,9 +165,10 @@ def _fetch_locks(
 ) -> tuple[tuple[str, tuple[Pin, ...]], ...]:
     groups = []
     for lock in recorded.locks:
-        content = store.read_file(reference.run_id, lock.path)
-        if content is None:
-            raise CannotJudgeError(f"run {reference.run_id} has lost {lock.path}", "pass --env current")
+        try:
+            content = read_recorded(store, reference.run_id, {"file": lock.path, **lock.facts})
+        except CannotJudgeError as error:
+            raise CannotJudgeError(error.message, "pass --env current") from error
         groups.append((lock.index, parse_lock(content.decode("utf-8", "replace"), lock.path)))
     return tuple(groups)
 

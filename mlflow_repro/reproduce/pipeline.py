@@ -52,6 +52,25 @@ def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
 
     Raises CannotJudgeError when the run has none, UnreachableError when the store does not answer.
     """
+    return _open_record(run_id, tracking_uri)[1]
+
+
+def save_record(run_id: str, directory: Path, *, tracking_uri: str = "") -> dict[str, Any]:
+    """`read_record`, and write it and all files that belong to it into ``directory``, as ``repro/...``.
+
+    Raises UsageError when nothing can be written there, CannotJudgeError when a file is missing.
+    """
+    from mlflow_repro.store.recorded import save_recorded
+
+    store, record = _open_record(run_id, tracking_uri)
+    try:
+        save_recorded(store, run_id, record, directory)
+    except OSError as error:
+        raise UsageError(f"nothing can be written into {directory}: {error}", "name another folder") from error
+    return record
+
+
+def _open_record(run_id: str, tracking_uri: str) -> tuple[TrackingStore, dict[str, Any]]:
     from mlflow_repro.store.opening import open_store, short_retries
 
     check_run_id(run_id)
@@ -64,7 +83,7 @@ def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
             f"run {run_id} has no record of itself",
             "it was made without mlflow-repro, or ended before it was written",
         )
-    return record
+    return store, record
 
 
 def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:

@@ -86,8 +86,11 @@ def _list_restores(record: Mapping[str, Any], put_back: PutBack) -> tuple[str, .
 
 def _find_gaps(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> list[str]:
     gaps = []
-    if reference.fact("git.dirty").value == "true" and "tree" not in record.get("code", {}):
+    dirty, has_tree = reference.fact("git.dirty").value, "tree" in record.get("code", {})
+    if dirty == "true" and not has_tree:
         gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
+    if dirty is None and reference.is_captured and not has_tree:
+        gaps.append("whether the reference was made from uncommitted changes was not recorded")
     if plan.backend != "local":
         gaps.append(
             f"the backend {plan.backend!r} gets the recorded tree as a folder; environment variables, the random state"

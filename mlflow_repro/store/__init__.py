@@ -7,6 +7,7 @@ mlflow is imported inside the functions: the plugin imports this package while m
 from __future__ import annotations
 
 from mlflow_repro.store.opening import open_store, short_retries
+from mlflow_repro.store.recorded import read_recorded
 from mlflow_repro.store.store import TrackingStore
 from mlflow_repro.store.trees import find_root, find_starter, read_tree
 from mlflow_repro.store.writing import (
@@ -27,6 +28,7 @@ __all__ = [
     "find_starter",
     "open_store",
     "read_data",
+    "read_recorded",
     "read_tree",
     "short_retries",
     "write_files",

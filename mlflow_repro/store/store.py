@@ -7,13 +7,15 @@ import re
 import time
 from collections import Counter
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
 from mlflow_repro.store.explained import explained
-from mlflow_repro.store.writing import RECORD_FILE, write_files, write_tags
+from mlflow_repro.store.recorded import read_member
+from mlflow_repro.store.writing import RECORD_FILE, START_ARCHIVE, write_files, write_tags
 from mlflow_repro.system.folders import hold_folder
 from mlflow_repro.text.redact import redact_value
 from mlflow_repro.values.comparison import ModelMetric
@@ -44,6 +46,7 @@ class TrackingStore:
 
         self.uri = uri
         self._models: dict[str, dict[str, int]] = {}  # of the runs that were read
+        self._archives: dict[str, bytes] = {}
         self._server_version = ""
         with explained(uri):
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
@@ -105,7 +108,21 @@ class TrackingStore:
             return Path(self._client.download_artifacts(run_id, path, str(directory)))
 
     def read_file(self, run_id: str, path: str) -> bytes | None:
-        """The content of one artifact, or None when the run does not have it. Raises UnreachableError."""
+        """The content of a file that the run recorded, or None when it does not have it.
+
+        It is an artifact, or in the archive of the run's start. Raises UnreachableError, CannotJudgeError.
+        """
+        content = self._read_artifact(run_id, path)
+        if content is not None:
+            return content
+        if run_id not in self._archives:
+            archive = self._read_artifact(run_id, START_ARCHIVE)
+            if archive is None:
+                return None
+            self._archives = {run_id: archive}  # of one run: they may be large
+        return read_member(BytesIO(self._archives[run_id]), path)
+
+    def _read_artifact(self, run_id: str, path: str) -> bytes | None:
         with hold_folder() as folder:
             found = self.download_file(run_id, path, Path(folder.path))
             return None if found is None else found.read_bytes()
@@ -120,7 +137,7 @@ class TrackingStore:
             record = json.loads(content)
         if not isinstance(record, dict):
             raise CannotJudgeError(f"{RECORD_FILE} of run {run_id} is no JSON object", "it was replaced or damaged")
-        if record.get("schema") != RECORD_SCHEMA:
+        if record.get("schema") not in range(1, RECORD_SCHEMA + 1):
             raise CannotJudgeError(
                 f"{RECORD_FILE} of run {run_id} has another form than this version reads ({RECORD_SCHEMA})",
                 "use the version of mlflow-repro that wrote it, or a newer one",

@@ -57,10 +57,11 @@ class Installed:
 
 @dataclass(frozen=True, kw_only=True)
 class LockFile:
-    """A lock of a record: the artifact's path, the index that serves it, and how many packages it has."""
+    """A lock of a record: the artifact's path, the index that serves it, and what else the record says of the file."""
 
     path: str
     index: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,8 @@ def _read_lock(plain: Any) -> LockFile:
         raise RefusedError(
             f"the record names a package index that is not asked: {index[:80]!r}", "--env current does without it"
         )
-    return LockFile(path=path, index=index)
+    facts = {name: row[name] for name in ("sha256", "run_id") if name in row}
+    return LockFile(path=path, index=index, facts=facts)
 
 
 def _find_checkouts(direct: Any) -> dict[str, tuple[str, str]]:

@@ -11,7 +11,8 @@ from mlflow_repro.text.redact import redact_text, to_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
+"""Of a record that is written now. One of schema 1 has all its files beside it, each by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import UsageError
-from mlflow_repro.values.comparison import plain_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +77,8 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the stored form."""
+        from mlflow_repro.values.comparison import plain_number  # a training needs this module, and not that one
+
         plain = asdict(self)
         plain["metrics"] = {name: plain_number(value) for name, value in self.metrics.items()}
         return plain

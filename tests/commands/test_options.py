@@ -50,7 +50,7 @@ SHOWN = {
     "explain": {"format_", "debug"},
     "isolate": {"format_", "verbose", "debug"},
     "stress": {"format_", "verbose", "debug"},
-    "show": {"format_", "debug"},
+    "show": {"format_", "files", "debug"},
     "check": {"format_", "debug"},
     "tolerances": {"first", "output", "overwrite", "config", "debug"},
 }

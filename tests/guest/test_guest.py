@@ -224,7 +224,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "CAP-07 argument that no tag can hold": {"arguments": [LONG], "tag": ("repro.launch.argv", "omitted: ")},
     "CAP-08 control characters": {"arguments": ["a\x1b[31m\r\nb\x7f"], "tag": ("repro.launch.argv", "\\u001b[31m")},
     "CAP-34 secret in a warning": {
-        "setup": "import mlflow_repro.guest.recording as r\n"
+        "setup": "import mlflow_repro.guest.writer as r\n"
         "def fail(*_):\n    raise ValueError('https://me:hunter22@host/ failed\\n[SQL: x]\\nsk-' + 'a1' * 20)\n"
         "r.write_tags = fail",
     },

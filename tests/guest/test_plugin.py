@@ -221,7 +221,7 @@ FAULTS = {
     "git that hangs": {
         "is real": True,
         "fake git": "#!/bin/sh\nsleep 60\n",
-        "script": "from mlflow_repro.guest import recording\nrecording._CAPTURE_SECONDS = 3.0\n",
+        "script": "from mlflow_repro.guest import facts\nfacts._CAPTURE_SECONDS = 3.0\n",
     },
     "git that answers nonsense": {"fake git": "#!/bin/sh\nhead -c 100000 /dev/urandom\n"},
     "a probe that exits": {"script": "import mlflow_repro.guest.probes as c; c.probe_code.__globals__['os'] = 1\n"},
@@ -292,8 +292,8 @@ def test_a_fork_waits_while_we_talk_to_the_store(bench):
     """A child that inherits a half-done SQLite transaction of ours could never write: "database is locked"."""
     script = (
         "import os, sqlite3, sys, threading, time, mlflow\n"
-        "from mlflow_repro.guest import recording\n"
-        "in_transaction, write_tags = threading.Event(), recording.write_tags\n"
+        "from mlflow_repro.guest import writer\n"
+        "in_transaction, write_tags = threading.Event(), writer.write_tags\n"
         "def slowly(uri, run_id, tags):\n"
         "    connection = sqlite3.connect(sys.argv[1], check_same_thread=False)\n"
         "    connection.execute('begin immediate')\n"
@@ -302,9 +302,9 @@ def test_a_fork_waits_while_we_talk_to_the_store(bench):
         "    connection.rollback()\n"
         "    connection.close()\n"
         "    write_tags(uri, run_id, tags)\n"
-        "recording.write_tags = slowly\n"
+        "writer.write_tags = slowly\n"
         "with mlflow.start_run(): in_transaction.wait()\n"
-        "recording.write_tags = write_tags\n"
+        "writer.write_tags = write_tags\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
         "    with mlflow.start_run(): pass\n"

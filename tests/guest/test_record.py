@@ -50,10 +50,10 @@ def test_record_of_a_dirty_tree(bench):
     assert record["seeds"]["digests"]["start"]["python"] != record["seeds"]["digests"]["end"]["python"]
     assert record["environment"]["distributions"]["mlflow"]
     assert record["machine"]["cores"]
-    client = bench.client()
-    files = {file.path for folder in ("repro", "repro/code") for file in client.list_artifacts(run_id, folder)}
-    assert {"repro/random_state.json", "repro/code/changes.patch", "repro/code/untracked.tar"} <= files
-    code, text, _ = show(bench, run_id)
+    code, text, _ = show(bench, run_id, "--files", str(bench.root / "record"))
+    files = {str(path.relative_to(bench.root / "record/repro")) for path in (bench.root / "record").rglob("*.*")}
+    assert {"record.json", "random_state.json", "code/changes.patch", "code/untracked.tar"} <= files
+    assert "environment/requirements.lock" in files
     assert code == 0
     assert "  is_clean: no" in text
     assert "s3cr3t-value" not in text
@@ -90,8 +90,8 @@ def test_large_data_is_hashed_while_the_run_goes_on(bench):
     """At the end there is no time left for it here. What is imported during the run is in the record as well."""
     script = (
         "import os, sys, time, mlflow\n"
-        "from mlflow_repro.data import digests; from mlflow_repro.guest import recording\n"
-        "recording._DATA_SECONDS, recording._IMPORTED_SECONDS = -1, 60\n"  # the machine may be busy
+        "from mlflow_repro.data import digests; from mlflow_repro.guest import writer\n"
+        "writer._DATA_SECONDS, writer._IMPORTED_SECONDS = -1, 60\n"  # the machine may be busy
         "with mlflow.start_run():\n"
         "    import tabulate\n"
         "    stamp = digests.stamp_of(os.stat(sys.argv[1]))\n"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -319,6 +320,8 @@ def search_database(planted: Planted, path: Path, without: str) -> None:
 
 
 def search_artifacts(planted: Planted, folder: Path, root: Path) -> None:
+    for path in folder.rglob("start.zip"):
+        shutil.unpack_archive(path, path.parent / "start")
     for path in folder.rglob("*"):
         if path.is_file():
             where = path.name

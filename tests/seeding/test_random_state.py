@@ -297,8 +297,8 @@ def test_off_records_seeds_and_nothing_else(bench):
     bench.repository.commit({"train.py": script})
     run = bench.get(bench.train("train.py", MLFLOW_REPRO_SEED="off"))
     assert run.data.tags["repro.seed.numpy"] == "3"
-    files = [file.path for file in bench.client().list_artifacts(run.info.run_id, "repro")]
-    assert "repro/random_state.json" not in files
+    assert bench.recorded(run.info.run_id, "record.json")
+    assert bench.recorded(run.info.run_id, "random_state.json") is None
 
 
 SEEDED = """\
