@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOAD = """
 import os
@@ -136,18 +140,19 @@ print({{name for name in os.environ.keys() ^ before.keys()}}, os.environ == befo
 }
 
 
-def run(code: str, *, guest: bool) -> str:
+def run(script: Path, *, guest: bool) -> str:
     environment = {**os.environ, "GUEST": str(int(guest)), "NUMBA_DISABLE_PERFORMANCE_WARNINGS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_probe_finds_what_it_finds_without_the_guest(name):
+def test_probe_finds_what_it_finds_without_the_guest(name, tmp_path):
     if name in {"cloudpickle", "dill", "numba", "dask", "torch"}:
         pytest.importorskip(name)
-    code = PROBES[name].format(load=LOAD)
-    with_guest, without = run(code, guest=True), run(code, guest=False)
+    script = tmp_path / "probe.py"
+    script.write_text(PROBES[name].format(load=LOAD))
+    with_guest, without = run(script, guest=True), run(script, guest=False)
     assert with_guest == without
     assert without.strip()
