@@ -59,6 +59,7 @@ class RandomControl:
         self._root = self.entropy.root.hex()  # `seed_everything` begins another one
         self._taken: dict[str, dict[str, Any]] = {}
         self._early: list[str] | None = None
+        self._made_from: int | None = None
 
     def begin(self) -> None:
         """Called once, when mlflow is being imported."""
@@ -67,7 +68,7 @@ class RandomControl:
         for generator in states.GENERATORS:
             self._seed_start(generator)
         self._put_back("import", states.GENERATORS)
-        self._taken["import"] = states.take_states()
+        self._taken["import"] = self._take()
         adopt_entropy(self.entropy)
         for framework in _FRAMEWORKS:
             if framework in sys.modules:
@@ -90,7 +91,7 @@ class RandomControl:
             self._put_back("first_run", states.GENERATORS)
         if index == self._restore.get("run_index", 0):
             self._put_back("run", states.GENERATORS)
-        self._taken["run"] = states.take_states()
+        self._taken["run"] = self._take()
         if index == 0:
             self._taken["first_run"] = self._taken["run"]
         return {
@@ -156,11 +157,18 @@ class RandomControl:
         """
         if not isinstance(self.seed, int) or is_worker():
             return
-        present = states.encode_states(states.take_states()).get(generator)
+        present = states.encode_states(self._take()).get(generator)
         if present is not None and find_origin(generator, [present]).kind == "system":
             seed = self.seed % _NUMPY_SEEDS if generator == "numpy" else self.seed
             if seed_library(generator, seed):
                 self._log.assigned[generator] = seed
+
+    def _take(self) -> dict[str, Any]:
+        """The present states; of a numpy that was given another one, with the entropy that this one was made from."""
+        taken = states.take_states()
+        if self._made_from is not None and taken.get("numpy", {}).get("entropy") is not None:
+            taken["numpy"]["entropy"] = self._made_from
+        return taken
 
     def _put_back(self, moment: str, generators: tuple[str, ...]) -> None:
         """Put back what was recorded of ``moment``, where the program has not decided otherwise."""
@@ -168,7 +176,7 @@ class RandomControl:
         wanted = {name: state for name, state in recorded.get(moment, {}).items() if name in generators}
         if not wanted:
             return
-        present = states.encode_states(states.take_states())
+        present = states.encode_states(self._take())
         before = [states.encode_states(self._taken[name]) for name in _MOMENTS[:1] if name in self._taken]
         for name, state in wanted.items():
             if name not in present or state == present[name]:
@@ -183,6 +191,7 @@ class RandomControl:
             )
             if refusal is None:
                 self.restored += [f"{moment}:{one}" for one in states.restore_states({name: state})]
+                self._made_from = state.get("entropy") if name == "numpy" else self._made_from
             else:
                 self.refused[f"{moment}:{name}"] = refusal
 
@@ -201,7 +210,7 @@ class RandomControl:
             feed_numpy(self.entropy)
         else:
             self._seed_torch_as_before()
-        taken = states.take_states()
+        taken = self._take()
         if generator in taken:
             self._taken["import"].setdefault(generator, taken[generator])
 
@@ -216,7 +225,7 @@ class RandomControl:
     def _seed_torch_as_before(self) -> None:
         """Give torch the seed that a record of schema 1 has, when it gave unseeded torch one of its own."""
         seed = self._restore.get("assigned", {}).get("torch") if self._restore.get("schema") == 1 else None
-        present = states.encode_states(states.take_states()).get("torch")
+        present = states.encode_states(self._take()).get("torch")
         is_unseeded = present is not None and find_origin("torch", [present]).kind == "system"
         if seed is not None and is_unseeded and seed_torch_devices(seed):
             self.restored.append("import:torch")
@@ -239,7 +248,7 @@ class RandomControl:
             self._restore_root()
             self._root = self.entropy.root.hex()
             self._put_back("import", ("python",))
-            self._taken["import"] = states.take_states()
+            self._taken["import"] = self._take()
             report = {"python": self._taken["import"]["python"]}
             facts = {**self._describe_process(), "states": {"import": states.encode_states(report)}}
             report_process(facts)

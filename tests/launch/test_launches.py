@@ -27,6 +27,7 @@ def test_script_with_positional_arguments_and_an_experiment_of_its_own(bench):
         "    mlflow.log_metric('m', float(sys.argv[2]) * len(sys.argv[1]))\n"
     )
     bench.repository.commit({"ml/train.py": script})
+    bench.client().create_experiment("mine", artifact_location=str(bench.root / "kept"))
     run_id = bench.train("ml/train.py", "two words", "0.5")
     shutil.rmtree(bench.repository.clone)
     answer = bench.reproduce(run_id)
