@@ -119,10 +119,11 @@ class Evidence:
 
     @property
     def commits(self) -> tuple[str, str]:
-        """The commits of both runs, by their own facts or by MLflow's tags; empty where there is none."""
+        """The commits of both runs, by their own facts, their records or MLflow's tags; empty where there is none."""
+        recorded = [commit if isinstance(commit, str) else "" for commit in self.both("code", "commit")]
         one, other = (
-            run.fact("git.commit").value or run.tags.get("mlflow.source.git.commit", "")
-            for run in (self.reference, self.reproduction)
+            run.fact("git.commit").value or commit or run.tags.get("mlflow.source.git.commit", "")
+            for run, commit in zip((self.reference, self.reproduction), recorded, strict=True)
         )
         return one, other
 
