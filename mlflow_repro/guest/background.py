@@ -104,6 +104,7 @@ class Background:
         deadline = time.monotonic() + self.exit_seconds
         while not self.join(max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
             pass
+        _stay_interrupted()
 
     @property
     def is_left_abruptly(self) -> bool:
@@ -118,6 +119,18 @@ class Background:
         self._is_busy = False
         self._hurry = threading.Event()
         self._turn = threading.RLock()  # work that is done at once may submit more
+
+
+def _stay_interrupted() -> None:
+    """Let a program that an interrupt has ended end by that signal, as it would without us.
+
+    Python forgets that a KeyboardInterrupt was its end when it next executes a text, as the making of a dataclass in a
+    module that is loaded only now does (``run_eval_code_obj`` in CPython's ``pythonrun.c``); and so it is reminded.
+    """
+    is_script = not hasattr(sys, "ps1") and "IPython" not in sys.modules
+    if is_script and getattr(sys, "last_type", None) is KeyboardInterrupt:
+        with suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")  # noqa: S102 - a text of ours
 
 
 class ForkGuard:
