@@ -39,6 +39,7 @@ class Snapshot:
     columns: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     ids: set[tuple[str, str]] = field(default_factory=set)
+    folders: set[Path] = field(default_factory=set)
 
     def changes_to(self, later: Snapshot) -> list[str]:
         """What is gone or other there, and what is new there and belongs to nothing that is new."""
@@ -54,7 +55,9 @@ class Snapshot:
         for path, digest in self.files.items():
             if later.files.get(path) != digest:
                 found.append(f"changed or gone: {path}")
-        found += [f"new: {path}" for path in later.files.keys() - self.files.keys() if not names & set(path.split("/"))]
+        # What lies in the folder of an experiment that is new is not this store's to judge: others may use that folder.
+        known = {path for path in later.files if any(folder in Path(path).parents for folder in self.folders)}
+        found += [f"new: {path}" for path in known - self.files.keys() if not names & set(path.split("/"))]
         return found
 
 
@@ -75,7 +78,8 @@ def take_snapshot(database: Path, *roots: Path) -> Snapshot:
                 snapshot.ids |= {(table, str(row[at])) for row in rows}
             if table == "experiments":
                 folders |= {_folder(row[columns.index("artifact_location")]) for row in rows}
-    for folder in filter(None, folders):
+    snapshot.folders = {folder for folder in folders if folder}
+    for folder in snapshot.folders:
         for path in folder.rglob("*") if folder.is_dir() else ():
             if path.is_file():
                 snapshot.files[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -97,7 +101,8 @@ def unchanged_store(uri: str = "") -> Iterator[None]:
     finally:
         after = _try_snapshot(*where) if before else None
         if before and after:
-            assert before.changes_to(after) == []
+            changes = before.changes_to(after)
+            assert not changes, "; ".join(changes)[:2000]
 
 
 def _find_database(uri: str) -> tuple[Path, ...]:

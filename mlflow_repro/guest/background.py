@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import builtins
 import os
 import sys
 import threading
@@ -127,7 +128,7 @@ def _stay_interrupted() -> None:
     Python forgets that a KeyboardInterrupt was its end when it next executes a text, as the making of a dataclass in a
     module that is loaded only now does (``run_eval_code_obj`` in CPython's ``pythonrun.c``); and so it is reminded.
     """
-    is_script = not hasattr(sys, "ps1") and "IPython" not in sys.modules
+    is_script = not hasattr(sys, "ps1") and not hasattr(builtins, "get_ipython")
     if is_script and getattr(sys, "last_type", None) is KeyboardInterrupt:
         with suppress(KeyboardInterrupt):
             exec("raise KeyboardInterrupt")  # noqa: S102 - a text of ours
