@@ -313,7 +313,8 @@ class TestProgram:
                                      "a = b[a]", "b = {a: a}", "f(a, x=b)", "a = lambda: a()"]), max_size=8)
            )  # fmt: skip
     def test_names_that_lead_back_to_themselves_end(self, lines: list[str]):
-        find_program_hints({"t.py": "\n".join([*lines, "for z in a: pass", "a()"])})
+        hints = find_program_hints({"t.py": "\n".join([*lines, "for z in a: pass", "a()"])})
+        assert all(hint.where.startswith("t.py:") for hint in hints)
 
     def test_an_expression_of_many_parts_costs_no_others(self):
         deep = "x = " + "+".join(["a"] * 900) + "\n"
