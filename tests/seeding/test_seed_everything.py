@@ -86,7 +86,7 @@ from mlflow_repro import seed_everything
 seed_everything(3)
 assert "numpy" not in sys.modules
 import numpy as np
-from mlflow_repro.seeding import current_calls
+from mlflow_repro.seeding.observe import current_calls
 from mlflow_repro.seeding.log import process_log
 print(np.random.rand() == np.random.RandomState(3).rand())
 calls = current_calls(process_log())

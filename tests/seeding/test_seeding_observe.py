@@ -18,21 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mlflow_repro
-from mlflow_repro.seeding import (
-    NO_SEED,
-    SeedCall,
-    SeedLog,
-    current_calls,
-    current_seeds,
-    describe_seed,
-    digest_states,
-    mt19937,
-    observe,
-    recover_seed,
-    take_states,
-)
+from mlflow_repro.seeding import mt19937, observe
 from mlflow_repro.seeding.everything import seed_everything
-from mlflow_repro.seeding.log import process_log
+from mlflow_repro.seeding.log import NO_SEED, SeedCall, SeedLog, describe_seed, process_log
+from mlflow_repro.seeding.mt19937 import recover_seed
+from mlflow_repro.seeding.observe import current_calls, current_seeds, digest_states
+from mlflow_repro.seeding.state import take_states
 
 np = pytest.importorskip("numpy")
 
@@ -450,7 +441,12 @@ def test_digests_tell_who_drew(log):
 
 # ---- fresh processes
 
-OURS = "from mlflow_repro.seeding import *; import json, sys; log = SeedLog()\n"
+OURS = """\
+from mlflow_repro.seeding.log import SeedLog
+from mlflow_repro.seeding.observe import current_calls, current_seeds, digest_states
+from mlflow_repro.seeding.state import take_states
+import json, sys; log = SeedLog()
+"""
 WATCH = "from mlflow_repro.seeding.libraries import on_library_loaded; told = []; on_library_loaded('t', told.append)\n"
 SHOW = "print(json.dumps({name: [call.value, call.how] for name, call in current_calls(log).items()}))"
 
