@@ -59,7 +59,7 @@ class RandomControl:
         self._root = self.entropy.root.hex()  # `seed_everything` begins another one
         self._taken: dict[str, dict[str, Any]] = {}
         self._early: list[str] | None = None
-        self._made_from: int | None = None
+        self._made_from: dict[str, int | None] = {}
 
     def begin(self) -> None:
         """Called once, when mlflow is being imported."""
@@ -166,8 +166,8 @@ class RandomControl:
     def _take(self) -> dict[str, Any]:
         """The present states; of a numpy that was given another one, with the entropy that this one was made from."""
         taken = states.take_states()
-        if self._made_from is not None and taken.get("numpy", {}).get("entropy") is not None:
-            taken["numpy"]["entropy"] = self._made_from
+        if taken.get("numpy", {}).get("entropy") is not None:
+            taken["numpy"].update(self._made_from)
         return taken
 
     def _put_back(self, moment: str, generators: tuple[str, ...]) -> None:
@@ -191,7 +191,8 @@ class RandomControl:
             )
             if refusal is None:
                 self.restored += [f"{moment}:{one}" for one in states.restore_states({name: state})]
-                self._made_from = state.get("entropy") if name == "numpy" else self._made_from
+                if name == "numpy":
+                    self._made_from = {"entropy": state.get("entropy")}
             else:
                 self.refused[f"{moment}:{name}"] = refusal
 
