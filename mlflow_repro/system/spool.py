@@ -38,7 +38,7 @@ _ID_BYTES = 8
 _LONGEST = 1_000  # characters of a path; below that a launch begins anew
 _GENERATIONS = 64  # of ancestors that are asked for
 _KEY_LIMIT = 500
-_MARGIN = 0.02  # seconds: a tick, and the file systems' clocks, which lag behind
+_MARGIN = 0.01  # seconds: a tick, below which the system does not tell; an interpreter takes as long to begin
 _SEPARATORS = re.compile(r"[+/]")
 
 

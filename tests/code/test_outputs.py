@@ -60,6 +60,7 @@ def code_of(bench, run_id: str) -> dict:
         return json.load(file)["code"]
 
 
+@pytest.mark.real_processes  # a fork writes sooner after its beginning than any interpreter can
 @pytest.mark.parametrize("writer", WRITERS)
 def test_answer_that_the_run_has_left_is_not_put_back(bench, writer):
     """Seen: IDENTICAL, for the reproduction read what the reference had drawn."""
@@ -76,6 +77,7 @@ def test_answer_that_the_run_has_left_is_not_put_back(bench, writer):
     assert note in answer.stdout
 
 
+@pytest.mark.real_processes
 @pytest.mark.parametrize("is_tracked", [False, True], ids=["untracked", "tracked"])
 def test_file_that_the_run_appends_to_comes_back_as_it_began(bench, is_tracked):
     """Seen: DIFFERENT, the code is another one, 77 %."""
