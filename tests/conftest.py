@@ -154,7 +154,7 @@ def leave_folder(parent: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _untouched_reference(monkeypatch):
+def _untouched_reference(_untouched_environment, monkeypatch):
     """Each relaunch of this process leaves its store as it was, but for what it has made itself."""
     from mlflow_repro.reproduce import pipeline as reproduce
 
@@ -352,6 +352,24 @@ def _untouched_template() -> Iterator[None]:
         if path.read_bytes() != content:
             path.write_bytes(content)
             pytest.fail("this test wrote to the store that all others are copies of")
+
+
+@pytest.fixture(autouse=True)
+def _untouched_environment() -> Iterator[None]:
+    """Whoever leaves a variable behind is named, and not those that it misleads: their programs would get it."""
+    before = dict(os.environ)
+    yield
+    after = dict(os.environ)
+    changed = sorted(
+        name
+        for name in before.keys() | after.keys()
+        if before.get(name) != after.get(name) and name != "PYTEST_CURRENT_TEST"
+    )
+    if changed:
+        os.environ.update(before)
+        for name in after.keys() - before.keys():
+            del os.environ[name]
+        pytest.fail(f"this test left variables of its own in the environment: {', '.join(changed)}")
 
 
 def make_repository(root: Path) -> Repository:

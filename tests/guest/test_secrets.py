@@ -291,7 +291,8 @@ def planted(tmp_path_factory, empty_store, preloaded, server_root, tracking_serv
         planted.outputs[name] = answer.stdout + answer.stderr
     planted.outputs |= {path: Path(path).read_text(encoding="utf-8") for path in written}
     search_database(planted, server_root / "server.db", without)
-    search_artifacts(planted, server_root / "artifacts", root)
+    for one in (without, run_id):  # the server is shared, and other tests' bundles stand on repositories of their own
+        search_artifacts(planted, server_root / "artifacts" / bench.get(one).info.experiment_id, root)
     return planted
 
 
