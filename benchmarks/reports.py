@@ -56,7 +56,7 @@ def main() -> None:
         path = Path(folder, "mlflow.db")
         ids = make_runs(path, arguments.metrics, arguments.points // arguments.metrics)
         store = open_store(f"sqlite:///{path}")
-        one, other = (Side(record=store.read_run(run_id), store=store) for run_id in ids)
+        one, other = (Side(run=store.read_run(run_id), store=store) for run_id in ids)
         options = JudgeOptions(artifacts=None)
         samplers: list[CurveSampler] = []
 
@@ -70,8 +70,8 @@ def main() -> None:
         comparison = judge_runs(one, other, options)
         report = Report(
             plan=None,
-            reference=one.record,
-            reproduction=other.record,
+            reference=one.run,
+            reproduction=other.run,
             comparison=comparison,
             curves=samplers[-1].curves(comparison.findings),
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow_repro.seeding.everything import derive_seed, seed_everything
     from mlflow_repro.values.comparison import Comparison, Verdict
     from mlflow_repro.values.report import Cause, Readiness, Report
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run, RunRecord
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Readiness",
     "Report",
     "RngStateError",
+    "Run",
     "RunRecord",
     "Verdict",
     "__version__",
@@ -56,7 +57,8 @@ _HOMES = {
     "Readiness": "mlflow_repro.values.report",
     "Report": "mlflow_repro.values.report",
     "RngStateError": "mlflow_repro.seeding.checkpoint",
-    "RunRecord": "mlflow_repro.values.report",
+    "Run": "mlflow_repro.values.run",
+    "RunRecord": "mlflow_repro.values.run",
     "Verdict": "mlflow_repro.values.report",
     "autolog": "mlflow_repro.guest.autolog",
     "check_run": "mlflow_repro.reproduce.pipeline",

@@ -11,7 +11,7 @@ from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair, Stat
 from mlflow_repro.values.plan import EnvironmentPlan, LaunchPlan, Source
 from mlflow_repro.values.report import Cause, Report
 from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 # No deadline for one example: the machine that runs the tests may be busy. 60 examples a law, not 100: seconds.
 settings.register_profile("mlflow-repro", deadline=None, max_examples=60)
@@ -55,7 +55,7 @@ rule_sets = st.builds(
 )
 
 run_records = st.builds(
-    RunRecord,
+    Run,
     run_id=texts,
     run_name=texts,
     experiment_id=texts,

@@ -24,7 +24,7 @@ from mlflow_repro.report.json_format import render_json
 from mlflow_repro.testing import _first_divergence, assert_reproduces
 from mlflow_repro.values.comparison import Finding, JudgedPair, Status
 from mlflow_repro.values.report import Report
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 ACTION = Path(__file__).resolve().parent.parent / "action.yml"
 DOC = Path(__file__).resolve().parent.parent / "docs" / "ci.md"
@@ -150,7 +150,7 @@ def make_report(verdicts: list[str]) -> Report:
     for number, verdict in enumerate(verdicts):
         ids = f"{number}" * 32, f"{number + 5}" * 32
         sides = [
-            RunRecord(run_id=run_id, metrics={} if value is None else {"loss": value})
+            Run(run_id=run_id, metrics={} if value is None else {"loss": value})
             for run_id, value in zip(ids, (1.0 if VALUES[verdict] else None, VALUES[verdict]), strict=True)
         ]
         comparisons.append(compare_records(*sides))
@@ -171,7 +171,7 @@ def test_outputs_are_of_the_whole_launch(tmp_path: Path, verdicts: tuple[str, ..
 
 
 def test_outputs_of_a_plan(tmp_path: Path):
-    run_stub(tmp_path, Report(plan=None, reference=RunRecord(run_id="a" * 32)))
+    run_stub(tmp_path, Report(plan=None, reference=Run(run_id="a" * 32)))
 
 
 def run_stub(root: Path, report: Report) -> None:
@@ -293,7 +293,7 @@ class TestCommit:
             "repro.git.uri": "https://h/r.git",
             "repro.launch.argv": '["python", "t.py"]',
         }
-        reference = RunRecord(run_id="a", tags={**tags, "repro.launch.script": "t.py"})
+        reference = Run(run_id="a", tags={**tags, "repro.launch.script": "t.py"})
         made = plan_launch(reference, PlanOptions(commit="2" * 40))
         assert made.source.commit == "2" * 40
         assert made.caveats[0].startswith("the code is that of commit 222222222222, not of 111111111111")

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mlflow_repro.values.comparison import Finding
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 
 def compare_records(
-    reference: RunRecord, reproduction: RunRecord, rules: Rules | None = None, *, fetched: Iterable[Finding] = ()
+    reference: Run, reproduction: Run, rules: Rules | None = None, *, fetched: Iterable[Finding] = ()
 ) -> Comparison:
     """Compare final metrics and status (they make the verdict) and parameters (they explain it) of two runs.
 

@@ -16,7 +16,7 @@ from mlflow_repro.values.run import TAG_PREFIX, launch_parameters
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
 _SECTION_OF_TAG = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
@@ -37,7 +37,7 @@ def compare_facts(reference: Mapping[str, Any] | None, reproduction: Mapping[str
     return findings
 
 
-def compare_tags(reference: RunRecord, reproduction: RunRecord, *, with_facts: bool) -> list[Finding]:
+def compare_tags(reference: Run, reproduction: Run, *, with_facts: bool) -> list[Finding]:
     """One finding for each tag that a user set; ``with_facts``: and for each fact that is a tag, by its section."""
     findings = []
     for name in sorted({*reference.tags, *reproduction.tags}):
@@ -101,15 +101,15 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def compare_params(reference: RunRecord, reproduction: RunRecord) -> list[Finding]:
+def compare_params(reference: Run, reproduction: Run) -> list[Finding]:
     """One finding for each parameter that either run has; shell quotes that MLflow added are taken off first."""
     one, other = plain_params(reference), plain_params(reproduction)
     return [_compare_param(name, one.get(name), other.get(name)) for name in sorted(set(one) | set(other))]
 
 
-def plain_params(record: RunRecord) -> dict[str, str]:
+def plain_params(run: Run) -> dict[str, str]:
     """The run's parameters, its launch parameters with the values that were typed."""
-    return {**record.params, **launch_parameters(record)}
+    return {**run.params, **launch_parameters(run)}
 
 
 def _compare_param(name: str, reference: str | None, reproduction: str | None) -> Finding:

@@ -15,12 +15,12 @@ from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _ROUNDING = Context(prec=3, rounding=ROUND_CEILING)
 
 
-def learn_rules(runs: Sequence[RunRecord], rules: Rules) -> tuple[Rules, list[str]]:
+def learn_rules(runs: Sequence[Run], rules: Rules) -> tuple[Rules, list[str]]:
     """A tolerance for the final value of each metric that judges, and what could not be learned, with the reason.
 
     ``rules`` say which metrics judge; the tolerances in them are replaced. Repeats that their default tolerance finds

@@ -13,7 +13,7 @@ from mlflow_repro.values.progress import Divergence
 if TYPE_CHECKING:
     from mlflow_repro.compare.histories import Points
     from mlflow_repro.values.rules import Rules, Tolerances
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 
 def find_divergence(
@@ -56,7 +56,7 @@ def describe_saving(divergence: Divergence, expected: float) -> str:
     return f"{text}; the reference took {expected:.1f} s, so {saved:.1f} s ({saved / expected:.0%}) are saved"
 
 
-def compare_stopped(reference: RunRecord, reproduction: RunRecord, divergence: Divergence, rules: Rules) -> Comparison:
+def compare_stopped(reference: Run, reproduction: Run, divergence: Divergence, rules: Rules) -> Comparison:
     """The comparison of a run that was ended at a divergence: that judges, and nothing else can any more."""
     found = Finding(
         kind="history",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.values.comparison import ModelMetric
     from mlflow_repro.values.rules import Rules, Tolerances
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 
 def compare_metrics(reference: Mapping[str, float], reproduction: Mapping[str, float], rules: Rules) -> list[Finding]:
@@ -126,9 +126,9 @@ def compare_model_metrics(
     return findings
 
 
-def compare_status(reference: RunRecord, reproduction: RunRecord) -> list[Finding]:
+def compare_status(reference: Run, reproduction: Run) -> list[Finding]:
     """How the two runs ended: by their own code where both recorded that, else by MLflow's word; none where unknown."""
-    one, other = (record.fact("status").value for record in (reference, reproduction))
+    one, other = (run.fact("status").value for run in (reference, reproduction))
     if one is None or other is None:
         one, other = reference.status, reproduction.status
     if not (one and other):

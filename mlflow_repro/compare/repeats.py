@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlflow_repro.values.rules import Rules
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _T = TypeVar("_T")
 _MARGIN_SPREADS = 2.0  # the default margin, in standard deviations of the reference
@@ -56,8 +56,8 @@ class _Case:
 
 
 def compare_repeats(
-    references: Sequence[RunRecord],
-    reproductions: Sequence[RunRecord],
+    references: Sequence[Run],
+    reproductions: Sequence[Run],
     rules: Rules,
     margins: Mapping[str, float] | None = None,
     better: Mapping[str, str] | None = None,
@@ -103,7 +103,7 @@ def compare_repeats(
 
 
 def _compare_plainly(
-    name: str, references: Sequence[RunRecord], reproductions: Sequence[RunRecord], rules: Rules
+    name: str, references: Sequence[Run], reproductions: Sequence[Run], rules: Rules
 ) -> Finding | None:
     """The finding when every run is ignored, close to the first reference, or lacks the metric; None otherwise."""
     first = references[0].metrics.get(name)
@@ -261,12 +261,12 @@ def _make_finding(case: _Case, *, is_rejected: bool) -> Finding:
     )
 
 
-def _worst_status(reference: RunRecord, others: Sequence[RunRecord]) -> list[Finding]:
+def _worst_status(reference: Run, others: Sequence[Run]) -> list[Finding]:
     rows = [row for run in others for row in compare_status(reference, run)]
     return sorted(rows, key=lambda row: row.status in EQUAL_STATUSES)[:1]
 
 
-def _list_runs(references: Sequence[RunRecord], reproductions: Sequence[RunRecord]) -> list[Finding]:
+def _list_runs(references: Sequence[Run], reproductions: Sequence[Run]) -> list[Finding]:
     """A row for each run that took part, so that none is lost."""
     rows = []
     for side, runs in (("reference", references), ("reproduction", reproductions)):

@@ -12,7 +12,7 @@ from mlflow_repro.values.run import ENTRY_POINT_TAG, PROCESS_TAG, RunPair, progr
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from mlflow_repro.values.run import RunRecord, RunTree
+    from mlflow_repro.values.run import Run, RunTree
 
 REPRODUCTION_NAME = "reproduction of "
 """How the name begins that a relaunch gives its first run; the name of that run's counterpart follows."""
@@ -68,26 +68,26 @@ def select_subtree(
     return (top, *(pair for pair in chosen if pair is not top))
 
 
-def _id(run: RunRecord | None) -> str | None:
+def _id(run: Run | None) -> str | None:
     return None if run is None else run.run_id
 
 
-def _match_siblings(one: Sequence[RunRecord], other: Sequence[RunRecord]) -> list[RunPair]:
+def _match_siblings(one: Sequence[Run], other: Sequence[Run]) -> list[RunPair]:
     """Pairs in the order of the reference's runs, then those that only the reproduction has."""
     unique = [Counter(map(_parameters, side)) for side in (one, other)]
 
-    def by_name_and_parameters(run: RunRecord) -> Hashable:
+    def by_name_and_parameters(run: Run) -> Hashable:
         return _name(run), _parameters(run)
 
-    def by_parameters(run: RunRecord) -> Hashable:
+    def by_parameters(run: Run) -> Hashable:
         key = _parameters(run)
         return key if key[1] and all(counts[key] == 1 for counts in unique) else None
 
-    def by_name(run: RunRecord) -> Hashable:
+    def by_name(run: Run) -> Hashable:
         key = _name(run), _entry_point(run)
         return key if any(key) else None
 
-    counterparts: dict[str, RunRecord] = {}
+    counterparts: dict[str, Run] = {}
     left, right = list(one), list(other)
     for key in (by_name_and_parameters, by_parameters, by_name):
         matched = _pair_by(key, left, right)
@@ -99,34 +99,32 @@ def _match_siblings(one: Sequence[RunRecord], other: Sequence[RunRecord]) -> lis
     return [*pairs, *(RunPair(reference=None, reproduction=run) for run in right)]
 
 
-def _pair_by(
-    key: Callable[[RunRecord], Hashable], one: Sequence[RunRecord], other: Sequence[RunRecord]
-) -> list[tuple[RunRecord, RunRecord]]:
+def _pair_by(key: Callable[[Run], Hashable], one: Sequence[Run], other: Sequence[Run]) -> list[tuple[Run, Run]]:
     """The n-th run with a key on one side and the n-th with the same one on the other; None is no key."""
-    groups: dict[Hashable, tuple[list[RunRecord], list[RunRecord]]] = defaultdict(lambda: ([], []))
+    groups: dict[Hashable, tuple[list[Run], list[Run]]] = defaultdict(lambda: ([], []))
     for number, side in enumerate((one, other)):
         for run in side:
             groups[key(run)][number].append(run)
     return [pair for found, sides in groups.items() if found is not None for pair in zip(*sides, strict=False)]
 
 
-def _name(run: RunRecord) -> str:
+def _name(run: Run) -> str:
     """The run's name without what is another one each time; empty when that is all of it."""
     name = run.run_name.removeprefix(REPRODUCTION_NAME)
     return "" if _GENERATED.fullmatch(name) else _VOLATILE.sub("#", name)
 
 
-def _parameters(run: RunRecord) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _parameters(run: Run) -> tuple[str, tuple[tuple[str, str], ...]]:
     parameters = {name: _PLACE.sub("#", value) for name, value in plain_params(run).items()}
     return _entry_point(run), tuple(sorted(parameters.items()))
 
 
-def _entry_point(run: RunRecord) -> str:
+def _entry_point(run: Run) -> str:
     return run.tags.get(ENTRY_POINT_TAG, "")
 
 
 def _match_pinned(
-    siblings: tuple[Sequence[RunRecord], Sequence[RunRecord]], reference: RunTree, reproduction: RunTree
+    siblings: tuple[Sequence[Run], Sequence[Run]], reference: RunTree, reproduction: RunTree
 ) -> list[RunPair]:
     """The pairs of the top level, that of the two roots first."""
     roots = reference.root, reproduction.root
@@ -134,7 +132,7 @@ def _match_pinned(
     return [RunPair(reference=roots[0], reproduction=roots[1]), *_match_siblings(*others)]
 
 
-def _join_roots(pairs: list[RunPair], mine: RunRecord, theirs: RunRecord) -> list[RunPair]:
+def _join_roots(pairs: list[RunPair], mine: Run, theirs: Run) -> list[RunPair]:
     """The pairs of the top level, with the roots as one where both began their process and have no counterpart yet."""
     alone = {(_id(pair.reference), _id(pair.reproduction)) for pair in pairs}
     began = all((root.fact("launch.run_index").value or "0") == "0" for root in (mine, theirs))
@@ -148,7 +146,7 @@ def _join_roots(pairs: list[RunPair], mine: RunRecord, theirs: RunRecord) -> lis
 def _join_by_index(pairs: list[RunPair], reference: RunTree, reproduction: RunTree) -> list[RunPair]:
     """The pairs of the top level, with nameless runs of the roots' processes as one where their places are the same."""
 
-    def key(run: RunRecord | None, root: RunRecord) -> Hashable:
+    def key(run: Run | None, root: Run) -> Hashable:
         index = run.fact("launch.run_index").value if run else None
         if run is None or index is None or _name(run) or run.tags.get(PROCESS_TAG) != root.tags.get(PROCESS_TAG):
             return None
@@ -162,13 +160,13 @@ def _join_by_index(pairs: list[RunPair], reference: RunTree, reproduction: RunTr
     return [*joined, *(pair for pair in pairs if (_id(pair.reference), _id(pair.reproduction)) not in alone)]
 
 
-def _with_note(pair: RunPair, *roots: RunRecord) -> RunPair:
+def _with_note(pair: RunPair, *roots: Run) -> RunPair:
     """The pair with the reason why it does not judge: a run that somebody deleted, or added to the tree later."""
     sides = pair.reference, pair.reproduction
     if any(run is not None and run.lifecycle_stage == "deleted" for run in sides):
         return RunPair(reference=pair.reference, reproduction=pair.reproduction, note="deleted")
     for run, root in zip(sides, roots, strict=True):
-        process, launch = (record.tags.get(PROCESS_TAG, "") if record else "" for record in (run, root))
+        process, launch = (one.tags.get(PROCESS_TAG, "") if one else "" for one in (run, root))
         if None in sides and process and launch and not process.startswith(program_of(launch)):
             return RunPair(reference=pair.reference, reproduction=pair.reproduction, note="made by another launch")
     return pair

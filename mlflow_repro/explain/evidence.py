@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlflow_repro.values.comparison import Comparison, Finding
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _WHOLE = (("launch", "variables"), ("launch", "params"), ("environment", "distributions"))
 """What is recorded as a whole, so that what is not in it was not there."""
@@ -59,8 +59,8 @@ class Evidence:
     """
 
     comparison: Comparison
-    reference: RunRecord
-    reproduction: RunRecord
+    reference: Run
+    reproduction: Run
     facts: tuple[Finding, ...] = ()
     records: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
     caveats: tuple[str, ...] = ()

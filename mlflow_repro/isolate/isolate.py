@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.proofs import Blame
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _WITHOUT_PROOF = 0.95  # confidence in what every launch had changed
 
@@ -79,7 +79,7 @@ def isolate_with(run_id: str, options: IsolateOptions) -> Isolation:
         store = open_store(trials.tracking_uri)
         reference = store.read_run(run_id)
         check_reference(reference, trials.launch.plan_options(store.uri))
-        sides = [Side(record=reference, store=store), *([_read_other(store, *named)] if named else [])]
+        sides = [Side(run=reference, store=store), *([_read_other(store, *named)] if named else [])]
         if named and _name(sides) == run_id:
             raise UsageError("a run is held against itself", "give another run with --other")
         one = _read_conditions(sides[0])
@@ -127,9 +127,9 @@ class _Question:
 def _search(options: TrialOptions, question: _Question) -> Isolation:
     store = question.sides[0].store
     inquiry = Inquiry(kind="isolate", other=_name(question.sides), basis=question.describe())
-    parent = start_parent(store, options, question.sides[0].record, inquiry)
+    parent = start_parent(store, options, question.sides[0].run, inquiry)
     trials = Trials(
-        run_id=question.sides[0].record.run_id,
+        run_id=question.sides[0].run.run_id,
         options=options,
         store=store,
         parent=parent,
@@ -153,7 +153,7 @@ def _name(sides: Sequence[Side]) -> str:
         return ""
     one, other = sides
     where = "" if one.store.uri == other.store.uri else f"{strip_credentials(other.store.uri)}#"
-    return f"{where}{other.record.run_id}"
+    return f"{where}{other.run.run_id}"
 
 
 def _conclude(factors: Sequence[Factor], trials: Trials, data: DataFactors = NO_DATA) -> Conclusion:
@@ -185,8 +185,8 @@ def _find_impossible(factors: Sequence[Factor]) -> list[str]:
 
 def _answer(conclusion: Conclusion, question: _Question, trials: Trials | None) -> Isolation:
     return Isolation(
-        reference_run_id=question.sides[0].record.run_id,
-        other_run_id=question.sides[1].record.run_id if len(question.sides) > 1 else "",
+        reference_run_id=question.sides[0].run.run_id,
+        other_run_id=question.sides[1].run.run_id if len(question.sides) > 1 else "",
         parent_run_id=trials.parent if trials else "",
         factors={name: factor.what for name, factor in question.named.items()},
         trials=tuple(trials.done) if trials else (),
@@ -207,8 +207,8 @@ def _find_proven(isolation: Isolation, question: _Question, trials: Trials) -> t
         return ()
     control, repeat = trials.known[frozenset(), 0], trials.known[frozenset(), 1]
     runs = [trials.store.read_run(run_id) for run_id in (control.run_id, repeat.run_id)]
-    pair = runs if conclusion.state == "nondeterministic" else [question.sides[0].record, runs[0]]
-    one, other = (Side(record=record, store=trials.store) for record in pair)
+    pair = runs if conclusion.state == "nondeterministic" else [question.sides[0].run, runs[0]]
+    one, other = (Side(run=run, store=trials.store) for run in pair)
     causes = find_causes(one, other, judge_runs(one, other, trials.options.judged_here), fetches=True)
     named = tuple(cause for cause in causes if cause.what != DIFFERS_FROM_ITSELF)
     if conclusion.state == "not restored":  # twice in the same way: not that
@@ -230,7 +230,7 @@ def _suspect(blame: Blame, question: _Question, trials: Trials) -> Cause:
     control = trials.known[frozenset(), 0]
     facts = [f"run {control.run_id}, as recorded but for this: {control.difference or 'the result'} differs"]
     if len(question.sides) > 1:
-        launched = Side(record=trials.store.read_run(control.run_id), store=trials.store)
+        launched = Side(run=trials.store.read_run(control.run_id), store=trials.store)
         is_same = (
             judge_runs(launched, question.sides[1], trials.options.judged_here).verdict.exit_code is ExitCode.EQUAL
         )
@@ -263,10 +263,10 @@ def _prove(blame: Blame, factors: Mapping[str, Factor], trials: Trials) -> Cause
 def _read_other(store: TrackingStore, uri: str, run_id: str) -> Side:
     """The other run, in its own store where one is named."""
     theirs = open_store(uri) if uri else store
-    return Side(record=theirs.read_run(run_id), store=theirs)
+    return Side(run=theirs.read_run(run_id), store=theirs)
 
 
-def _look_at_data(one: Conditions, other: Conditions, finder: DataFinder, reference: RunRecord) -> DataFactors:
+def _look_at_data(one: Conditions, other: Conditions, finder: DataFinder, reference: Run) -> DataFactors:
     """The data files that differ, as far as their contents can be had."""
     changed = list_changed_data(one, other, finder.look, finds_others=finder.has_places)
     return make_data_factors(changed, finder.find, lambda path: names_file(reference, path))
@@ -281,7 +281,7 @@ def _rank(factors: Sequence[Factor], comparison: Comparison | None) -> list[Fact
 
 
 def _read_conditions(side: Side) -> Conditions:
-    store, run_id = side.store, side.record.run_id
+    store, run_id = side.store, side.run.run_id
     content = store.read_file(run_id, RANDOM_STATE_FILE)
     return Conditions(
         run_id=run_id,

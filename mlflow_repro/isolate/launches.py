@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlflow_repro.isolate.options import TrialOptions
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.comparison import Comparison
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -168,16 +168,16 @@ class Trials:
             difference=describe_difference(comparison),
         )
 
-    def _judge_against_first(self, repeat: RunRecord) -> Comparison:
+    def _judge_against_first(self, repeat: Run) -> Comparison:
         first = self.known[frozenset(), 0]
-        control = Side(record=self.store.read_run(first.run_id), store=self.store)
-        return judge_runs(control, Side(record=repeat, store=self.store), self.options.judged_here)
+        control = Side(run=self.store.read_run(first.run_id), store=self.store)
+        return judge_runs(control, Side(run=repeat, store=self.store), self.options.judged_here)
 
     def _left(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()
 
 
-def start_parent(store: TrackingStore, options: TrialOptions, reference: RunRecord, inquiry: Inquiry) -> str:
+def start_parent(store: TrackingStore, options: TrialOptions, reference: Run, inquiry: Inquiry) -> str:
     """The run that all launches are nested under: a new one, or that of an interrupted search.
 
     Raises UsageError for the parent of another search.
@@ -188,7 +188,7 @@ def start_parent(store: TrackingStore, options: TrialOptions, reference: RunReco
     return parent
 
 
-def _find_parent(store: TrackingStore, options: TrialOptions, reference: RunRecord, inquiry: Inquiry) -> str:
+def _find_parent(store: TrackingStore, options: TrialOptions, reference: Run, inquiry: Inquiry) -> str:
     kind, basis = inquiry.kind, hashlib.sha256(inquiry.basis.encode()).hexdigest()
     tags = {_KIND_TAG: kind, _OF_TAG: reference.run_id, _OTHER_TAG: inquiry.other, _BASIS_TAG: basis}
     if options.parent:

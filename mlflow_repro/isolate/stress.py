@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow_repro.isolate.options import TrialOptions
     from mlflow_repro.isolate.variations import Variation
     from mlflow_repro.store.store import TrackingStore
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _CONTROLS = 2
 
@@ -69,9 +69,7 @@ def _make_places(folder: Path) -> Place:
     return Place(home=str(home), work_directory=str(work))
 
 
-def _stress(
-    options: TrialOptions, store: TrackingStore, reference: RunRecord, variations: Sequence[Variation]
-) -> Profile:
+def _stress(options: TrialOptions, store: TrackingStore, reference: Run, variations: Sequence[Variation]) -> Profile:
     parent = start_parent(store, options, reference, Inquiry(kind="stress"))
     possible = [one for one in variations if not one.skipped]
     limit = options.max_launches or len(possible) + _CONTROLS

@@ -85,15 +85,15 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
     """
     if comparison.verdict is not Verdict.DIFFERENT:
         return ()
-    records = tuple(side.store.read_own_record(side.record.run_id) or {} for side in (one, other))
+    records = tuple(side.store.read_own_record(side.run.run_id) or {} for side in (one, other))
     facts: Sequence[Finding] = [row for row in comparison.findings if row.kind in _EXPLAINING]
     if not any(row.kind != "param" for row in facts):  # a reproduction's comparison has no facts
         facts = [*facts, *compare_facts_of(one, other)]
     view = look_at_code((one, other), (records[0], records[1]), folder, fetches=fetches)
     evidence = Evidence(
         comparison=comparison,
-        reference=one.record,
-        reproduction=other.record,
+        reference=one.run,
+        reproduction=other.run,
         facts=tuple(facts),
         records=(records[0], records[1]),
         caveats=tuple(caveats),
@@ -123,7 +123,7 @@ def _look_between(one: Side, record: Mapping[str, Any], comparison: Comparison) 
     rows = [row for row in comparison.of_kind("history") if row.details.get("first_inexact_step") == shape.step]
     if not rows or float(rows[0].reference or 0) > _MOST_POINTS:
         return ()
-    times = {step: time / 1000 for step, _, time in one.store.read_points(one.record.run_id, rows[0].name)}
+    times = {step: time / 1000 for step, _, time in one.store.read_points(one.run.run_id, rows[0].name)}
     last = max((step for step in times if step < shape.step), default=None)
     if last is None or shape.step not in times:
         return ()
@@ -142,7 +142,7 @@ def _read_traces(one: Side, other: Side) -> tuple[Divergence, ...] | None:
     """Where the generators of two traced runs part; None unless both were traced."""
     traces = []
     for side in (one, other):
-        content = side.store.read_file(side.record.run_id, RNG_TRACE_FILE)
+        content = side.store.read_file(side.run.run_id, RNG_TRACE_FILE)
         with suppress(ValueError):
             trace = json.loads(content) if content else None
             traces += [trace] if isinstance(trace, dict) else []

@@ -60,7 +60,7 @@ def look_at_code(sides: tuple[Side, Side], records: Records, folder: Path | None
     with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as work:
         places = [Path(work) / name for name in ("one", "other")][: 1 if is_same else 2]
         pairs = zip(sides, records, places, strict=False)
-        uris = [recorded_uri(side.record) for side in sides]
+        uris = [recorded_uri(side.run) for side in sides]
         found = [
             place
             for (side, record, place), uri in zip(pairs, (uris[0] or uris[1], uris[1] or uris[0]), strict=False)
@@ -114,21 +114,21 @@ def _is_path_of(name: str, path: str) -> bool:
 
 def _list_starts(side: Side, folder: Path) -> Iterator[str]:
     """The scripts by which a run may have been started."""
-    script = side.record.fact("launch.script").value
+    script = side.run.fact("launch.script").value
     if script:
         yield script
-    elif is_project_run(side.record):
+    elif is_project_run(side.run):
         for project in folder.rglob("MLproject"):
             yield from _SCRIPTS.findall(project.read_text(encoding="utf-8", errors="replace"))
     else:
-        yield side.record.tags.get("mlflow.source.name", "")
+        yield side.run.tags.get("mlflow.source.name", "")
 
 
 def _read_cells(side: Side, record: Mapping[str, Any]) -> dict[str, str]:
     """The cells of a notebook, as one file; empty for another program."""
     notebook = record.get("launch", {}).get("notebook", {})
     file = notebook.get("file") if isinstance(notebook, dict) else None
-    content = side.store.read_file(side.record.run_id, file) if isinstance(file, str) else None
+    content = side.store.read_file(side.run.run_id, file) if isinstance(file, str) else None
     with suppress(ValueError):
         cells = json.loads(content) if content else None
         if isinstance(cells, list):
@@ -145,7 +145,7 @@ def _list_texts(source: str) -> Iterator[str]:
 
 def _fetch(side: Side, record: Mapping[str, Any], place: Path, uri: str, *, fetches: bool) -> bool:
     """Make ``place`` the tree that a run had; False where that cannot be done."""
-    commit = recorded_commit(side.record)
+    commit = recorded_commit(side.run)
     if not (uri and commit):
         return False
     with suppress(ReproError, OSError):
@@ -153,7 +153,7 @@ def _fetch(side: Side, record: Mapping[str, Any], place: Path, uri: str, *, fetc
         path = local_path(source.uri)
         if not fetches and (path is None or not Path(path).exists()):
             return False
-        tree = read_tree(side.store, side.record.run_id, record)
+        tree = read_tree(side.store, side.run.run_id, record)
         checkout(source, place, bundle=(tree and tree.bundle) or b"")
         restore_working_tree(source, place, tree)
         return True

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow_repro.judging.predictions import PredictionWish
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.rules import Rules
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 
 def judge_runs(
@@ -44,15 +44,15 @@ def judge_runs(
     fetched = [
         *_judge_histories(reference, reproduction, rules, options.histories, sampler),
         *compare_model_metrics(
-            reference.store.read_model_metrics(reference.record.run_id),
-            reproduction.store.read_model_metrics(reproduction.record.run_id),
+            reference.store.read_model_metrics(reference.run.run_id),
+            reproduction.store.read_model_metrics(reproduction.run.run_id),
             rules,
         ),
         *_judge_artifacts(reference, reproduction, rules, options.selection),
         *_judge_predictions(reference, reproduction, rules, options.prediction_wish),
         *facts,
     ]
-    return compare_records(reference.record, reproduction.record, rules, fetched=fetched)
+    return compare_records(reference.run, reproduction.run, rules, fetched=fetched)
 
 
 def compare_with_facts(reference: str, reproductions: Sequence[str], options: ExplainOptions) -> Report:
@@ -78,10 +78,10 @@ def compare_with_facts(reference: str, reproductions: Sequence[str], options: Ex
             comparison = judge_runs(one, other, judging, facts, sampler)
         else:
             count = len(sides) - len(reproductions)
-            records = [side.record for side in sides]
-            comparison = judge_repeats(records[:count], records[count:], judging, spread, facts)
+            runs = [side.run for side in sides]
+            comparison = judge_repeats(runs[:count], runs[count:], judging, spread, facts)
     curves = sampler.curves(comparison.findings)
-    return Report(plan=None, reference=one.record, reproduction=other.record, comparison=comparison, curves=curves)
+    return Report(plan=None, reference=one.run, reproduction=other.run, comparison=comparison, curves=curves)
 
 
 def _check_spread(judging: JudgeOptions, spread: SpreadOptions, *, are_repeats: bool) -> None:
@@ -94,8 +94,8 @@ def _check_spread(judging: JudgeOptions, spread: SpreadOptions, *, are_repeats: 
 
 
 def judge_repeats(
-    references: Sequence[RunRecord],
-    reproductions: Sequence[RunRecord],
+    references: Sequence[Run],
+    reproductions: Sequence[Run],
     judging: JudgeOptions,
     spread: SpreadOptions,
     facts: Iterable[Finding] = (),
@@ -107,9 +107,9 @@ def judge_repeats(
     return replace(comparison, findings=(*comparison.findings, *facts))
 
 
-def read_more_references(spread: SpreadOptions, tracking_uri: str) -> list[RunRecord]:
+def read_more_references(spread: SpreadOptions, tracking_uri: str) -> list[Run]:
     """The runs that ``against`` names."""
-    return [side.record for side in read_sides([split_name(name, tracking_uri) for name in spread.more_references])]
+    return [side.run for side in read_sides([split_name(name, tracking_uri) for name in spread.more_references])]
 
 
 def learn_tolerances(
@@ -129,7 +129,7 @@ def learn_tolerances(
     base = read_rules(config)
     split = [split_name(name, tracking_uri) for name in names]
     with short_retries():
-        rules, left_out = learn_rules([side.record for side in read_sides(split)], base)
+        rules, left_out = learn_rules([side.run for side in read_sides(split)], base)
     write_rules(output, rules, overwrite=overwrite)
     return rules, left_out
 
@@ -140,10 +140,10 @@ def compare_facts_of(one: Side, other: Side) -> list[Finding]:
     from mlflow_repro.store.writing import read_data
 
     with one.store.explained(), other.store.explained():
-        inputs = [read_data(side.store.uri, side.record.run_id)[0] for side in (one, other)]
-    records = [side.store.read_own_record(side.record.run_id) for side in (one, other)]
+        inputs = [read_data(side.store.uri, side.run.run_id)[0] for side in (one, other)]
+    records = [side.store.read_own_record(side.run.run_id) for side in (one, other)]
     findings = [
-        *compare_tags(one.record, other.record, with_facts=None in records),
+        *compare_tags(one.run, other.run, with_facts=None in records),
         *compare_datasets(*inputs),
     ]
     if None not in records:
@@ -161,7 +161,7 @@ def _judge_artifacts(one: Side, other: Side, rules: Rules, selection: Selection 
 
     if selection is None:
         return ()
-    here, there = ((side.store.uri, side.record.run_id) for side in (one, other))
+    here, there = ((side.store.uri, side.run.run_id) for side in (one, other))
     return compare_run_artifacts(here, there, rules, selection)
 
 
@@ -171,7 +171,7 @@ def _judge_predictions(one: Side, other: Side, rules: Rules, wish: PredictionWis
 
     if wish is None:
         return []
-    here, there = ((side.store.uri, side.record.run_id) for side in (one, other))
+    here, there = ((side.store.uri, side.run.run_id) for side in (one, other))
     return compare_run_predictions(here, there, rules.default, wish)
 
 
@@ -179,8 +179,8 @@ def _judge_histories(one: Side, other: Side, rules: Rules, mode: str, sampler: C
     """The findings about the metrics that both runs have and that judge."""
     from mlflow_repro.judging.histories import compare_run_histories
 
-    names = [name for name in sorted({*one.record.metrics} & {*other.record.metrics}) if not rules.why_ignored(name)]
-    runs = (one.store, one.record.run_id), (other.store, other.record.run_id)
+    names = [name for name in sorted({*one.run.metrics} & {*other.run.metrics}) if not rules.why_ignored(name)]
+    runs = (one.store, one.run.run_id), (other.store, other.run.run_id)
     return compare_run_histories(runs, names, rules, mode, sampler)
 
 

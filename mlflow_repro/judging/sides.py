@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from mlflow_repro.code.worktree.values import TakenTree
     from mlflow_repro.store.store import TrackingStore
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """A run, and the store that it is in."""
 
-    record: RunRecord
+    run: Run
     store: TrackingStore
 
 
@@ -48,7 +48,7 @@ def read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
     for uri, run_id in names:
         if uri not in stores:
             stores[uri] = open_store(uri)
-        sides.append(Side(record=stores[uri].read_run(run_id), store=stores[uri]))
+        sides.append(Side(run=stores[uri].read_run(run_id), store=stores[uri]))
     return sides
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.report import Report
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _INDEX = "launch.run_index"
 _STATUSES = {
@@ -40,12 +40,12 @@ _STATUSES = {
 class Target:
     """The run that was asked for, and the tree of its launch, whose root is the run to launch again for it."""
 
-    asked: RunRecord
+    asked: Run
     tree: RunTree
     notes: tuple[str, ...] = ()
 
     @property
-    def root(self) -> RunRecord:
+    def root(self) -> Run:
         """The run to launch again."""
         return self.tree.root
 
@@ -75,7 +75,7 @@ class Target:
         return (subtree[0], *(pair for pair in pairs if pair is not subtree[0]))
 
 
-def find_target(store: TrackingStore, asked: RunRecord) -> Target:
+def find_target(store: TrackingStore, asked: Run) -> Target:
     """The tree that has to come back for ``asked``. Raises UnreachableError."""
     root, note = find_root(store, asked)
     tree = read_tree(store, root)
@@ -86,7 +86,7 @@ def find_target(store: TrackingStore, asked: RunRecord) -> Target:
     return Target(asked=asked, tree=tree, notes=(note,) if note else tuple(_explain_launch(store, asked, tree)))
 
 
-def _explain_launch(store: TrackingStore, asked: RunRecord, tree: RunTree) -> Iterator[str]:
+def _explain_launch(store: TrackingStore, asked: Run, tree: RunTree) -> Iterator[str]:
     """What is launched again for a run that is not the first of its program."""
     name, index = f"run {asked.run_id}", asked.fact(_INDEX).value or "0"
     if tree.root_id != asked.run_id:
@@ -100,7 +100,7 @@ def _explain_launch(store: TrackingStore, asked: RunRecord, tree: RunTree) -> It
             yield f"the program that started this one made run {run_id}: reproduce that to bring back the whole launch"
 
 
-def pair_relaunch(target: Target, store: TrackingStore, primary: RunRecord) -> tuple[tuple[RunPair, ...], RunRecord]:
+def pair_relaunch(target: Target, store: TrackingStore, primary: Run) -> tuple[tuple[RunPair, ...], Run]:
     """The pairs that are judged once ``primary``, the first run of the relaunch, and all others have ended.
 
     The first pair is that of the run that was asked for, whose counterpart is given as well. Tags the runs of the
@@ -156,7 +156,7 @@ def compare_trees(reference: str, reproductions: Sequence[str], options: Compare
 
 def _pair_existing(reference: Side, reproduction: Side) -> tuple[RunPair, ...]:
     """The pairs of two runs that are there, that of these two first: of their launches, or of what is below them."""
-    one, other = find_target(reference.store, reference.record), find_target(reproduction.store, reproduction.record)
+    one, other = find_target(reference.store, reference.run), find_target(reproduction.store, reproduction.run)
     are_apart = not one.tree.by_id.keys() & other.tree.by_id.keys()
     if not (one.stands_for_all and other.stands_for_all and are_apart):
         one, other = _cut(one), _cut(other)
@@ -204,7 +204,7 @@ def _judge_pair(pair: RunPair, stores: tuple[TrackingStore, TrackingStore], opti
     if one is None or other is None:
         status, side = (Status.EXTRA, "reproduction") if one is None else (Status.MISSING, "reference")
         return JudgedPair(**ids, status=status, note=f"only in the {side}")
-    sides = Side(record=one, store=stores[0]), Side(record=other, store=stores[1])
+    sides = Side(run=one, store=stores[0]), Side(run=other, store=stores[1])
     comparison = _without_rules(judge_runs(*sides, options))
     return JudgedPair(**ids, status=_STATUSES[comparison.verdict], comparison=comparison)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.values.environment import Installed, RecordedEnvironment
     from mlflow_repro.values.plan import LaunchPlan
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _SHOWN = 4  # differences that are named; the others are counted
 _PROJECT_DEFAULT = "virtualenv"  # what MLflow itself takes for a project
@@ -29,7 +29,7 @@ class EnvironmentWish:
     allow_substitutions: bool = False
 
 
-def plan_surroundings(plan: LaunchPlan, reference: RunRecord, wish: EnvironmentWish) -> LaunchPlan | None:
+def plan_surroundings(plan: LaunchPlan, reference: Run, wish: EnvironmentWish) -> LaunchPlan | None:
     """The plan with its environment, where that follows without the record; None when the record has to be read.
 
     Raises UsageError when what was asked for cannot be.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from mlflow_repro.values.plan import Project
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 ENV_MANAGERS = ("local", "virtualenv", "uv", "conda")
 NOTEBOOK_RUNNER = "papermill"
@@ -77,7 +77,7 @@ def _check_environment(options: PlanOptions) -> None:
         )
 
 
-def check_reference(reference: RunRecord, options: PlanOptions) -> None:
+def check_reference(reference: Run, options: PlanOptions) -> None:
     """Refuse a run that cannot be a reference. Raises CannotJudgeError."""
     name = f"run {reference.run_id}"
     if reference.lifecycle_stage == "deleted" and not options.include_deleted:
@@ -91,7 +91,7 @@ def check_reference(reference: RunRecord, options: PlanOptions) -> None:
         )
 
 
-def plan_launch(reference: RunRecord, options: PlanOptions) -> LaunchPlan:
+def plan_launch(reference: Run, options: PlanOptions) -> LaunchPlan:
     """The plan that follows from the record alone; `fit_to_project` completes it once the code is there.
 
     Raises CannotJudgeError when the record does not say enough, UsageError or RefusedError on bad options.
@@ -160,7 +160,7 @@ def _chosen_parameters(plan: LaunchPlan, names: Collection[str]) -> Mapping[str,
     return {name: value for name, value in plan.parameters.items() if name in names}
 
 
-def _plan_source(reference: RunRecord, options: PlanOptions) -> Source:
+def _plan_source(reference: Run, options: PlanOptions) -> Source:
     commit = options.commit or recorded_commit(reference)
     if not commit:
         raise CannotJudgeError(
@@ -179,18 +179,18 @@ def _plan_source(reference: RunRecord, options: PlanOptions) -> Source:
     return Source(uri=wanted.absolute, commit=check_commit(commit), subdirectory=subdirectory)
 
 
-def _why_no_commit(reference: RunRecord) -> str:
+def _why_no_commit(reference: Run) -> str:
     if not (reference.is_captured or "mlflow.source.name" in reference.tags):
         return "it was made by MlflowClient.create_run or over REST, of which MLflow tells no plugin"
     return reference.fact("git.error").value or "it was not made from a git repository with a commit"
 
 
-def recorded_commit(reference: RunRecord) -> str:
+def recorded_commit(reference: Run) -> str:
     """The commit that the run names: ours, else MLflow's own tag; empty for none."""
     return reference.fact("git.commit").value or reference.tags.get("mlflow.source.git.commit", "")
 
 
-def _note_other_commit(reference: RunRecord, options: PlanOptions) -> tuple[str, ...]:
+def _note_other_commit(reference: Run, options: PlanOptions) -> tuple[str, ...]:
     recorded = recorded_commit(reference)
     if options.commit in ("", recorded):
         return ()
@@ -198,7 +198,7 @@ def _note_other_commit(reference: RunRecord, options: PlanOptions) -> tuple[str,
     return (f"{note}: this asks whether the change keeps the result",)
 
 
-def recorded_uri(reference: RunRecord) -> str:
+def recorded_uri(reference: Run) -> str:
     """The git URI with subdirectory that the run names: ours, else MLflow's own tags."""
     ours = reference.fact("git.uri").value
     if ours:
@@ -212,13 +212,13 @@ def recorded_uri(reference: RunRecord) -> str:
     return name if is_project_run(reference) and ("://" in name or name.endswith(".git")) else ""
 
 
-def _recorded_env_manager(reference: RunRecord) -> str:
+def _recorded_env_manager(reference: Run) -> str:
     """MLflow tags every manager but ``local``; a docker project is started with ``local``."""
     tag = reference.tags.get("mlflow.project.env", "")
     return tag if tag in ENV_MANAGERS else "local"
 
 
-def _plan_entry_point(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
+def _plan_entry_point(reference: Run, plan: LaunchPlan) -> LaunchPlan:
     recorded = recorded_launch_parameters(reference)
     caveats = list(plan.caveats)
     if recorded is None:
@@ -235,7 +235,7 @@ def _plan_entry_point(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
     )
 
 
-def _plan_script(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
+def _plan_script(reference: Run, plan: LaunchPlan) -> LaunchPlan:
     if reference.fact("launch.kind").value == "notebook":
         return _plan_notebook(reference, plan)
     stored = reference.fact("launch.argv").value
@@ -258,7 +258,7 @@ def _plan_script(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
     return replace(plan, parameters=parameters, only_declared=True, caveats=(*plan.caveats, caveat))
 
 
-def _plan_notebook(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
+def _plan_notebook(reference: Run, plan: LaunchPlan) -> LaunchPlan:
     """Papermill, of which `mlflow_repro.launch.notebook` completes the command when the code is there."""
     directory, caveats = _working_directory(reference, "the kernel")
     command = ("python", "-m", NOTEBOOK_RUNNER)
@@ -271,7 +271,7 @@ def _plan_notebook(reference: RunRecord, plan: LaunchPlan) -> LaunchPlan:
     )
 
 
-def _working_directory(reference: RunRecord, what: str) -> tuple[str, list[str]]:
+def _working_directory(reference: Run, what: str) -> tuple[str, list[str]]:
     """The recorded working directory, relative to the repository, and what is to be said of it."""
     directory = reference.fact("launch.cwd").value
     if directory is None:
@@ -279,7 +279,7 @@ def _working_directory(reference: RunRecord, what: str) -> tuple[str, list[str]]
     return ("" if directory == "." else directory), []
 
 
-def _read_argv(reference: RunRecord, stored: str) -> list[str]:
+def _read_argv(reference: Run, stored: str) -> list[str]:
     with suppress(ValueError):
         argv = json.loads(stored)
         if isinstance(argv, list) and all(isinstance(word, str) for word in argv):
@@ -290,7 +290,7 @@ def _read_argv(reference: RunRecord, stored: str) -> list[str]:
     )
 
 
-def _plan_command(reference: RunRecord, plan: LaunchPlan, argv: list[str]) -> LaunchPlan:
+def _plan_command(reference: Run, plan: LaunchPlan, argv: list[str]) -> LaunchPlan:
     """The recorded command line, with the script's path as seen from the recorded working directory."""
     command = parse_python_argv(argv)
     working_directory, caveats = _working_directory(reference, "the reference")

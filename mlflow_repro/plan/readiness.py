@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from mlflow_repro.plan.launch import PlanOptions
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _NAMED = 3
 _WHOLE = "complete"
 
 
-def grade_run(reference: RunRecord, record: Mapping[str, Any] | None, options: PlanOptions) -> Readiness:
+def grade_run(reference: Run, record: Mapping[str, Any] | None, options: PlanOptions) -> Readiness:
     """One row for each thing that a reproduction needs. ``record`` is the run's own, None when it has none.
 
     Raises nothing: what `plan_launch` or `check_reference` would refuse is a row.
@@ -51,7 +51,7 @@ def _check_plan(name: str, attempt: Callable[[], object], good: str) -> Check:
     return Check(name=name, grade=Grade.READY, text=good)
 
 
-def _check_outcome(reference: RunRecord) -> Check:
+def _check_outcome(reference: Run) -> Check:
     if reference.metrics:
         return Check(name="metrics", grade=Grade.READY, text=f"{len(reference.metrics)} metrics to compare")
     return Check(

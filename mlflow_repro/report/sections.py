@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair
     from mlflow_repro.values.report import Report
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _KINDS = {
     "metric": "metric",
@@ -83,9 +83,9 @@ def _headline(comparison: Comparison, children: Sequence[JudgedPair]) -> Headlin
     )
 
 
-def run_label(record: RunRecord | None) -> str:
+def run_label(run: Run | None) -> str:
     """A run by its name, or by its id where it has none."""
-    return shown((record.run_name or record.run_id) if record else "")
+    return shown((run.run_name or run.run_id) if run else "")
 
 
 def _title(report: Report) -> str:
@@ -277,7 +277,7 @@ def _runs(report: Report) -> Section:
     return Section(key="runs", title="The runs", blocks=(table,))
 
 
-def _describe_run(run: RunRecord) -> dict[str, str | None]:
+def _describe_run(run: Run) -> dict[str, str | None]:
     return {
         "run id": run.run_id,
         "name": run.run_name,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair
     from mlflow_repro.values.plan import LaunchPlan
     from mlflow_repro.values.report import Cause, Report
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _LEFT_OUT = (", without ", "not judged: ")  # how the note of an artifact begins to name that
 _LONGEST = 300  # characters of a fact that are shown; the JSON form has all
@@ -232,18 +232,18 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _render_run(title: str, record: RunRecord) -> str:
+def _render_run(title: str, run: Run) -> str:
     info = {
-        "run_id": record.run_id,
-        "name": record.run_name,
-        "experiment": record.experiment_name,
-        "status": record.status,
-        "started": format_time(record.start_time),
-        "ended": format_time(record.end_time),
-        "artifacts": record.artifact_uri,
+        "run_id": run.run_id,
+        "name": run.run_name,
+        "experiment": run.experiment_name,
+        "status": run.status,
+        "started": format_time(run.start_time),
+        "ended": format_time(run.end_time),
+        "artifacts": run.artifact_uri,
     }
-    metrics = {name: repr(value) for name, value in record.metrics.items()}
-    parts = (("info", info), ("params", record.params), ("metrics", metrics), ("tags", record.tags))
+    metrics = {name: repr(value) for name, value in run.metrics.items()}
+    parts = (("info", info), ("params", run.params), ("metrics", metrics), ("tags", run.tags))
     return "\n".join([f"{title}:", *(line for name, values in parts for line in _section(name, values)), ""])
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow_repro.values.plan import LaunchPlan
     from mlflow_repro.values.progress import Divergence
     from mlflow_repro.values.rules import Rules
-    from mlflow_repro.values.run import RunPair, RunRecord
+    from mlflow_repro.values.run import Run, RunPair
 
 
 def check_annotations(options: ReproduceOptions) -> None:
@@ -53,7 +53,7 @@ def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside 
     from mlflow_repro.judging.trees import judge_children
 
     reference, reproduction = _both_sides(pairs[0])
-    sides, sampler = (Side(record=reference, store=store), Side(record=reproduction, store=store)), CurveSampler()
+    sides, sampler = (Side(run=reference, store=store), Side(run=reproduction, store=store)), CurveSampler()
     comparison = judge_runs(*sides, options.judged_here, sampler=sampler)
     origin = find_origin(reference, reproduction, reads)
     if options.launch.accept_cache and origin:
@@ -82,7 +82,7 @@ def with_causes(options: ReproduceOptions, report: Report, store: TrackingStore,
 
     if not (options.explain and report.comparison and report.reproduction):
         return report
-    sides = Side(record=report.reference, store=store), Side(record=report.reproduction, store=store)
+    sides = Side(run=report.reference, store=store), Side(run=report.reproduction, store=store)
     caveats = report.plan.caveats if report.plan else ()
     with suppress(ReproError):  # the verdict stands, with its causes or without
         return replace(report, causes=find_causes(*sides, report.comparison, caveats=caveats, folder=folder))
@@ -100,7 +100,7 @@ def report_stopped(plan: LaunchPlan, pair: RunPair, divergence: Divergence, rule
     return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
 
 
-def _both_sides(pair: RunPair) -> tuple[RunRecord, RunRecord]:
+def _both_sides(pair: RunPair) -> tuple[Run, Run]:
     if pair.reference is None or pair.reproduction is None:
         raise CannotJudgeError("one of the two runs is not there")
     return pair.reference, pair.reproduction
@@ -129,7 +129,7 @@ def annotate(report: Report, store: TrackingStore, *, with_reference: bool = Fal
 
 
 def annotate_repeats(
-    report: Report, reproductions: Sequence[RunRecord], store: TrackingStore, *, with_reference: bool = False
+    report: Report, reproductions: Sequence[Run], store: TrackingStore, *, with_reference: bool = False
 ) -> tuple[str, ...]:
     """Group repeats under a run of their own, which gets the answer; a note for each thing the store did not take."""
     if report.comparison is None or len(reproductions) < 2:  # noqa: PLR2004 - one needs no group

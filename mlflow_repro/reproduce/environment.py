@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mlflow_repro.plan.environment import EnvironmentWish
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.plan import LaunchPlan
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _READ_SECONDS = 20.0
 _SHOWN = 8  # differences that are named
@@ -53,7 +53,7 @@ class Rebuild:
 
 
 def plan_environment(
-    plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], store: TrackingStore, wish: EnvironmentWish
+    plan: LaunchPlan, reference: Run, record: Mapping[str, Any], store: TrackingStore, wish: EnvironmentWish
 ) -> tuple[LaunchPlan, Rebuild | None]:
     """The plan with its environment, and what is needed to rebuild it when it is the recorded one.
 
@@ -83,7 +83,7 @@ def plan_environment(
 
 
 def prepare_environment(
-    plan: LaunchPlan, reference: RunRecord, rebuild: Rebuild | None, checkout: Path, *, allow_substitutions: bool
+    plan: LaunchPlan, reference: Run, rebuild: Rebuild | None, checkout: Path, *, allow_substitutions: bool
 ) -> tuple[Surroundings, list[str]]:
     """Make the environment of the plan; what the launch is told of it, and what is to be said beside the verdict.
 
@@ -136,14 +136,14 @@ def _versions(search_path: Iterable[str]) -> dict[str, str]:
     return {name: one.version for name, one in inventory.distributions.items()}
 
 
-def _is_same(reference: RunRecord, current: Installed) -> bool:
+def _is_same(reference: Run, current: Installed) -> bool:
     """True when the tags alone say that nothing differs: most often, and then nothing has to be fetched."""
     same_python = reference.fact("env.python").value == current.python.version
     return same_python and reference.fact("env.digest").value == digest_distributions(list_names())
 
 
 def _read_recorded(
-    reference: RunRecord, record: Mapping[str, Any], *, is_wanted: bool
+    reference: Run, record: Mapping[str, Any], *, is_wanted: bool
 ) -> tuple[RecordedEnvironment | None, str]:
     """The environment that the run recorded, or why there is none."""
     if not reference.is_captured:
@@ -161,7 +161,7 @@ def _read_recorded(
 
 
 def _fetch_locks(
-    reference: RunRecord, recorded: RecordedEnvironment, store: TrackingStore
+    reference: Run, recorded: RecordedEnvironment, store: TrackingStore
 ) -> tuple[tuple[str, tuple[Pin, ...]], ...]:
     groups = []
     for lock in recorded.locks:

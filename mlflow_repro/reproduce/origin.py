@@ -12,7 +12,7 @@ from mlflow_repro.values.comparison import Finding, Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 RESULT = "result"
 """The name of the finding, of the kind ``status``."""
@@ -20,7 +20,7 @@ _LONG = 60_000  # milliseconds: of a shorter run the start of a process is too m
 _SHARE = 20  # a relaunch that is this many times as fast did not do the same
 
 
-def find_origin(reference: RunRecord, reproduction: RunRecord, reads: tuple[str, ...]) -> str:
+def find_origin(reference: Run, reproduction: Run, reads: tuple[str, ...]) -> str:
     """Why the result may not have been computed; empty where nothing speaks for that."""
     reasons = [f"the program read {join_texts(reads)}"] if reads else []
     took, takes = (max(run.end_time - run.start_time, 0) for run in (reference, reproduction))

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from mlflow_repro.system.folders import HeldFolder
     from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.plan import LaunchPlan, Project
-    from mlflow_repro.values.run import RunPair, RunRecord
+    from mlflow_repro.values.run import Run, RunPair
 
 
-def read_notebook(store: TrackingStore, reference: RunRecord, record: Mapping[str, Any]) -> RecordedNotebook | None:
+def read_notebook(store: TrackingStore, reference: Run, record: Mapping[str, Any]) -> RecordedNotebook | None:
     """What the run recorded of the notebook that it was made in, None when it was made in none."""
     from mlflow_repro.launch.capture import CELLS_FILE
     from mlflow_repro.launch.notebook import read_recorded_notebook
@@ -56,7 +56,7 @@ class PutBack:
     ignore_diff: bool = False
 
 
-def complete_plan(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> LaunchPlan:
+def complete_plan(plan: LaunchPlan, reference: Run, record: Mapping[str, Any], put_back: PutBack) -> LaunchPlan:
     """The plan with what is put back of the record (empty for a run that made none), and what is not, and why.
 
     Raises UsageError when a seed is wanted where it cannot be set.
@@ -84,7 +84,7 @@ def _list_restores(record: Mapping[str, Any], put_back: PutBack) -> tuple[str, .
     return (*files, *([RANDOM_STATE_FILE] if put_back.has_random_state else ()))
 
 
-def _find_gaps(plan: LaunchPlan, reference: RunRecord, record: Mapping[str, Any], put_back: PutBack) -> list[str]:
+def _find_gaps(plan: LaunchPlan, reference: Run, record: Mapping[str, Any], put_back: PutBack) -> list[str]:
     gaps = []
     dirty, has_tree = reference.fact("git.dirty").value, "tree" in record.get("code", {})
     if dirty == "true" and not has_tree:
@@ -117,7 +117,7 @@ def find_notes(pairs: Iterable[RunPair]) -> list[str]:
     return [*(notes if calls else []), *refused]
 
 
-def _list_told(runs: Iterable[RunRecord], fact: str) -> list[str]:
+def _list_told(runs: Iterable[Run], fact: str) -> list[str]:
     """The items of a fact that is a list, each once: the next run of a process tells those of the runs before it."""
     stored = [run.fact(fact).value or "[]" for run in runs]
     lists = [json.loads(text) if text.startswith("[") else [text] for text in stored]

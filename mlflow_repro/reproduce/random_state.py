@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow_repro.judging.trees import Target
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.changes import Changes
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _WORKERS = re.compile(r"(?:\+[^+/]*)+$")  # the end of a key: a worker of a program, and its workers
 
@@ -61,7 +61,7 @@ def fetch_random_states(store: TrackingStore, target: Target, directory: Path, *
     return directory
 
 
-def _read_random_state(store: TrackingStore, run: RunRecord) -> dict[str, Any] | None:
+def _read_random_state(store: TrackingStore, run: Run) -> dict[str, Any] | None:
     """What a run has recorded of its process's randomness; None when it has nothing that can be read."""
     content = store.read_file(run.run_id, RANDOM_STATE_FILE)
     with suppress(ValueError):

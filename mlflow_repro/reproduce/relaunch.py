@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mlflow_repro.reproduce.prepare import PreparedCode
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.progress import Arrival, Divergence
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _SIGNAL_EXIT = 128  # a shell's exit code for "ended by signal N" is this plus N
 _KEPT_TAGS = ("mlflow.project.entryPoint", "mlflow.project.env", "mlflow.source.type", "mlflow.source.git.branch")
@@ -107,7 +107,7 @@ class Relaunch:
         return self._pair_runs(outcome), None
 
     @property
-    def reference(self) -> RunRecord:
+    def reference(self) -> Run:
         """The run whose launch is done again."""
         return self.target.root
 
@@ -188,7 +188,7 @@ class Relaunch:
         found = self.store.search_runs(wanted)
         return found[0].run_id if len(found) == 1 else ""
 
-    def _close_stopped(self, run_id: str, divergence: Divergence) -> RunRecord:
+    def _close_stopped(self, run_id: str, divergence: Divergence) -> Run:
         reason = f"stopped by fail-fast: {divergence.name} differed at step {divergence.step}"
         self._close(run_id, "KILLED", reason)
         judged = self._find_judged(run_id)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow_repro.store.histories import HistoryReader
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.rules import Rules
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _PAUSE_SECONDS = 1.0
 _PAUSE_SHARE = 20  # a pause is at least this many times as long as the look before it
@@ -38,7 +38,7 @@ class Watch:
 
     def __init__(
         self,
-        reference: RunRecord,
+        reference: Run,
         store: TrackingStore,
         rules: Rules,
         *,

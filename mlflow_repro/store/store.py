@@ -20,14 +20,14 @@ from mlflow_repro.system.folders import hold_folder
 from mlflow_repro.text.redact import redact_value
 from mlflow_repro.values.comparison import ModelMetric
 from mlflow_repro.values.record import RECORD_SCHEMA
-from mlflow_repro.values.run import OWN_METRICS, RunRecord
+from mlflow_repro.values.run import OWN_METRICS, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Run as StoredRun
     from sqlalchemy import Engine
 
 _RETRY_SECONDS = 30.0
@@ -51,15 +51,15 @@ class TrackingStore:
         with explained(uri):
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
 
-    def read_run(self, run_id: str) -> RunRecord:
-        """The whole record of a run. Raises CannotJudgeError when there is none, UnreachableError."""
+    def read_run(self, run_id: str) -> Run:
+        """The whole row of a run. Raises CannotJudgeError when there is none, UnreachableError."""
         with explained(self.uri):
             run = self._client.get_run(run_id)
             if run.info.run_id != run_id:
                 raise UnreachableError(f"the tracking store {redact_value(self.uri)} answers with no run or another")
             experiment = self._client.get_experiment(run.info.experiment_id)
             self._models[run_id] = list_model_ids(run)
-            return _read_record(run, experiment.name)
+            return _read_row(run, experiment.name)
 
     def find_model_run(self, model_uri: str) -> str:
         """The id of the run that a model came from: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, ``runs:/ID/...``.
@@ -87,7 +87,7 @@ class TrackingStore:
             raise CannotJudgeError(f"{model_uri} was registered without the run that made it", "give the run: --run_id")
         return str(run_id)
 
-    def read_run_patiently(self, run_id: str) -> RunRecord:
+    def read_run_patiently(self, run_id: str) -> Run:
         """`read_run`, tried again for half a minute when the store does not answer (a server that restarts)."""
         deadline = time.monotonic() + _RETRY_SECONDS
         while True:
@@ -144,8 +144,8 @@ class TrackingStore:
             )
         return record
 
-    def search_runs(self, wanted: str, experiment_ids: Collection[str] = ()) -> list[RunRecord]:
-        """The records of the runs, deleted ones too, that fulfil MLflow's filter ``wanted``, in all experiments."""
+    def search_runs(self, wanted: str, experiment_ids: Collection[str] = ()) -> list[Run]:
+        """The runs, deleted ones too, that fulfil MLflow's filter ``wanted``, in all experiments."""
         from mlflow.entities import ViewType
 
         with explained(self.uri):
@@ -157,15 +157,15 @@ class TrackingStore:
                     searched, filter_string=wanted, run_view_type=ViewType.ALL, page_token=token
                 )
             )
-            return [_read_record(run, names[str(run.info.experiment_id)]) for run in runs]
+            return [_read_row(run, names[str(run.info.experiment_id)]) for run in runs]
 
-    def find_children(self, parent_id: str) -> list[RunRecord]:
+    def find_children(self, parent_id: str) -> list[Run]:
         """The runs that are nested under a run, the oldest first."""
         wanted = f"tags.`mlflow.parentRunId` = '{parent_id}'"
         with explained(self.uri):
             experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
             runs = self._client.search_runs(experiments, filter_string=wanted)
-        return sorted((_read_record(run, "") for run in runs), key=lambda run: run.start_time)
+        return sorted((_read_row(run, "") for run in runs), key=lambda run: run.start_time)
 
     def ensure_experiment(self, name: str) -> str:
         """The id of the experiment called ``name``, created when missing. Raises CannotJudgeError when deleted."""
@@ -286,9 +286,9 @@ def _all_pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
             return
 
 
-def _read_record(run: Run, experiment_name: str) -> RunRecord:
+def _read_row(run: StoredRun, experiment_name: str) -> Run:
     info: Any = run.info
-    return RunRecord(
+    return Run(
         run_id=info.run_id,
         run_name=info.run_name or "",
         experiment_id=str(info.experiment_id),

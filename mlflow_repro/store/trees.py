@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from mlflow_repro.store.store import TrackingStore
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 _QUOTABLE = re.compile(r"[0-9A-Za-z/._-]+")  # what may stand between quotes in a filter; tags hold any text
 
 
-def find_root(store: TrackingStore, run: RunRecord) -> tuple[RunRecord, str]:
+def find_root(store: TrackingStore, run: Run) -> tuple[Run, str]:
     """The run at the top of the tree that ``run`` is in, and a note where that is not the top of what MLflow shows.
 
     A parent that is not in the store, or that does not say how it was started where its child does, is left out.
@@ -39,7 +39,7 @@ def find_root(store: TrackingStore, run: RunRecord) -> tuple[RunRecord, str]:
         run = parent
 
 
-def find_starter(store: TrackingStore, run: RunRecord) -> list[str]:
+def find_starter(store: TrackingStore, run: Run) -> list[str]:
     """The first run of the nearest program above that of ``run`` that made one; nothing where none did."""
     process = run.tags.get(PROCESS_TAG, "")
     while "/" in process and _QUOTABLE.fullmatch(process):
@@ -50,7 +50,7 @@ def find_starter(store: TrackingStore, run: RunRecord) -> list[str]:
     return []
 
 
-def read_tree(store: TrackingStore, root: RunRecord) -> RunTree:
+def read_tree(store: TrackingStore, root: Run) -> RunTree:
     """``root``, its descendants, and the other runs of its launch: of its program and of those that this started.
 
     Deleted runs are among them. Descendants that recorded no process are looked for among the runs that started while
@@ -69,7 +69,7 @@ def read_tree(store: TrackingStore, root: RunRecord) -> RunTree:
     return RunTree(root_id=root.run_id, runs=tuple(found.values()))
 
 
-def _search_nested(store: TrackingStore, runs: Collection[RunRecord]) -> list[RunRecord]:
+def _search_nested(store: TrackingStore, runs: Collection[Run]) -> list[Run]:
     """The nested runs that started while ``runs`` were running, in their experiments."""
     wanted = f"tags.`{PARENT_TAG}` LIKE '%' and attributes.start_time >= {min(run.start_time for run in runs)}"
     if all(run.end_time for run in runs):
@@ -77,7 +77,7 @@ def _search_nested(store: TrackingStore, runs: Collection[RunRecord]) -> list[Ru
     return store.search_runs(wanted, {run.experiment_id for run in runs})
 
 
-def _add_descendants(found: dict[str, RunRecord], candidates: Collection[RunRecord]) -> None:
+def _add_descendants(found: dict[str, Run], candidates: Collection[Run]) -> None:
     waiting = {run.run_id: run for run in candidates if run.run_id not in found}
     while True:
         new = {name: run for name, run in waiting.items() if run.tags.get(PARENT_TAG) in found}

@@ -13,7 +13,7 @@ from mlflow_repro.values.run import TAG_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mlflow_repro.values.run import RunRecord
+    from mlflow_repro.values.run import Run
 
 GENERATORS = ("python", "numpy", "torch", "entropy")
 """Whose random state can be changed for itself; ``entropy`` is what numpy's unseeded generators and TensorFlow ask."""
@@ -79,7 +79,7 @@ def merge_changes(several: Iterable[Changes]) -> Changes:
     return merged
 
 
-def recast_reference(reference: RunRecord, changes: Changes) -> RunRecord:
+def recast_reference(reference: Run, changes: Changes) -> Run:
     """The reference as the plan shall see it: with the changed command line, launch parameters and commit."""
     tags = dict(reference.tags)
     files = {os.path.expanduser(path): instead for path, instead in changes.files.items() if instead}
@@ -101,7 +101,7 @@ def recast_reference(reference: RunRecord, changes: Changes) -> RunRecord:
     return replace(reference, tags=tags)
 
 
-def names_file(reference: RunRecord, path: str) -> bool:
+def names_file(reference: Run, path: str) -> bool:
     """True when the command line or a launch parameter of the run is this path, so that another can stand there."""
     return recast_reference(reference, Changes(files={path: f"{path}.instead"})) != reference
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.errors import ExitCode
 from mlflow_repro.values.comparison import Comparison, JudgedPair, Verdict, find_verdict
 from mlflow_repro.values.plan import LaunchPlan
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,8 +41,8 @@ class Report:
     """
 
     plan: LaunchPlan | None
-    reference: RunRecord
-    reproduction: RunRecord | None = None
+    reference: Run
+    reproduction: Run | None = None
     comparison: Comparison | None = None
     causes: tuple[Cause, ...] = ()
     children: tuple[JudgedPair, ...] = ()
@@ -81,8 +81,8 @@ class Report:
         plan, reproduction, comparison = plain["plan"], plain["reproduction"], plain["comparison"]
         return cls(
             plan=LaunchPlan.from_dict(plan) if plan else None,
-            reference=RunRecord.from_dict(plain["reference"]),
-            reproduction=RunRecord.from_dict(reproduction) if reproduction else None,
+            reference=Run.from_dict(plain["reference"]),
+            reproduction=Run.from_dict(reproduction) if reproduction else None,
             comparison=Comparison.from_dict(comparison) if comparison else None,
             causes=tuple(Cause.from_dict(row) for row in plain.get("causes", ())),
             children=tuple(JudgedPair.from_dict(row) for row in plain.get("children", ())),

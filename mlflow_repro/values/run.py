@@ -46,7 +46,7 @@ def absent(name: str, reason: str) -> Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRecord:
+class Run:
     """One MLflow run as the tracking store has it. Times are milliseconds since 1970 UTC, 0 when not known."""
 
     run_id: str
@@ -84,11 +84,14 @@ class RunRecord:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> RunRecord:
+    def from_dict(cls, plain: Mapping[str, Any]) -> Run:
         """Read what `to_dict` gave."""
         metrics = {name: float(value) for name, value in plain["metrics"].items()}
         return cls(**{**plain, "metrics": metrics})
 
+
+RunRecord = Run
+"""Its name before a run's own record had a value; still a public name of the package."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][\w\-]{0,255}")
 
@@ -116,14 +119,14 @@ def unquote_param(stored: str) -> str:
     return stored
 
 
-def is_project_run(record: RunRecord) -> bool:
+def is_project_run(run: Run) -> bool:
     """True when the run was launched through an entry point of an MLflow project."""
-    return ENTRY_POINT_TAG in record.tags or record.tags.get("mlflow.source.type") == "PROJECT"
+    return ENTRY_POINT_TAG in run.tags or run.tags.get("mlflow.source.type") == "PROJECT"
 
 
-def recorded_launch_parameters(record: RunRecord) -> dict[str, str] | None:
+def recorded_launch_parameters(run: Run) -> dict[str, str] | None:
     """The launch parameters that the plugin recorded, or None when it recorded none that can be read."""
-    stored = record.fact("launch.params").value
+    stored = run.fact("launch.params").value
     if stored is None:
         return None
     try:
@@ -133,17 +136,17 @@ def recorded_launch_parameters(record: RunRecord) -> dict[str, str] | None:
     return {str(name): str(value) for name, value in values.items()} if isinstance(values, dict) else None
 
 
-def launch_parameters(record: RunRecord) -> dict[str, str]:
+def launch_parameters(run: Run) -> dict[str, str]:
     """The launch parameters with their exact values; for a run made without the plugin, all of its params.
 
     Empty for a run that was not launched through a project's entry point.
     """
-    recorded = recorded_launch_parameters(record)
+    recorded = recorded_launch_parameters(run)
     if recorded is not None:
         return recorded
-    if not is_project_run(record):
+    if not is_project_run(run):
         return {}
-    return {name: unquote_param(value) for name, value in record.params.items()}
+    return {name: unquote_param(value) for name, value in run.params.items()}
 
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -158,7 +161,7 @@ def program_of(process: str) -> str:
     return head + slash + last.partition(".")[0]
 
 
-def is_worker(run: RunRecord) -> bool:
+def is_worker(run: Run) -> bool:
     """True when a worker of a program made the run, not the process that the program began with."""
     process = run.tags.get(PROCESS_TAG, "")
     return program_of(process) != process
@@ -172,35 +175,35 @@ class RunTree:
     """
 
     root_id: str
-    runs: tuple[RunRecord, ...]
+    runs: tuple[Run, ...]
 
     @cached_property
-    def by_id(self) -> dict[str, RunRecord]:
+    def by_id(self) -> dict[str, Run]:
         """The runs by their ids."""
         return {run.run_id: run for run in self.runs}
 
     @property
-    def root(self) -> RunRecord:
+    def root(self) -> Run:
         """The run that stands for the launch."""
         return self.by_id[self.root_id]
 
     @property
-    def in_order(self) -> list[RunRecord]:
+    def in_order(self) -> list[Run]:
         """The runs in the order of their start."""
         return sorted(self.runs, key=_order)
 
     @property
-    def top(self) -> list[RunRecord]:
+    def top(self) -> list[Run]:
         """The runs on the top level."""
         return self.children[""]
 
     @cached_property
-    def children(self) -> Mapping[str, list[RunRecord]]:
+    def children(self) -> Mapping[str, list[Run]]:
         """The children of each run by its id, and under the empty id the top level, in the order of their start.
 
         Tags can name each other as parents in a circle; such runs are on the top level.
         """
-        children: dict[str, list[RunRecord]] = defaultdict(list)
+        children: dict[str, list[Run]] = defaultdict(list)
         for run in self.in_order:
             children[self._parent_of(run)].append(run)
         return children
@@ -215,7 +218,7 @@ class RunTree:
             waiting += [run.run_id for run in self.children.get(current, ())]
         return found
 
-    def _parent_of(self, run: RunRecord) -> str:
+    def _parent_of(self, run: Run) -> str:
         parent = "" if run.run_id == self.root_id else run.tags.get(PARENT_TAG, "")
         seen = {run.run_id}
         current = parent
@@ -227,7 +230,7 @@ class RunTree:
         return parent if parent in self.by_id else ""
 
 
-def _order(run: RunRecord) -> tuple[int, int, str]:
+def _order(run: Run) -> tuple[int, int, str]:
     index = run.tags.get("repro.launch.run_index", "")
     return run.start_time, int(index) if index.isascii() and index.isdigit() else 0, run.run_id
 
@@ -236,6 +239,6 @@ def _order(run: RunRecord) -> tuple[int, int, str]:
 class RunPair:
     """Two runs that correspond to each other; None where one side has none. ``note`` says why it does not judge."""
 
-    reference: RunRecord | None
-    reproduction: RunRecord | None
+    reference: Run | None
+    reproduction: Run | None
     note: str = ""

@@ -12,7 +12,7 @@ from mlflow_repro.cli import main
 from mlflow_repro.compare.facts import compare_datasets, compare_facts, compare_tags
 from mlflow_repro.values.comparison import Status
 from mlflow_repro.values.report import Report
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,8 +103,8 @@ class TestFacts:
         assert not differing(compare_facts(broken, broken))
 
     def test_tags_stand_in_for_a_record(self):
-        one = RunRecord(run_id="a", tags={"repro.git.commit": "1", "mlflow.user": "x", "team": "red"})
-        other = RunRecord(run_id="b", tags={"repro.git.commit": "2", "mlflow.user": "y", "repro.capture": "complete"})
+        one = Run(run_id="a", tags={"repro.git.commit": "1", "mlflow.user": "x", "team": "red"})
+        other = Run(run_id="b", tags={"repro.git.commit": "2", "mlflow.user": "y", "repro.capture": "complete"})
         assert differing(compare_tags(one, other, with_facts=True)) == {
             "code commit": ("1", "2"),
             "tag team": ("red", None),

@@ -13,7 +13,7 @@ from mlflow_repro.compare import compare_records
 from mlflow_repro.report import RENDERERS
 from mlflow_repro.values.comparison import Finding, Status
 from mlflow_repro.values.report import Report
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 COMMANDS = ("::error::x", "::add-mask::0.5", "  ::error file=a.py,line=1::x", "##[error]x", "loss ##[add-mask]0.5")
 
@@ -30,7 +30,7 @@ def in_a_job(monkeypatch):
 
 def report_of(name: str) -> Report:
     one, other = (
-        RunRecord(run_id=side * 32, run_name=name, metrics={name: value}) for side, value in (("a", 1.0), ("b", 2.0))
+        Run(run_id=side * 32, run_name=name, metrics={name: value}) for side, value in (("a", 1.0), ("b", 2.0))
     )
     note = Finding(kind="artifact", name=name, reference="1", reproduction="2", status=Status.DIFFERENT, note=name)
     return Report(plan=None, reference=one, reproduction=other, comparison=compare_records(one, other, fetched=[note]))

@@ -17,7 +17,7 @@ from mlflow_repro.compare.metrics import describe_error, is_close
 from mlflow_repro.judging.judge import compare_runs
 from mlflow_repro.values.comparison import MIRRORED, Comparison, Finding, Status, Verdict
 from mlflow_repro.values.rules import MACHINE_METRICS, Rules, Tolerances, measures_machine
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 NAN, INF, MAX = math.nan, math.inf, sys.float_info.max
 EQUAL_VERDICTS = (Verdict.IDENTICAL, Verdict.WITHIN_TOLERANCE)
@@ -28,7 +28,7 @@ def compare(
     reference: dict[str, float], reproduction: dict[str, float], tolerances: Tolerances | None = None
 ) -> Comparison:
     rules = Rules(default=tolerances or Tolerances())
-    return compare_records(RunRecord(run_id="a", metrics=reference), RunRecord(run_id="b", metrics=reproduction), rules)
+    return compare_records(Run(run_id="a", metrics=reference), Run(run_id="b", metrics=reproduction), rules)
 
 
 def compare_values(one: float, other: float, **tolerances: float) -> Finding:
@@ -40,7 +40,7 @@ def compare_params(
 ) -> tuple[Finding, ...]:
     """The findings about parameters, of a reference that has ``tags``."""
     return compare_records(
-        RunRecord(run_id="a", params=reference, tags=tags or {}), RunRecord(run_id="b", params=reproduction)
+        Run(run_id="a", params=reference, tags=tags or {}), Run(run_id="b", params=reproduction)
     ).of_kind("param")
 
 
@@ -48,7 +48,7 @@ class TestLaws:
     """What holds for any two runs."""
 
     @given(strategies.run_records, strategies.tolerances)
-    def test_a_run_is_equal_to_itself(self, record: RunRecord, tolerances: Tolerances):
+    def test_a_run_is_equal_to_itself(self, record: Run, tolerances: Tolerances):
         """NaN, infinities, -0.0 and subnormal numbers included, whatever the tolerance."""
         result = compare_records(record, record, Rules(default=tolerances))
         ended = record.fact("status").value or record.status != "RUNNING"
@@ -73,7 +73,7 @@ class TestLaws:
         assert after.findings[0].is_equal or not before.findings[0].is_equal
 
     @given(strategies.run_records, strategies.run_records, strategies.tolerances)
-    def test_swapping_the_sides_mirrors_the_findings(self, one: RunRecord, other: RunRecord, tolerances: Tolerances):
+    def test_swapping_the_sides_mirrors_the_findings(self, one: Run, other: Run, tolerances: Tolerances):
         """MISSING and EXTRA change places, the values too; verdict, order and notes stay."""
         rules = Rules(default=tolerances)
         forth, back = compare_records(one, other, rules), compare_records(other, one, rules)
@@ -98,14 +98,14 @@ class TestLaws:
         assert before not in EQUAL_VERDICTS or after in EQUAL_VERDICTS
 
     @given(strategies.run_records, strategies.run_records)
-    def test_each_name_of_either_run_has_one_row(self, one: RunRecord, other: RunRecord):
+    def test_each_name_of_either_run_has_one_row(self, one: Run, other: Run):
         """The union of the keys, in order, an equal pair included: what was compared is never lost."""
         result = compare_records(one, other)
         assert [row.name for row in result.of_kind("metric")] == sorted({**one.metrics, **other.metrics})
         assert [row.name for row in result.of_kind("param")] == sorted({**one.params, **other.params})
 
     @given(strategies.run_records, strategies.run_records)
-    def test_a_row_holds_the_values_of_both_runs(self, one: RunRecord, other: RunRecord):
+    def test_a_row_holds_the_values_of_both_runs(self, one: Run, other: Run):
         for row in compare_records(one, other).of_kind("metric"):
             assert repr(row.reference) == repr(one.metrics.get(row.name))
             assert repr(row.reproduction) == repr(other.metrics.get(row.name))
@@ -301,8 +301,8 @@ class TestParameters:
 
     def test_they_do_not_judge(self):
         result = compare_records(
-            RunRecord(run_id="a", metrics={"x": 1.0}, params={"p": "1"}),
-            RunRecord(run_id="b", metrics={"x": 1.0}, params={"p": "2"}),
+            Run(run_id="a", metrics={"x": 1.0}, params={"p": "1"}),
+            Run(run_id="b", metrics={"x": 1.0}, params={"p": "2"}),
         )
         assert result.verdict is Verdict.IDENTICAL
         assert not any(row.is_judged for row in result.of_kind("param"))
@@ -334,19 +334,19 @@ class TestStatus:
         ],
     )
     def test_judges_beside_a_metric(self, one: str, other: str, verdict: Verdict):
-        sides = (RunRecord(run_id="a", metrics={"x": 1.0}, status=status) for status in (one, other))
+        sides = (Run(run_id="a", metrics={"x": 1.0}, status=status) for status in (one, other))
         assert compare_records(*sides).verdict is verdict
 
     def test_is_not_enough_to_be_equal(self):
-        record = RunRecord(run_id="a", status="FINISHED")
+        record = Run(run_id="a", status="FINISHED")
         assert compare_records(record, record).verdict is Verdict.INCONCLUSIVE
-        assert compare_records(record, RunRecord(run_id="b", status="FAILED")).verdict is Verdict.DIFFERENT
+        assert compare_records(record, Run(run_id="b", status="FAILED")).verdict is Verdict.DIFFERENT
 
     def test_which_the_run_gave_itself_is_taken(self):
         """MLflow's final status follows the process's exit code."""
-        one = RunRecord(run_id="a", metrics={"x": 1.0}, status="FINISHED", tags={"repro.status": "FAILED"})
+        one = Run(run_id="a", metrics={"x": 1.0}, status="FINISHED", tags={"repro.status": "FAILED"})
         assert compare_records(one, one).of_kind("status")[0].reference == "FAILED"
-        plain = RunRecord(run_id="b", metrics={"x": 1.0}, status="FINISHED")
+        plain = Run(run_id="b", metrics={"x": 1.0}, status="FINISHED")
         assert compare_records(one, plain).verdict is Verdict.IDENTICAL
 
 

@@ -40,7 +40,7 @@ from mlflow_repro.reproduce.repeats import run_repeats
 from mlflow_repro.values.comparison import Comparison, Status, Verdict
 from mlflow_repro.values.report import Report
 from mlflow_repro.values.rules import Rules
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ SLACK = 3 * math.sqrt(0.05 * 0.95 / TRIALS)
 
 def compare(references: list[dict[str, float]], reproductions: list[dict[str, float]], **margins: float) -> Comparison:
     sides = [
-        [RunRecord(run_id=f"{side}{number}", metrics=metrics) for number, metrics in enumerate(runs)]
+        [Run(run_id=f"{side}{number}", metrics=metrics) for number, metrics in enumerate(runs)]
         for side, runs in (("a", references), ("b", reproductions))
     ]
     return compare_repeats(*sides, Rules(), margins)
@@ -241,7 +241,7 @@ class TestVerdict:
             ([-9.0, -9.5, -10.0], "lower", Verdict.CONSISTENT),
             ([-9.0, -9.5, -10.0], "higher", Verdict.DIFFERENT),
         ):
-            sides = [[RunRecord(run_id="a", metrics=row) for row in metric(side)] for side in (references, values)]
+            sides = [[Run(run_id="a", metrics=row) for row in metric(side)] for side in (references, values)]
             assert compare_repeats(*sides, Rules(), {}, {"*": direction}).verdict is verdict
         few = compare_repeats(sides[0][:5], sides[1], Rules(), {}, {"x": "higher"})
         assert few.verdict is Verdict.INCONCLUSIVE
@@ -417,7 +417,7 @@ def test_run_is_reproduced_several_times(bench):
 
 
 def one_report(number: int) -> Report:
-    return Report(plan=None, reference=RunRecord(run_id="a"), reproduction=RunRecord(run_id=f"b{number}"))
+    return Report(plan=None, reference=Run(run_id="a"), reproduction=Run(run_id=f"b{number}"))
 
 
 class TestAtOnce:

@@ -14,7 +14,7 @@ from mlflow_repro.compare.trees import match_trees, select_subtree
 from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair, Status, Verdict
 from mlflow_repro.values.report import Report
 from mlflow_repro.values.rules import Rules
-from mlflow_repro.values.run import RunRecord, RunTree, is_worker, program_of
+from mlflow_repro.values.run import Run, RunTree, is_worker, program_of
 
 if TYPE_CHECKING:
     import random
@@ -24,10 +24,10 @@ PARENT = "mlflow.parentRunId"
 
 def run(run_id: str, parent: str = "", name: str = "", *, start: int = 0, tags: dict | None = None, **params: str):
     own = {**({PARENT: parent} if parent else {}), **(tags or {})}
-    return RunRecord(run_id=run_id, run_name=name, start_time=start, params=params, tags=own)
+    return Run(run_id=run_id, run_name=name, start_time=start, params=params, tags=own)
 
 
-def tree(*runs: RunRecord) -> RunTree:
+def tree(*runs: Run) -> RunTree:
     return RunTree(root_id=runs[0].run_id, runs=runs)
 
 
@@ -87,7 +87,7 @@ def test_pinned_roots_are_the_first_pair(one: RunTree, other: RunTree):
     assert (first.reference, first.reproduction) == (one.root, other.root)
 
 
-def match(one: list[RunRecord], other: list[RunRecord]) -> set[tuple[str | None, str | None]]:
+def match(one: list[Run], other: list[Run]) -> set[tuple[str | None, str | None]]:
     """The pairs below two roots; the reproduction's runs have ids in capitals."""
     pairs = match_trees(tree(run("r"), *one), tree(run("R"), *other))
     return pair_ids(pairs) - {("r", "R")}
@@ -169,7 +169,7 @@ def test_later_run_is_never_paired_with_the_first_for_want_of_another():
 def test_later_run_of_a_process_whose_parameter_is_a_clock_is_found_by_its_index():
     """Only without a name, with parameters of the same names, and on the top level."""
 
-    def later(run_id: str, index: int, *, at: str, name: str = "tidy-fox-1", **tags: str) -> RunRecord:
+    def later(run_id: str, index: int, *, at: str, name: str = "tidy-fox-1", **tags: str) -> Run:
         return run(run_id, name=name, tags={"repro.launch.run_index": str(index), **tags}, at=at)
 
     here = tree(later("r", 0, at="1"), later("s", 1, at="2"), later("t", 2, at="3", name="x"), later("u", 3, at="4"))
@@ -186,7 +186,7 @@ def test_later_run_of_a_process_whose_parameter_is_a_clock_is_found_by_its_index
         (run("a", "r", "x"), ""),
     ],
 )
-def test_runs_that_cannot_be_missed_are_noted(one: RunRecord, note: str):
+def test_runs_that_cannot_be_missed_are_noted(one: Run, note: str):
     root = run("r", tags={"repro.launch.process": "aa"})
     pairs = match_trees(tree(root, one), tree(run("R")))
     assert [pair.note for pair in pairs if pair.reference is one] == [note]

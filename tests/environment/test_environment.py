@@ -39,7 +39,7 @@ from mlflow_repro.values.environment import (
     read_environment,
 )
 from mlflow_repro.values.plan import LaunchPlan, Source
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIGEST = "a" * 64
@@ -288,7 +288,7 @@ class TestChoice:
         ],
     )
     def test_what_is_left_to_mlflow(self, changes: dict, tag: str, wish: dict, expected: str | None):
-        reference = RunRecord(run_id="a", tags={"mlflow.project.env": tag} if tag else {})
+        reference = Run(run_id="a", tags={"mlflow.project.env": tag} if tag else {})
         chosen = plan_surroundings(plan(**changes), reference, EnvironmentWish(**wish))
         if expected is None:
             assert chosen is None
@@ -297,7 +297,7 @@ class TestChoice:
 
     def test_recorded_on_another_machine_is_refused(self):
         with pytest.raises(UsageError, match="the backend is 'kubernetes'"):
-            plan_surroundings(plan(backend="kubernetes"), RunRecord(run_id="a"), EnvironmentWish(env="recorded"))
+            plan_surroundings(plan(backend="kubernetes"), Run(run_id="a"), EnvironmentWish(env="recorded"))
 
     def test_packages_that_no_lock_holds(self):
         """Left out when the run did not import them, taken from the checkout when they are in it, else named."""

@@ -25,7 +25,7 @@ from mlflow_repro.text.command_line import change_arguments, diff_arguments, spl
 from mlflow_repro.values.comparison import Comparison, Finding, Status
 from mlflow_repro.values.report import KINDS
 from mlflow_repro.values.rules import Rules
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 RECORD: dict[str, Any] = {
     "code": {"commit": "c" * 40, "tree": "t1"},
@@ -70,7 +70,7 @@ def evidence_of(other: dict[str, Any], *outcomes: Finding, one: dict[str, Any] =
         reference_run_id="a", reproduction_run_id="b", findings=outcomes or (history(),), rules=Rules()
     )
     facts = (*compare_facts(one, other), *more.pop("facts", ()))
-    runs = {"reference": RunRecord(run_id="a", start_time=1000), "reproduction": RunRecord(run_id="b", start_time=9000)}
+    runs = {"reference": Run(run_id="a", start_time=1000), "reproduction": Run(run_id="b", start_time=9000)}
     return Evidence(comparison=comparison, facts=facts, records=(one, other), **{**runs, **more})
 
 

@@ -17,7 +17,7 @@ from mlflow_repro.judging.code import _is_path_of
 from mlflow_repro.reproduce.prepare import PutBack, _find_gaps
 from mlflow_repro.values.comparison import Finding, Status
 from mlflow_repro.values.plan import LaunchPlan, Source
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 LOADED = frozenset({"train.py", "lib/model.py"})
 VERSIONS = {"numpy": "2.1.0", "scikit-learn": "1.5.0", "requests": "2.0.0", "polars": "0.9", "tqdm": "4"}
@@ -136,7 +136,7 @@ class TestTool:
         other = changed(f"launch/variables/{name}", "/home/u/.cache/checkout/src")
         evidence = evidence_of(other)
         assert kinds(explain(evidence))[0] == "variable"
-        relaunch = RunRecord(run_id="b", start_time=9000, tags={"repro.session": "s", "repro.reference_run_id": "a"})
+        relaunch = Run(run_id="b", start_time=9000, tags={"repro.session": "s", "repro.reference_run_id": "a"})
         there = evidence_of(other, reproduction=relaunch)
         assert name not in str(explain(there))
 
@@ -158,7 +158,7 @@ class TestTool:
         facts = [Finding(kind="param", name="lr", reference="1", reproduction="2", status=Status.DIFFERENT)]
         first = explain(evidence_of({}, one={}, facts=facts))[0]
         assert (first.kind, "-P" in first.fix, "lr 1" in first.fix) == ("parameter", False, True)
-        project = RunRecord(run_id="a", tags={"mlflow.project.entryPoint": "main"})
+        project = Run(run_id="a", tags={"mlflow.project.entryPoint": "main"})
         first = explain(evidence_of({}, one={}, facts=facts, reference=project))[0]
         assert first.fix == "start it with -P lr=1"
 
@@ -169,26 +169,26 @@ class TestAbsent:
     @pytest.mark.parametrize("is_reference", [True, False])
     def test_a_run_without_a_record_is_no_change(self, is_reference):
         """``94 % the code is another one: commit nothing -> 17b05e4``, which MLflow's own tag had."""
-        bare, full = RunRecord(run_id="a", tags=COMMIT), RunRecord(run_id="b", tags=COMMIT)
+        bare, full = Run(run_id="a", tags=COMMIT), Run(run_id="b", tags=COMMIT)
         sides = ({}, RECORD) if is_reference else (RECORD, {})
         runs = {"reference": bare, "reproduction": full} if is_reference else {"reference": full, "reproduction": bare}
         causes = explain(evidence_of(sides[1], one=sides[0], **runs))
         assert [cause.kind for cause in causes if cause.confidence > 0.2] == ["nondeterminism"]
 
     def test_its_commit_is_that_of_mlflows_tag(self):
-        one = RunRecord(run_id="a", tags=COMMIT)
-        other = RunRecord(run_id="b", tags={**COMMIT, "mlflow.source.git.commit": "d" * 40})
+        one = Run(run_id="a", tags=COMMIT)
+        other = Run(run_id="b", tags={**COMMIT, "mlflow.source.git.commit": "d" * 40})
         evidence = evidence_of({}, one={}, reference=one, reproduction=other, changed_files=files("train.py"))
         first = explain(evidence)[0]
         assert (first.kind, first.evidence[0]) == ("code", "commit cccccccccccc -> dddddddddddd")
         assert first.fix == "git diff cccccccccccc dddddddddddd"
 
     def test_its_script_is_that_of_mlflows_tag(self):
-        one = RunRecord(run_id="a", tags=COMMIT)
-        other = RunRecord(run_id="b", tags={**COMMIT, "mlflow.source.name": "/home/u/ml/other.py"})
+        one = Run(run_id="a", tags=COMMIT)
+        other = Run(run_id="b", tags={**COMMIT, "mlflow.source.name": "/home/u/ml/other.py"})
         first = explain(evidence_of({}, one={}, reference=one, reproduction=other))[0]
         assert (first.kind, "other.py" in first.what) == ("code", True)
-        there = RunRecord(run_id="b", tags={**COMMIT, "mlflow.source.name": "ml/train.py"})
+        there = Run(run_id="b", tags={**COMMIT, "mlflow.source.name": "ml/train.py"})
         assert "code" not in kinds(explain(evidence_of({}, one={}, reference=one, reproduction=there)))
 
     @pytest.mark.parametrize("section", sorted(RECORD))
@@ -244,7 +244,7 @@ class TestNotPutBack:
             reference_run_id="a", source=Source(uri="file:///x", commit="c" * 40), experiment_name="Default",
             tracking_uri="", backend="local", env_manager="local",
         )  # fmt: skip
-        reference = RunRecord(run_id="a", tags={"repro.capture": "complete"})
+        reference = Run(run_id="a", tags={"repro.capture": "complete"})
         caveats = tuple(_find_gaps(plan, reference, RECORD, put_back))
         unseeded = changed("seeds/numpy", None)
         unseeded["environment"]["used"] = ["numpy"]

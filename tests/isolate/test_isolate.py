@@ -31,7 +31,7 @@ from mlflow_repro.text.command_line import diff_arguments
 from mlflow_repro.values.changes import NO_CHANGES, Changes, merge_changes, recast_random_state, recast_reference
 from mlflow_repro.values.proofs import Blame, Conclusion, Isolation, Profile, Stress, Trial
 from mlflow_repro.values.report import Cause
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 
 class Oracle:
@@ -187,16 +187,16 @@ class TestChanges:
     def test_arguments_of_the_command_line(self):
         tags = {"repro.capture": "complete", "repro.launch.argv": json.dumps(["python", "-u", "t.py", "--a", "1", "x"])}
         changes = Changes(arguments=tuple(diff_arguments(["--a", "1", "x"], ["--a", "2", "x", "--b"])))
-        recast = recast_reference(RunRecord(run_id="a", tags=tags), changes)
+        recast = recast_reference(Run(run_id="a", tags=tags), changes)
         assert json.loads(recast.tags["repro.launch.argv"]) == ["python", "-u", "t.py", "--a", "2", "x", "--b"]
 
     def test_launch_parameters(self):
         tags = {"repro.capture": "complete", "repro.launch.params": json.dumps({"a": "1", "b": "2"})}
-        recast = recast_reference(RunRecord(run_id="a", tags=tags), Changes(params={"a": None, "c": "3"}))
+        recast = recast_reference(Run(run_id="a", tags=tags), Changes(params={"a": None, "c": "3"}))
         assert json.loads(recast.tags["repro.launch.params"]) == {"b": "2", "c": "3"}
 
     def test_nothing_changes_nothing(self):
-        run = RunRecord(run_id="a", tags={"repro.launch.argv": "[]"})
+        run = Run(run_id="a", tags={"repro.launch.argv": "[]"})
         assert recast_reference(run, NO_CHANGES) == run
         assert recast_random_state(STATE, NO_CHANGES) == STATE
 

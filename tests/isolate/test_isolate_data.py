@@ -27,7 +27,7 @@ from mlflow_repro.store import open_store
 from mlflow_repro.values.changes import Changes, names_file, recast_reference
 from mlflow_repro.values.proofs import Blame, Conclusion, Isolation, Trial
 from mlflow_repro.values.record import DataContent
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 OLD, NEW, OTHER = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -128,9 +128,9 @@ class TestDataFactors:
         assert (found.factors, found.pinned, found.impossible) == ((), (), ())
 
 
-def run_with(argv: list[str], params: dict[str, str] | None = None) -> RunRecord:
+def run_with(argv: list[str], params: dict[str, str] | None = None) -> Run:
     tags = {"repro.capture": "complete", "repro.launch.argv": json.dumps(argv)}
-    return RunRecord(run_id="a", tags={**tags, **({"repro.launch.params": json.dumps(params)} if params else {})})
+    return Run(run_id="a", tags={**tags, **({"repro.launch.params": json.dumps(params)} if params else {})})
 
 
 class TestPlacing:

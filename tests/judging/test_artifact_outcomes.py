@@ -16,7 +16,7 @@ from mlflow_repro.judging.artifacts import ALL, Selection, _compare_pairs, compa
 from mlflow_repro.store.artifacts import ArtifactFile, ArtifactFolder, fetch_file, list_folders
 from mlflow_repro.values.comparison import Status
 from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 FILES = {"data/a.json": '{"x": 1}', "notes.txt": "hello\n", "repro/record.json": "{}", "w.bin": "\1\2\3"}
 
@@ -35,18 +35,18 @@ def store(request, tmp_path, empty_store):
     location = None if request.param == "server" else str(tmp_path / "artifacts")
     experiment = client.create_experiment(f"{tmp_path.name}-{request.param}", artifact_location=location)
 
-    def make_run(files: dict[str, str]) -> RunRecord:
+    def make_run(files: dict[str, str]) -> Run:
         run = client.create_run(experiment)
         for path, text in files.items():
             folder, _, name = path.rpartition("/")
             client.log_text(run.info.run_id, text, f"{folder}/{name}" if folder else name)
         client.set_terminated(run.info.run_id)
-        return RunRecord(run_id=run.info.run_id)
+        return Run(run_id=run.info.run_id)
 
     return SimpleNamespace(uri=uri, client=client, make_run=make_run, is_local=request.param == "folder")
 
 
-def compare(store, one: RunRecord, other: RunRecord, *patterns: str, limit: int = 2**30):
+def compare(store, one: Run, other: Run, *patterns: str, limit: int = 2**30):
     rows = compare_run_artifacts(
         (store.uri, one.run_id), (store.uri, other.run_id), Rules(), Selection(patterns=patterns, limit=limit)
     )
@@ -125,7 +125,7 @@ def test_logged_models_are_found_where_mlflow_3_keeps_them(store, tmp_path):
         pytest.skip("this MLflow keeps models among the artifacts of the run")
     from mlflow.entities import LoggedModelOutput
 
-    def make_run(*models: tuple[str, str]) -> RunRecord:
+    def make_run(*models: tuple[str, str]) -> Run:
         record = store.make_run({"m/taken.txt": "a folder with the name of a model"})
         run = store.client.get_run(record.run_id)
         for name, text in models:
@@ -175,7 +175,7 @@ class TestObstacles:
         uri = f"sqlite:///{tmp_path}/mlflow.db"
         client = MlflowClient(tracking_uri=uri)
         run = client.create_run(client.create_experiment("ftp", artifact_location="ftp://user:hunter2@127.0.0.1:1/x"))
-        record = RunRecord(run_id=run.info.run_id)
+        record = Run(run_id=run.info.run_id)
         (row,) = compare_run_artifacts((uri, record.run_id), (uri, record.run_id), Rules(), Selection())
         assert row.status is Status.UNKNOWN
         assert row.note.startswith("not compared: the artifact store failed: ")
@@ -264,7 +264,7 @@ class TestObstacles:
             (folder / "file").symlink_to("/etc/passwd")
             (folder / "folder").symlink_to("/etc")
             os.mkfifo(folder / "pipe")
-            records.append(RunRecord(run_id=run.info.run_id))
+            records.append(Run(run_id=run.info.run_id))
         rows = compare_run_artifacts(*((uri, record.run_id) for record in records), Rules(), Selection())
         assert {row.name: row.status for row in rows} == dict.fromkeys(("file", "folder", "pipe"), Status.UNKNOWN)
 

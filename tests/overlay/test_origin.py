@@ -10,7 +10,7 @@ import pytest
 from mlflow_repro.overlay.notes import HELD_TAG, Held, parse_held
 from mlflow_repro.reproduce.origin import find_origin, isolate_home, judge_origin
 from mlflow_repro.values.comparison import Status
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 CACHES = """\
 import os, pathlib, random, tempfile
@@ -137,7 +137,7 @@ def test_repeats_that_read_a_cache_are_no_proof(homely):
     [(600, 10, True), (600, 60, False), (30, 0, False), (0, 0, False), (600, 600, False)],
 )
 def test_relaunch_that_took_a_small_part_of_the_time_did_not_compute(took, takes, is_told):
-    reference = RunRecord(run_id="a", start_time=1_000, end_time=1_000 + took * 1000)
+    reference = Run(run_id="a", start_time=1_000, end_time=1_000 + took * 1000)
     reproduction = replace(reference, run_id="b", end_time=1_000 + takes * 1000)
     reason = find_origin(reference, reproduction, ())
     assert bool(reason) is is_told

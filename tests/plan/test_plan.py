@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UsageError
 from mlflow_repro.plan.launch import PlanOptions, check_options, check_reference, fit_to_project, plan_launch
 from mlflow_repro.values.plan import LaunchPlan, Parameter, Project, Source
-from mlflow_repro.values.run import RunRecord, check_run_id
+from mlflow_repro.values.run import Run, check_run_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,14 +39,14 @@ SCRIPT_TAGS = {
 }
 
 
-def project_run(params: dict[str, str] | None = None, **tags: str) -> RunRecord:
+def project_run(params: dict[str, str] | None = None, **tags: str) -> Run:
     """A run that ``mlflow run`` made; ``repro_x_y`` in ``tags`` is the tag ``repro.x.y``."""
-    return RunRecord(run_id="a", status="FINISHED", params=params or {}, tags=with_tags(PROJECT_TAGS, tags))
+    return Run(run_id="a", status="FINISHED", params=params or {}, tags=with_tags(PROJECT_TAGS, tags))
 
 
-def script_run(argv: list[str], **tags: str) -> RunRecord:
+def script_run(argv: list[str], **tags: str) -> Run:
     """A run of ``python ...`` that the plugin recorded."""
-    return RunRecord(
+    return Run(
         run_id="a",
         status="FINISHED",
         tags=with_tags({**SCRIPT_TAGS, "repro.launch.argv": json.dumps(["/usr/bin/python3", *argv])}, tags),
@@ -59,7 +59,7 @@ def with_tags(tags: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in changed.items() if value}
 
 
-def plan(reference: RunRecord, **options: object) -> LaunchPlan:
+def plan(reference: Run, **options: object) -> LaunchPlan:
     return plan_launch(reference, PlanOptions(**options))
 
 
@@ -110,7 +110,7 @@ class TestSource:
             plan(project_run(**tags))
 
     def test_run_without_a_uri_asks_for_one(self):
-        record = RunRecord(run_id="a", tags={"mlflow.source.git.commit": COMMIT, "mlflow.source.name": "train.py"})
+        record = Run(run_id="a", tags={"mlflow.source.git.commit": COMMIT, "mlflow.source.name": "train.py"})
         with pytest.raises(CannotJudgeError, match="--uri") as caught:
             plan(record)
         assert caught.value.hint == "give it with --uri"
@@ -265,7 +265,7 @@ class TestCommand:
     def test_script_without_the_plugin_is_started_without_arguments(self):
         """Its arguments are recorded nowhere; that is said."""
         tags = {"mlflow.source.name": "ml/train.py", "mlflow.source.git.commit": COMMIT, "mlflow.source.type": "LOCAL"}
-        made = plan(RunRecord(run_id="a", tags=tags, params={"logged": "1"}), uri=URI)
+        made = plan(Run(run_id="a", tags=tags, params={"logged": "1"}), uri=URI)
         assert (made.entry_point, made.parameters) == ("ml/train.py", {})
         assert "arguments of ml/train.py are not recorded" in made.caveats[-1]
 
@@ -273,7 +273,7 @@ class TestCommand:
     def test_script_that_is_not_in_the_repository_falls_back_to_main(self, name: str):
         """LCH-15: a path that leaves the checkout is never an entry point."""
         tags = {"mlflow.source.name": name, "mlflow.source.git.commit": COMMIT}
-        made = plan(RunRecord(run_id="a", tags=tags, params={"alpha": "1", "logged": "2"}), uri=URI)
+        made = plan(Run(run_id="a", tags=tags, params={"alpha": "1", "logged": "2"}), uri=URI)
         fitted = fit_to_project(made, project(Parameter(name="alpha")))
         assert (fitted.entry_point, fitted.parameters) == ("main", {"alpha": "1"})
         assert "does not say how it was started" in fitted.caveats[-1]
@@ -390,7 +390,7 @@ class TestReference:
         ids=str,
     )
     def test_unfit_run_needs_an_option(self, change: dict[str, str], option: str, words: str):
-        record = replace(RunRecord(run_id="a", status="FINISHED"), **change)
+        record = replace(Run(run_id="a", status="FINISHED"), **change)
         with pytest.raises(CannotJudgeError, match=words) as caught:
             check_reference(record, PlanOptions())
         assert f"--{option.replace('_', '-')}" in caught.value.hint
@@ -399,7 +399,7 @@ class TestReference:
     @pytest.mark.parametrize("status", ["RUNNING", "SCHEDULED"])
     def test_run_that_has_not_ended_is_never_a_reference(self, status: str):
         with pytest.raises(CannotJudgeError, match="has not ended"):
-            check_reference(RunRecord(run_id="a", status=status), PlanOptions(allow_failed=True, include_deleted=True))
+            check_reference(Run(run_id="a", status=status), PlanOptions(allow_failed=True, include_deleted=True))
 
 
 KNOWN_TAGS = [
@@ -423,7 +423,7 @@ KNOWN_TAGS = [
 )  # fmt: skip
 def test_any_record_gives_a_plan_or_a_clear_error(tags: dict[str, str], params: dict[str, str], uri: str):
     """The tags are data that anybody may have written: never an exception of another kind."""
-    record = RunRecord(run_id="a", status="FINISHED", params=params, tags=tags)
+    record = Run(run_id="a", status="FINISHED", params=params, tags=tags)
     try:
         made = plan(record, uri=uri)
     except ReproError:

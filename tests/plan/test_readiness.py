@@ -14,7 +14,7 @@ from mlflow_repro.errors import ExitCode
 from mlflow_repro.plan.launch import PlanOptions
 from mlflow_repro.plan.readiness import grade_run
 from mlflow_repro.values.report import Grade
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 TAGS = {
     "repro.capture": "complete",
@@ -24,7 +24,7 @@ TAGS = {
     "repro.launch.cwd": ".",
     "repro.launch.script": "train.py",
 }
-REFERENCE = RunRecord(run_id="a", status="FINISHED", metrics={"loss": 1.0}, tags=TAGS)
+REFERENCE = Run(run_id="a", status="FINISHED", metrics={"loss": 1.0}, tags=TAGS)
 RECORD = {
     "schema": 1,
     "complete": True,
@@ -59,7 +59,7 @@ def change(path: str, value: object) -> dict:
     return record
 
 
-def rows(record: dict | None, reference: RunRecord = REFERENCE) -> dict[str, tuple[Grade, str]]:
+def rows(record: dict | None, reference: Run = REFERENCE) -> dict[str, tuple[Grade, str]]:
     return {check.name: (check.grade, check.text) for check in grade_run(reference, record, PlanOptions()).checks}
 
 
@@ -140,7 +140,7 @@ def test_bundle_stands_for_a_push():
 )
 def test_what_reproduce_would_refuse_is_an_obstacle(changes, name, words):
     fields = {"run_id": "a", "status": "FINISHED", "metrics": {"loss": 1.0}, "tags": TAGS, **changes}
-    found = rows(RECORD, RunRecord(**fields))
+    found = rows(RECORD, Run(**fields))
     assert found[name][0] is Grade.OBSTACLE
     assert words in found[name][1]
 
@@ -151,7 +151,7 @@ def test_run_without_a_record_says_so():
         "mlflow.source.git.repoURL": "https://host/r",
         "mlflow.source.name": "t.py",
     }
-    found = rows(None, RunRecord(run_id="a", status="FINISHED", metrics={"m": 1.0}, tags=tags))
+    found = rows(None, Run(run_id="a", status="FINISHED", metrics={"m": 1.0}, tags=tags))
     assert found["record"] == (Grade.WARNING, "there is no record: the run was made without mlflow-repro")
 
 

@@ -29,7 +29,7 @@ from mlflow_repro.values.comparison import OUTCOMES, Curve, Finding, JudgedPair,
 from mlflow_repro.values.plan import LaunchPlan, Source
 from mlflow_repro.values.report import Cause, Report
 from mlflow_repro.values.rules import Rules
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "document"
 CANARY = "hunter2hunter2"
@@ -59,8 +59,8 @@ TAGS = {
 }  # fmt: skip
 
 
-def run(metrics: dict[str, float], **fields: object) -> RunRecord:
-    return RunRecord(**{"run_id": "a" * 32, "run_name": "gifted-shrimp-1", "metrics": metrics, **fields})
+def run(metrics: dict[str, float], **fields: object) -> Run:
+    return Run(**{"run_id": "a" * 32, "run_name": "gifted-shrimp-1", "metrics": metrics, **fields})
 
 
 def plan(**fields: object) -> LaunchPlan:

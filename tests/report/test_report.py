@@ -23,7 +23,7 @@ from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair, Mode
 from mlflow_repro.values.plan import EnvironmentPlan, LaunchPlan, Source
 from mlflow_repro.values.report import Report
 from mlflow_repro.values.rules import Rules, parse_rule
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "report"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -60,11 +60,11 @@ KERAS_TABLE = """\
 """
 
 
-def record(metrics: dict[str, float], **fields: object) -> RunRecord:
-    return RunRecord(run_id="a" * 32, metrics=metrics, **fields)
+def record(metrics: dict[str, float], **fields: object) -> Run:
+    return Run(run_id="a" * 32, metrics=metrics, **fields)
 
 
-def report(reference: RunRecord, reproduction: RunRecord, **fields: object) -> Report:
+def report(reference: Run, reproduction: Run, **fields: object) -> Report:
     return Report(
         plan=plan(**fields),
         reference=reference,
@@ -89,7 +89,7 @@ def with_artifacts(*rows: Finding) -> Comparison:
     return Comparison(reference_run_id="a", reproduction_run_id="b", findings=rows, rules=Rules())
 
 
-def full_run(**changes: object) -> RunRecord:
+def full_run(**changes: object) -> Run:
     """A run with everything that the verbose form shows."""
     fields = {
         "run_name": "gifted-shrimp-1",

@@ -26,7 +26,7 @@ from mlflow_repro.store.histories import ClientHistories, RestHistories, SqlHist
 from mlflow_repro.values.comparison import Comparison, Verdict
 from mlflow_repro.values.progress import FETCHING, RUNNING, Arrival, Divergence, Moment
 from mlflow_repro.values.rules import Rules, Tolerances
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,8 +88,8 @@ class TestDivergence:
 
 def stopped(**changes: float) -> Comparison:
     found = Divergence(name="loss", step=7, reference=0.125, reproduction=0.375, points=7, elapsed=2.0)
-    one = RunRecord(run_id="a", metrics={"loss": 0.05, "acc": 0.9}, params={"p": "1"})
-    other = RunRecord(run_id="b", metrics={"loss": 0.375}, params={"p": "2"})
+    one = Run(run_id="a", metrics={"loss": 0.05, "acc": 0.9}, params={"p": "1"})
+    other = Run(run_id="b", metrics={"loss": 0.375}, params={"p": "2"})
     return compare_stopped(one, other, found, Rules(**changes))
 
 
@@ -345,8 +345,8 @@ class TestColour:
     """What differs stands out on a terminal, and nowhere else."""
 
     def test_colours_change_no_character(self):
-        one = RunRecord(run_id="a", metrics={"a": 1.0, "b": 1.0, "History c: ": 2.0})
-        other = RunRecord(run_id="b", metrics={"a": 1.0, "b": 2.0, "d_time": 2.0}, status="FAILED")
+        one = Run(run_id="a", metrics={"a": 1.0, "b": 1.0, "History c: ": 2.0})
+        other = Run(run_id="b", metrics={"a": 1.0, "b": 2.0, "d_time": 2.0}, status="FAILED")
         comparison = compare_records(one, other)
         text = f"+ a run called +-\n{render_comparison(comparison)}"
         coloured = colour_text(text, comparison, comparison.verdict)
@@ -357,7 +357,7 @@ class TestColour:
         assert "".join(part.partition("m")[2] if i else part for i, part in enumerate(coloured.split("\x1b["))) == text
 
     def test_runs_without_a_metric(self):
-        comparison = compare_records(RunRecord(run_id="a"), RunRecord(run_id="b"))
+        comparison = compare_records(Run(run_id="a"), Run(run_id="b"))
         text = render_comparison(comparison)
         assert "\x1b[33mRuns equal: Unknown" in colour_text(text, comparison, comparison.verdict)
 

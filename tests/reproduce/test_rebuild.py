@@ -26,7 +26,7 @@ from mlflow_repro.system.folders import hold_folder
 from mlflow_repro.text.pins import parse_lock
 from mlflow_repro.values.environment import RecordedEnvironment
 from mlflow_repro.values.plan import LaunchPlan, Source
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 RECORD = "repro/record.json"
 LOCK = "repro/environment/requirements.lock"
@@ -188,7 +188,7 @@ def test_rebuilt_environment_that_is_another_than_the_recorded_one_is_said(tmp_p
         at_hand=(),
     )
     plan = LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="0" * 40))
-    surroundings, notes = prepare_environment(plan, RunRecord(run_id="a"), rebuild, tmp_path, allow_substitutions=False)
+    surroundings, notes = prepare_environment(plan, Run(run_id="a"), rebuild, tmp_path, allow_substitutions=False)
     assert os.path.isdir(surroundings.environment)
     assert notes[-1] == "the rebuilt environment differs from the recorded one: six 1.15.0, rebuilt 1.16.0"
 

@@ -14,7 +14,7 @@ from mlflow_repro.errors import UnreachableError
 from mlflow_repro.launch.launcher import Launcher
 from mlflow_repro.report.text import render_text
 from mlflow_repro.store import store as store_module
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 
 @pytest.fixture
@@ -237,9 +237,7 @@ def test_what_would_judge_and_cannot_be_had_is_never_equal(judged_pair, tracking
             pytest.skip("this MLflow does not ask for it")
     assert comparison.verdict is mlflow_repro.Verdict.INCONCLUSIVE
     verdict = render_text(
-        mlflow_repro.Report(
-            plan=None, reference=RunRecord(run_id="a"), reproduction=RunRecord(run_id="b"), comparison=comparison
-        )
+        mlflow_repro.Report(plan=None, reference=Run(run_id="a"), reproduction=Run(run_id="b"), comparison=comparison)
     ).splitlines()[-2]
     assert "cannot be judged (" in verdict
     assert "not compared: " in verdict or "the store gives no point" in verdict

@@ -11,6 +11,7 @@ import pytest
 import strategies
 from hypothesis import given
 
+import mlflow_repro
 from mlflow_repro.errors import (
     CannotJudgeError,
     ExitCode,
@@ -24,12 +25,12 @@ from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair, Stat
 from mlflow_repro.values.plan import LaunchPlan, Source
 from mlflow_repro.values.report import SCHEMA_VERSION, Cause, Report
 from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
-from mlflow_repro.values.run import Fact, RunRecord, absent
+from mlflow_repro.values.run import Fact, Run, absent
 
 GOLDEN_FIELDS = Path(__file__).parents[1] / "golden" / "report_fields.json"
 
 ROUND_TRIPS = {
-    RunRecord: strategies.run_records,
+    Run: strategies.run_records,
     LaunchPlan: strategies.launch_plans,
     Finding: strategies.metric_findings | strategies.param_findings | strategies.artifact_findings,
     Comparison: strategies.comparisons,
@@ -73,7 +74,7 @@ def test_fact_refuses_neither_and_both(content: dict[str, str]):
     ],
 )
 def test_record_gives_a_fact_or_says_why_there_is_none(tags: dict[str, str], expected: Fact):
-    assert RunRecord(run_id="a", tags=tags).fact("git.commit") == expected
+    assert Run(run_id="a", tags=tags).fact("git.commit") == expected
 
 
 @pytest.mark.parametrize(("subdirectory", "expected"), [("", "https://h/r.git"), ("a/b.c", "https://h/r.git#a/b.c")])
@@ -136,7 +137,7 @@ def field_names(plain: object) -> object:
 
 def test_field_list_of_the_stored_form_is_pinned():
     """A field that comes, goes or moves needs a new schema number and a reader for the old form."""
-    record = RunRecord(run_id="a")
+    record = Run(run_id="a")
     report = Report(
         plan=LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="c")),
         reference=record,
@@ -160,7 +161,7 @@ def test_field_list_of_the_stored_form_is_pinned():
 
 def test_report_of_schema_1_is_read():
     """It had two tolerances where the rules are now."""
-    reference = RunRecord(run_id="a")
+    reference = Run(run_id="a")
     plan = LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="c"))
     made = Report(plan=plan, reference=reference, reproduction=reference, comparison=comparison(Status.CLOSE))
     old = made.to_dict()
@@ -176,7 +177,7 @@ def test_report_of_schema_1_is_read():
 
 def test_report_of_another_schema_is_refused():
     plain = Report(
-        plan=LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="c")), reference=RunRecord(run_id="a")
+        plan=LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="c")), reference=Run(run_id="a")
     ).to_dict()
     with pytest.raises(ValueError, match="schema 999"):
         Report.from_dict({**plain, "schema": 999})
@@ -233,7 +234,7 @@ def test_verdict_cannot_be_stored_by_hand():
 
 def test_report_of_a_dry_run_is_no_difference():
     plan = LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="c"))
-    assert Report(plan=plan, reference=RunRecord(run_id="a")).exit_code is ExitCode.EQUAL
+    assert Report(plan=plan, reference=Run(run_id="a")).exit_code is ExitCode.EQUAL
 
 
 @pytest.mark.parametrize("value", [-1.0, -5e-324, math.nan, math.inf, -math.inf], ids=repr)
@@ -256,7 +257,7 @@ def test_confidence_is_from_0_to_1(confidence: float):
 
 
 @pytest.mark.parametrize(
-    "kind", [Cause, Fact, RunRecord, LaunchPlan, Finding, Comparison, Report, Rules, ToleranceRule, Tolerances]
+    "kind", [Cause, Fact, Run, LaunchPlan, Finding, Comparison, Report, Rules, ToleranceRule, Tolerances]
 )
 def test_values_are_frozen(kind: type):
     assert dataclasses.fields(kind)
@@ -278,3 +279,7 @@ def test_obstacle_carries_its_exit_code_and_hint(kind: type[ReproError], exit_co
     assert (error.exit_code, str(error)) == (exit_code, "what is wrong (what to do)")
     assert isinstance(error, builtin)
     assert str(kind("what is wrong")) == "what is wrong"
+
+
+def test_name_that_users_import_is_the_same_type():
+    assert mlflow_repro.RunRecord is mlflow_repro.Run is Run

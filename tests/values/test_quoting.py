@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_repro.values.run import (
-    RunRecord,
+    Run,
     is_project_run,
     launch_parameters,
     recorded_launch_parameters,
@@ -80,19 +80,19 @@ def test_stored_forms(stored: str, plain: str):
 )
 def test_launch_parameters(tags: dict[str, str], params: dict[str, str], expected: dict[str, str]):
     """Those that the plugin recorded; without it all params of a project's run, and none of any other run."""
-    assert launch_parameters(RunRecord(run_id="a", params=params, tags=tags)) == expected
+    assert launch_parameters(Run(run_id="a", params=params, tags=tags)) == expected
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text()))
 def test_recorded_values_come_back_exactly(params: dict[str, str]):
-    record = RunRecord(run_id="a", tags={"repro.launch.params": json.dumps(params)})
+    record = Run(run_id="a", tags={"repro.launch.params": json.dumps(params)})
     assert recorded_launch_parameters(record) == params
 
 
 @given(st.text())
 def test_damaged_record_of_parameters_is_none(text: str):
     """The tag is data that anybody may have written: never an exception."""
-    recorded = recorded_launch_parameters(RunRecord(run_id="a", tags={"repro.launch.params": text}))
+    recorded = recorded_launch_parameters(Run(run_id="a", tags={"repro.launch.params": text}))
     assert recorded is None or isinstance(recorded, dict)
 
 
@@ -100,4 +100,4 @@ def test_damaged_record_of_parameters_is_none(text: str):
     ("tags", "expected"), [(PROJECT, True), ({"mlflow.source.type": "LOCAL"}, False), ({}, False)], ids=str
 )
 def test_project_run_is_known_by_its_tags(tags: dict[str, str], *, expected: bool):
-    assert is_project_run(RunRecord(run_id="a", tags=tags)) is expected
+    assert is_project_run(Run(run_id="a", tags=tags)) is expected

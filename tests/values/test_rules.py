@@ -20,7 +20,7 @@ from mlflow_repro.judging.config import read_rules, write_rules
 from mlflow_repro.judging.options import JudgeOptions
 from mlflow_repro.values.comparison import Status, Verdict
 from mlflow_repro.values.rules import EXACT, Rules, RuleSettings, Tolerances, make_rules, parse_rule, parse_tolerances
-from mlflow_repro.values.run import RunRecord
+from mlflow_repro.values.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,7 @@ def rules(**settings: object) -> Rules:
 
 
 def statuses(one: dict[str, float], other: dict[str, float], **settings: object) -> dict[str, str]:
-    result = compare_records(
-        RunRecord(run_id="a", metrics=one), RunRecord(run_id="b", metrics=other), rules(**settings)
-    )
+    result = compare_records(Run(run_id="a", metrics=one), Run(run_id="b", metrics=other), rules(**settings))
     return {row.name: row.status.value for row in result.of_kind("metric")}
 
 
@@ -139,8 +137,8 @@ class TestWhichRuleDecides:
 
     def test_row_that_is_left_out_names_the_rule(self):
         result = compare_records(
-            RunRecord(run_id="a", metrics={"x": 1.0, "y": 1.0}),
-            RunRecord(run_id="b", metrics={"x": 2.0, "y": 2.0}),
+            Run(run_id="a", metrics={"x": 1.0, "y": 1.0}),
+            Run(run_id="b", metrics={"x": 2.0, "y": 2.0}),
             rules(ignore=("x",), only=("z", "x")[:1]),
         )
         assert [row.note for row in result.of_kind("metric")] == [
@@ -168,8 +166,8 @@ def test_contradiction_is_an_error(settings: dict, words: str):
 
 def test_rule_that_decides_nothing_is_a_row():
     result = compare_records(
-        RunRecord(run_id="a", metrics={"loss": 1.0, "fit_time": 1.0}),
-        RunRecord(run_id="b", metrics={"loss": 1.0, "acc": 1.0}),
+        Run(run_id="a", metrics={"loss": 1.0, "fit_time": 1.0}),
+        Run(run_id="b", metrics={"loss": 1.0, "acc": 1.0}),
         rules(
             tolerance=("vall_*=rel:1", "*=rel:0.1", "acc=exact", "fit_time=abs:1"), ignore=("lr",), judge=("wall_*",)
         ),
@@ -356,12 +354,12 @@ class TestLearning:
         self, value: float, count: int, default: Tolerances
     ):
         rules = Rules(default=default)
-        learned, _ = learn_rules([RunRecord(run_id=str(n), metrics={"x": value}) for n in range(count)], rules)
+        learned, _ = learn_rules([Run(run_id=str(n), metrics={"x": value}) for n in range(count)], rules)
         assert [rule.tolerances for rule in learned.tolerances] == [default]
-        near = [RunRecord(run_id=str(n), metrics={"x": 1.0 + 1e-10 * n}) for n in range(count)]
+        near = [Run(run_id=str(n), metrics={"x": 1.0 + 1e-10 * n}) for n in range(count)]
         learned, _ = learn_rules(near, Rules())
         assert learned.tolerances_of("x") == Tolerances()
-        far = [RunRecord(run_id=str(n), metrics={"x": 1.0 + 1e-8 * n}) for n in range(count)]
+        far = [Run(run_id=str(n), metrics={"x": 1.0 + 1e-8 * n}) for n in range(count)]
         learned, _ = learn_rules(far, Rules())
         assert learned.tolerances_of("x") == Tolerances(rel_tol=1e-3)
 
@@ -387,7 +385,7 @@ same_names = st.dictionaries(st.sampled_from(("loss", "[x]*?", 'a"\\\n')), strat
 @given(*[same_names | strategies.metric_maps] * 3, strategies.rule_sets)
 def test_what_was_learned_reads_back_and_holds(tmp_path_factory, one: dict, two: dict, three: dict, base: Rules):
     """Whatever a metric is called: the file is read as it was meant, and each repeat is close to their mean."""
-    runs = [RunRecord(run_id=str(number), metrics=metrics) for number, metrics in enumerate((one, two, three))]
+    runs = [Run(run_id=str(number), metrics=metrics) for number, metrics in enumerate((one, two, three))]
     learned, left_out = learn_rules(runs, base)
     path = tmp_path_factory.getbasetemp() / "learned.toml"
     write_rules(str(path), learned, overwrite=True)
