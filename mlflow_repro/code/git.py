@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlflow_repro.code.head import Worktree
 from mlflow_repro.errors import ReproError
+from mlflow_repro.system.processes import kill_group
 from mlflow_repro.text.filenames import is_leftover
 from mlflow_repro.text.redact import redact_text
 
@@ -150,8 +150,7 @@ def explain_failure(command: str, stderr: bytes) -> GitError:
 
 def end_git(process: subprocess.Popen[bytes]) -> None:
     """Kill a git process with its helpers, which may hold its pipes open, and do not wait for what they print."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_group(process)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with suppress(OSError):  # what was still to be told it has no reader any more

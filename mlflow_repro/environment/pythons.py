@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.system.processes import run_whole
 from mlflow_repro.values.environment import PythonVersion
 
 if TYPE_CHECKING:
@@ -84,16 +85,11 @@ def _list_candidates(wanted: PythonVersion) -> Iterator[str]:
 def _probe(path: str) -> Interpreter | None:
     """What the Python at ``path`` says of itself; None when it is none, or cannot start."""
     try:
-        done = subprocess.run(
-            [path, "-I", "-S", "-c", _PROBE],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_SECONDS,
-            check=True,
-        )
+        done = run_whole([path, "-I", "-S", "-c", _PROBE], timeout=_PROBE_SECONDS)
         version, implementation, is_free_threaded = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    if done.returncode:
         return None
     return Interpreter(
         path=path,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.system.processes import run_whole
 from mlflow_repro.text.redact import redact_text
 
 if TYPE_CHECKING:
@@ -58,15 +58,11 @@ class Uv:
         """Run one command; ``text`` is its standard input. Raises CannotJudgeError when uv cannot be started."""
         environment = {name: value for name, value in os.environ.items() if name not in _SCRUBBED}
         try:
-            done = subprocess.run(
+            done = run_whole(
                 [self.path, *arguments],
+                text=text,
                 cwd=self.directory,
                 env={**environment, **_SET, **variables},
-                input=text,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
                 pass_fds=self.inherited,
             )
         except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from mlflow_repro.compare.predictions import compare_predictions, unknown_predic
 from mlflow_repro.errors import ReproError
 from mlflow_repro.judging.artifacts import pair_files
 from mlflow_repro.store.artifacts import fetch_file, list_folders
+from mlflow_repro.system.processes import ProcessTree
 from mlflow_repro.text.redact import redact_text
 from mlflow_repro.values.comparison import Finding, Status
 
@@ -136,14 +136,16 @@ def _choose_example(folders: list[Path]) -> str:
 def _predict(folders: list[Path], data: str, timeout: float) -> list[Any]:
     """What each model predicts, arrays by their names, or why it does not. The models are asked at the same time."""
     deadline = time.monotonic() + timeout
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
+    trees = []
     try:
-        processes = [_start(folder, data) for folder in folders]
+        for folder in folders:
+            processes.append(_start(folder, data))
+            trees.append(ProcessTree(processes[-1].pid))
         return [_wait(process, folder, deadline, timeout) for process, folder in zip(processes, folders, strict=True)]
     finally:
-        for process in processes:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+        for process, tree in zip(processes, trees, strict=True):
+            tree.end()
             process.wait()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import time
@@ -15,11 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import psutil
-
 from mlflow_repro.errors import UsageError
 from mlflow_repro.launch.worker import GRACE_SECONDS
 from mlflow_repro.system.folders import cache_directory
+from mlflow_repro.system.processes import ProcessTree
 from mlflow_repro.system.spool import ABOVE_VARIABLE, this_process
 from mlflow_repro.text.redact import redact_text
 
@@ -115,6 +113,7 @@ class Launcher:
         finally:
             os.close(control_read)
             os.close(result_write)
+        self._tree = ProcessTree(self._process.pid)
 
     def __enter__(self) -> Launcher:  # noqa: PYI034 - typing.Self is younger than Python 3.10
         return self
@@ -162,28 +161,15 @@ class Launcher:
 
     def end(self) -> None:
         """End the whole process tree: SIGTERM, a grace, SIGKILL. Safe to call again."""
-        with suppress(OSError):
-            os.close(self._control)
-        if self._process.poll() is None:
-            self._end_tree()
+        control, self._control = self._control, -1
+        if control >= 0:  # closed a second time it may be somebody else's
+            os.close(control)
+        # First what it has launched, which gets its time; also what a worker that has died has left behind.
+        self._tree.end(grace=GRACE_SECONDS, spares_root=True)
+        self._tree.end()
+        self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-    def _end_tree(self) -> None:
-        tree = _descendants(self._process.pid)
-        if not tree:  # nothing was launched yet, only mlflow is being imported
-            self._process.kill()
-            self._process.wait()
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-        _, alive = psutil.wait_procs(tree, timeout=GRACE_SECONDS)
-        for process in {*alive, *_descendants(self._process.pid)}:
-            with suppress(psutil.Error):
-                process.kill()
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
     def _pump(self, deadline: float | None, is_enough: Callable[[], bool]) -> str:
         """Read the child's output until the worker has ended; why not, when something else came first."""
@@ -281,13 +267,6 @@ class _Log:
         """The last lines, without MLflow's own remarks about launching."""
         told = [line for line in self._lines if line.strip() and " INFO mlflow.projects" not in line]
         return "\n".join(told[-count:])
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

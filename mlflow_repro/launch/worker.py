@@ -18,9 +18,8 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from mlflow_repro.store.loopback import serve_database
+from mlflow_repro.system.processes import ProcessTree
 from mlflow_repro.text.variables import DESTINATION_VARIABLE
 
 GRACE_SECONDS = 5.0
@@ -85,11 +84,7 @@ def _end_with(pipe: Any, abandoned: threading.Event) -> None:
     while pipe.read(65536):
         pass
     abandoned.set()
-    os.killpg(0, signal.SIGTERM)
-    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=GRACE_SECONDS)
-    for process in alive:
-        with suppress(psutil.Error):
-            process.kill()
+    ProcessTree(os.getpid()).end(grace=GRACE_SECONDS, spares_root=True)
     # Time for the main thread, which has lost its child, to mark the run.
     time.sleep(_MARK_SECONDS)
     os.killpg(0, signal.SIGKILL)

@@ -17,7 +17,7 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-import psutil
+from mlflow_repro.system.processes import ProcessTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,8 @@ def serve_database(uri: str, directory: Path, artifact_root: str) -> Iterator[st
                 yield url
                 return
         finally:
-            _end(process)
+            ProcessTree(process.pid).end(grace=_END_SECONDS)
+            process.wait()
         if attempt == _ATTEMPTS or "in use" not in log.read_text(encoding="utf-8", errors="replace"):
             break
     words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -93,18 +94,3 @@ def _is_up(process: subprocess.Popen[bytes], url: str) -> bool:
             return True
         time.sleep(0.1)
     return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    tree: list[psutil.Process] = []
-    with suppress(psutil.Error):
-        server = psutil.Process(process.pid)
-        tree = [*server.children(recursive=True), server]
-    for one in tree:
-        with suppress(psutil.Error):
-            one.terminate()
-    _, alive = psutil.wait_procs(tree, timeout=_END_SECONDS)
-    for one in alive:
-        with suppress(psutil.Error):
-            one.kill()
-    process.wait()

@@ -27,6 +27,8 @@ import tempfile
 import time
 from typing import Any
 
+from mlflow_repro.system.processes import look_at
+
 ABOVE_VARIABLE = "MLFLOW_REPRO_ABOVE"
 """For the processes of a relaunch alone: the tool's own process, where their search for ancestors ends."""
 
@@ -128,7 +130,7 @@ def program_start() -> float:
         if os.path.exists("/proc/self/stat"):  # in ticks since the system began, on a clock that never jumps
             age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(start) / os.sysconf("SC_CLK_TCK")
             return time.time() - age + _MARGIN
-        return int(start) / 100 + _MARGIN  # as `_stat` has it
+        return int(start) / 100 + _MARGIN  # as `look_at` has it
     except (AttributeError, OSError, ValueError):
         return 0.0
 
@@ -275,25 +277,12 @@ def _name_host() -> str:
 
 def _name_process(pid: int) -> str:
     """Number and start of a process, which no other has; empty when it is not there."""
-    start = _stat(pid)[1]
-    return f"{pid}-{start}" if start else ""
+    found = look_at(pid)
+    return f"{pid}-{found.start}" if found else ""
 
 
 def _parent_of(pid: int) -> int:
-    return _Process.parent or os.getppid() if pid == os.getpid() else _stat(pid)[0]
-
-
-def _stat(pid: int) -> tuple[int, str]:
-    """Parent and start of a process; ``(0, "")`` when it is not there or may not be looked at."""
-    if os.path.exists("/proc/self/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                words = file.read().rpartition(b")")[2].split()  # the name before it may hold anything
-            return int(words[1]), words[19].decode("ascii")
-        return 0, ""
-    with contextlib.suppress(Exception):
-        import psutil
-
-        process = psutil.Process(pid)
-        return process.ppid(), f"{process.create_time():.2f}".replace(".", "")
-    return 0, ""
+    if pid == os.getpid():
+        return _Process.parent or os.getppid()
+    found = look_at(pid)
+    return found.parent if found else 0

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 from conftest import expect_error, git, own_metrics
+
+from mlflow_repro.launch.launcher import Job, Launcher
+from mlflow_repro.system.folders import hold_folder
+from mlflow_repro.system.processes import look_at
 
 RUN = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('m', 1)\n"
 
@@ -90,3 +96,34 @@ def test_runs_that_no_plugin_is_told_about(bench):
     assert answer.returncode == 0, answer.stderr
     answer = bench.reproduce(run_id)
     assert answer.stdout.endswith("Runs equal: True\n"), answer.stdout + answer.stderr
+
+
+def test_a_launch_whose_own_process_died_goes_on_for_nobody(bench, tmp_path):
+    """The kernel may kill it for its memory; the training would write into a run that was judged already."""
+    pids = tmp_path / "pids"
+    (tmp_path / "MLproject").write_text(
+        f"entry_points:\n  main:\n    command: 'echo $$ > {pids}.part; mv {pids}.part {pids}; sleep 600; true'\n"
+    )
+    job = Job(
+        directory=str(tmp_path),
+        entry_point="main",
+        parameters={},
+        run_id=bench.client().create_run("0").info.run_id,
+        experiment_id="0",
+        tracking_uri=f"sqlite:///{bench.store}",
+        storage_directory=str(tmp_path),
+    )
+    killed = []
+
+    def kill_once() -> bool:
+        if pids.exists() and not killed:
+            killed.append(int(pids.read_text()))
+            os.kill(look_at(killed[0]).session, signal.SIGKILL)  # the process that launches leads it
+        return False
+
+    with hold_folder(str(tmp_path)) as place, Launcher(place, session="s") as launcher:
+        outcome = launcher.run(job, timeout=100, is_enough=kill_once)
+        assert outcome.error == "the launching process died", outcome
+        assert look_at(killed[0]) is not None
+    left = look_at(killed[0])
+    assert left is None or left.is_over
