@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.facts import compare_params
-from mlflow_repro.compare.histories import align_points, close
+from mlflow_repro.compare.histories import align_points, alike
 from mlflow_repro.compare.metrics import describe_error
 from mlflow_repro.values.comparison import Comparison, Finding, Status
 from mlflow_repro.values.progress import Divergence
@@ -36,7 +36,7 @@ def find_divergence(
     is_single = np.ones(len(steps), np.bool_)
     for whole, _ in blocks:
         is_single &= np.searchsorted(whole, steps, "right") - np.searchsorted(whole, steps) == 1
-    far = np.flatnonzero(~close(one, other, tolerances) & is_single)
+    far = np.flatnonzero(~alike(one, other, tolerances) & is_single)
     if not len(far):
         return None
     first = int(far[0])

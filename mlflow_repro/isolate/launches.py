@@ -24,7 +24,7 @@ from mlflow_repro.judging.sides import Side
 from mlflow_repro.report.verdict_text import render_verdict
 from mlflow_repro.reproduce.pipeline import reproduce_with
 from mlflow_repro.values.changes import NO_CHANGES, Changes, merge_changes
-from mlflow_repro.values.comparison import DIFFERENT_STATUSES, Status
+from mlflow_repro.values.comparison import DIFFERENT_STATUSES, OUTCOMES, Status
 from mlflow_repro.values.options import change_options
 from mlflow_repro.values.proofs import ANSWERS, DIFFERENT, EQUAL, FAILED, Trial
 from mlflow_repro.values.run import TAG_PREFIX
@@ -230,15 +230,13 @@ def read_trials(store: TrackingStore, parent: str) -> dict[tuple[frozenset[str],
 
 
 def describe_difference(comparison: Comparison) -> str:
-    """What differs first: a metric with its step, or an artifact; empty where nothing does."""
+    """What differs first: a metric with its step, else the first kind of outcome; empty where nothing does."""
     unequal = [row for row in comparison.findings if row.is_judged and row.status in DIFFERENT_STATUSES]
     histories = [row for row in unequal if row.kind == "history" and "first_different_step" in row.details]
     if histories:
         first = min(histories, key=lambda row: float(row.details["first_different_step"]))
         return f"{first.name} from step {first.details['first_different_step']} on"
-    ranked = sorted(
-        unequal, key=lambda row: ("metric", "history", "model_metric", "artifact", "status").index(row.kind)
-    )
+    ranked = sorted(unequal, key=lambda row: OUTCOMES.index(row.kind))
     return ranked[0].name if ranked else ""
 
 

@@ -25,7 +25,7 @@ from mlflow_repro.seeding import state as states
 from mlflow_repro.seeding.entropy import Entropy, adopt_entropy, feed_numpy, new_root, process_entropy, root_from_seed
 from mlflow_repro.seeding.libraries import on_library_loaded, seed_library, seed_torch_devices
 from mlflow_repro.seeding.origin import drew_early, explain_refusal, find_origin
-from mlflow_repro.seeding.restoring import RESTORE_VARIABLE, SCHEMA, digest_arguments, script_name, take_random_state
+from mlflow_repro.seeding.restoring import SCHEMA, digest_arguments, script_name, take_random_state
 from mlflow_repro.system.harmless import harmless
 from mlflow_repro.system.spool import is_worker, process_key, report_process
 
@@ -242,10 +242,8 @@ class RandomControl:
         What was to be put back was the parent's; in a reproduction there may be something for this child.
         """
         with harmless():
-            is_relaunch = bool(self._restore)
             self._restore, self._taken, self.refused, self.restored = {}, {}, {}, []
-            if is_relaunch or os.environ.get(RESTORE_VARIABLE):
-                self._restore = take_random_state(process_key())
+            self._restore = take_random_state(process_key())
             self._restore_root()
             self._root = self.entropy.root.hex()
             self._put_back("import", ("python",))

@@ -22,13 +22,14 @@ from mlflow_repro.cli import main
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.isolate.factors import Conditions, Factor, list_factors
 from mlflow_repro.isolate.isolate import _conclude
-from mlflow_repro.isolate.launches import CannotChangeError
+from mlflow_repro.isolate.launches import CannotChangeError, describe_difference
 from mlflow_repro.isolate.search import FIXED_LAUNCHES, BudgetSpentError, search
 from mlflow_repro.isolate.variations import VARIATIONS, Place, vary
 from mlflow_repro.report.isolation_text import render_isolation, render_profile, render_sentence
 from mlflow_repro.report.json_format import render_plain
 from mlflow_repro.text.command_line import diff_arguments
 from mlflow_repro.values.changes import NO_CHANGES, Changes, merge_changes, recast_random_state, recast_reference
+from mlflow_repro.values.comparison import OUTCOMES, Comparison, Finding, Status
 from mlflow_repro.values.proofs import Blame, Conclusion, Isolation, Profile, Stress, Trial
 from mlflow_repro.values.report import Cause
 from mlflow_repro.values.run import Run
@@ -696,3 +697,14 @@ def test_the_quick_benchmark_meets_its_targets(bench, monkeypatch: pytest.Monkey
     printed = capsys.readouterr().out
     assert code == 0, printed
     assert "isolate: 2 of 2 are right" in printed
+
+
+@pytest.mark.parametrize("kinds", [*((kind,) for kind in OUTCOMES), *combinations(OUTCOMES, 2)], ids=" ".join)
+def test_the_difference_of_a_launch_is_named_whatever_its_kind(kinds: tuple[str, ...]):
+    """The first kind of outcome that differs."""
+    rows = [
+        Finding(kind=kind, name=f"the {kind}", reference=1.0, reproduction=2.0, status=Status.DIFFERENT)
+        for kind in reversed(kinds)
+    ]
+    comparison = Comparison(reference_run_id="a", reproduction_run_id="b", findings=tuple(rows))
+    assert describe_difference(comparison) == f"the {kinds[0]}"

@@ -85,6 +85,14 @@ class TestDivergence:
         assert self.find([(0, float("nan"))], [(0, float("nan"))]) is None
         assert self.find([(0, float("nan"))], [(0, 1.0)]) is not None
 
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_infinity_as_a_sql_store_keeps_it(self, sign: int):
+        """The whole histories are the same, so the run is not stopped for it."""
+        infinite, stored = [(0, sign * float("inf"))], [(0, sign * sys.float_info.max)]
+        assert self.find(infinite, stored) is None
+        assert self.find(stored, infinite, rel_tol=0.0) is None
+        assert self.find(infinite, [(0, -stored[0][1])]) is not None
+
 
 def stopped(**changes: float) -> Comparison:
     found = Divergence(name="loss", step=7, reference=0.125, reproduction=0.375, points=7, elapsed=2.0)
