@@ -32,6 +32,7 @@ from mlflow_repro.values.changes import NO_CHANGES, Changes, merge_changes, reca
 from mlflow_repro.values.comparison import OUTCOMES, Comparison, Finding, Status
 from mlflow_repro.values.proofs import Blame, Conclusion, Isolation, Profile, Stress, Trial
 from mlflow_repro.values.report import Cause
+from mlflow_repro.values.rules import Rules
 from mlflow_repro.values.run import Run
 
 
@@ -706,5 +707,5 @@ def test_the_difference_of_a_launch_is_named_whatever_its_kind(kinds: tuple[str,
         Finding(kind=kind, name=f"the {kind}", reference=1.0, reproduction=2.0, status=Status.DIFFERENT)
         for kind in reversed(kinds)
     ]
-    comparison = Comparison(reference_run_id="a", reproduction_run_id="b", findings=tuple(rows))
+    comparison = Comparison(reference_run_id="a", reproduction_run_id="b", findings=tuple(rows), rules=Rules())
     assert describe_difference(comparison) == f"the {kinds[0]}"
