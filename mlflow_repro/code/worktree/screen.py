@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from typing import TYPE_CHECKING
@@ -70,6 +71,15 @@ def _suspects(piece: bytes) -> Iterator[tuple[int, int]]:
 def _line_end(piece: bytes, at: int) -> int:
     end = piece.find(b"\n", at)
     return len(piece) if end < 0 else end
+
+
+def is_circle(path: bytes) -> bool:
+    """Say whether this is a link that leads back to itself."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def link_leaves(path: str, target: str) -> bool:

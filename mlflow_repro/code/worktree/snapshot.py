@@ -126,7 +126,7 @@ class Snapshot:
     def add(self, rows: Sequence[Row]) -> None:
         """Bring the index up to date with the working tree in ``rows``. Raises GitError."""
         # `update-index --remove` refuses what lies behind a link by now.
-        self.put((NO_MODE, "0" * len(self.place.base), row.path) for row in rows if row.new_mode == NO_MODE)
+        self.take_out(row.path for row in rows if row.new_mode == NO_MODE)
         rows = [row for row in rows if row.new_mode != NO_MODE]
         if not rows:
             return
@@ -150,6 +150,10 @@ class Snapshot:
         told = b"".join(f"{mode} {name}\t".encode("ascii") + encode_path(path) + b"\0" for mode, name, path in lines)
         if told:
             self.write.ask("update-index", "-z", "--index-info", stdin=told)
+
+    def take_out(self, paths: Iterable[str]) -> None:
+        """Take files out of the index. Raises GitError."""
+        self.put((NO_MODE, "0" * len(self.place.base), path) for path in paths)
 
     def add_entries(self, entries: Sequence[Entry]) -> None:
         """Set untracked files in the index, byte for byte. Raises GitError."""

@@ -13,7 +13,7 @@ from mlflow_repro.code.worktree.commits import ask_if_pushed, take_bundle
 from mlflow_repro.code.worktree.grafting import Changes, graft, make_leaf, read_folders
 from mlflow_repro.code.worktree.patchtext import PatchFormError, read_patch
 from mlflow_repro.code.worktree.pointers import LIST_ARGUMENTS, Listing, find_pointers, read_listing
-from mlflow_repro.code.worktree.screen import decode_path, encode_path, file_path, holds_secret
+from mlflow_repro.code.worktree.screen import decode_path, encode_path, file_path, holds_secret, is_circle
 from mlflow_repro.code.worktree.snapshot import (
     NO_MODE,
     OUTPUT,
@@ -181,7 +181,8 @@ class _Taker:
             uncovered = self._uncovered(listing)
             worktree = read_rows(self._answer("worktree"))
             is_hidden = bool(uncovered) or any(file.is_assumed for file in listing.special)
-            is_changed = bool(worktree or self._answer("staged") or is_hidden)
+            lost = self._list_lost()
+            is_changed = bool(worktree or self._answer("staged") or is_hidden or lost)
             if not (is_changed or entries):
                 return replace(taken, tree=place.base)
             added: Changes = {
@@ -191,6 +192,7 @@ class _Taker:
                 return replace(taken, tree=self._graft(self._calls, added)[0][0])
             with hold_folder() as folder:
                 snapshot = Snapshot(place, self._calls, folder.path)
+                snapshot.take_out(lost)
                 rows = self._record_changes(snapshot, None if is_hidden else worktree, uncovered)
                 changed: Changes = {
                     encode_path(row.path): None if row.new_mode == NO_MODE else make_leaf(row.new_mode, row.new_object)
@@ -209,6 +211,15 @@ class _Taker:
         base, algorithm = self._place.base, self._place.algorithm
         folders = read_folders(calls, base, map(decode_path, changes[-1]))
         return [graft(folders, change, algorithm=algorithm) for change in changes]
+
+    def _list_lost(self) -> list[str]:
+        """Tracked files whose folder is now a link that leads round in a circle: git takes them for unchanged."""
+        untracked = map(decode_path, self._answer("untracked").split(b"\0")[:-1])
+        circles = [path for path in untracked if is_circle(file_path(self._place.top, path))]
+        if not circles:
+            return []
+        below = [f":(top,literal){path}/" for path in circles]
+        return [decode_path(path) for path in self._calls.ask("ls-files", "-z", "--", *below).split(b"\0")[:-1]]
 
     def _uncovered(self, listing: Listing) -> list[str]:
         """Files that git was told to pass over, and that are there for all that; not those of a sparse checkout.
