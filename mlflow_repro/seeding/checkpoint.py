@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import random  # noqa: F401 - of what is not loaded no state is taken, and Python's is always in the file
 import warnings
 from typing import TYPE_CHECKING, Any
 

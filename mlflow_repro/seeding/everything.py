@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import random  # noqa: F401 - what is not loaded is not seeded, and Python's generator always is
 import time
 from typing import Any
 

@@ -356,7 +356,7 @@ def test_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
 
 def test_position_of_the_entropy_can_be_put_back():
     one, other = Entropy(new_root()), Entropy(new_root())
-    one.count_fork()
+    one.renew()
     one.draw_bits(8)
     other.put_position(json.loads(json.dumps(one.take_position())))
     assert [one.draw_bits(64) for _ in range(3)] == [other.draw_bits(64) for _ in range(3)]
