@@ -354,21 +354,25 @@ def _untouched_template() -> Iterator[None]:
             pytest.fail("this test wrote to the store that all others are copies of")
 
 
+_LIBRARIES = ("KMP_", "TF_", "TF2_", "KERAS_", "JAX_")
+"""Variables that a library sets for itself when it is imported."""
+
+
 @pytest.fixture(autouse=True)
 def _untouched_environment() -> Iterator[None]:
     """Whoever leaves a variable behind is named, and not those that it misleads: their programs would get it."""
     before = dict(os.environ)
     yield
     after = dict(os.environ)
+    os.environ.update(before)
+    for name in after.keys() - before.keys():
+        del os.environ[name]
     changed = sorted(
         name
         for name in before.keys() | after.keys()
-        if before.get(name) != after.get(name) and name != "PYTEST_CURRENT_TEST"
+        if before.get(name) != after.get(name) and name != "PYTEST_CURRENT_TEST" and not name.startswith(_LIBRARIES)
     )
     if changed:
-        os.environ.update(before)
-        for name in after.keys() - before.keys():
-            del os.environ[name]
         pytest.fail(f"this test left variables of its own in the environment: {', '.join(changed)}")
 
 
