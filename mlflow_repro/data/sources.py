@@ -8,7 +8,7 @@ from typing import Any
 
 from mlflow_repro.code.places import to_text
 from mlflow_repro.text.redact import REDACTED, is_secret_name, redact_named, redact_text
-from mlflow_repro.values.comparison import plain_number
+from mlflow_repro.values.plain import plain_number
 
 _LIMIT = 2000  # characters of one text in a source
 # It begins only where a word does and is short, so that no text takes long.

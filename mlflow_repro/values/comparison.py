@@ -1,20 +1,21 @@
 """The findings of a comparison, and the verdict that is derived from them.
 
-``to_dict`` and ``from_dict`` are inverse to each other, see `mlflow_repro.values.report`.
+Their stored form is that of `mlflow_repro.values.plain`.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import ExitCode
+from mlflow_repro.values.plain import Stored, from_plain
 from mlflow_repro.values.rules import Rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 Point = tuple[int, float]
 """A step and a finite value."""
@@ -62,7 +63,7 @@ MIRRORED = {Status.MISSING: Status.EXTRA, Status.EXTRA: Status.MISSING}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(Stored):
     """One row of a comparison: what was compared, the value on both sides, and how they stand to each other."""
 
     kind: str
@@ -73,6 +74,7 @@ class Finding:
     note: str = ""
     details: Mapping[str, float | str] = field(default_factory=dict)
     """Figures that belong to the kind; `docs/report-json.md` names them."""
+    STORED = ("kind", "name", "reference", "reproduction", "status", "note", "details", "judged")
 
     @property
     def is_judged(self) -> bool:
@@ -80,40 +82,22 @@ class Finding:
         return self.kind in OUTCOMES and self.status is not Status.IGNORED
 
     @property
+    def judged(self) -> bool:
+        """As `is_judged`; its name in the stored form."""
+        return self.is_judged
+
+    @property
     def is_equal(self) -> bool:
         """True when both sides are the same, or close enough."""
         return self.status in EQUAL_STATUSES
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "reference": plain_number(self.reference),
-            "reproduction": plain_number(self.reproduction),
-            "status": self.status.value,
-            "note": self.note,
-            "details": {name: plain_number(value) for name, value in self.details.items()},
-            "judged": self.is_judged,
-        }
-
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Finding:
-        """Read what `to_dict` gave."""
-
-        def value(side: str) -> float | str | None:
-            stored: float | str | None = plain[side]
-            return float(stored) if plain["kind"] in NUMERIC_KINDS and stored is not None else stored
-
-        return cls(
-            kind=plain["kind"],
-            name=plain["name"],
-            reference=value("reference"),
-            reproduction=value("reproduction"),
-            status=Status(plain["status"]),
-            note=plain["note"],
-            details=plain.get("details", {}),
-        )
+    def unfold(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The sides are text or numbers; the kind says which."""
+        if plain.get("kind") not in NUMERIC_KINDS:
+            return plain
+        sides = {side: plain[side] for side in ("reference", "reproduction") if plain.get(side) is not None}
+        return {**plain, **{side: from_plain(float, value) for side, value in sides.items()}}
 
 
 class Verdict(str, Enum):
@@ -152,13 +136,14 @@ def find_verdict(findings: Iterable[Finding], statuses: Iterable[Status] = ()) -
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Stored):
     """Both runs side by side. The verdict is derived from the findings, never stored by hand."""
 
     reference_run_id: str
     reproduction_run_id: str
     findings: tuple[Finding, ...]
     rules: Rules
+    STORED = ("reference_run_id", "reproduction_run_id", "verdict", "runs_equal", "rules", "findings")
 
     @property
     def verdict(self) -> Verdict:
@@ -169,31 +154,22 @@ class Comparison:
         """
         return find_verdict(self.findings)
 
+    @property
+    def runs_equal(self) -> str:
+        """The verdict in a word, see `Verdict`."""
+        return self.verdict.runs_equal
+
     def of_kind(self, kind: str) -> tuple[Finding, ...]:
         """The findings of one kind, in their order."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        return {
-            "reference_run_id": self.reference_run_id,
-            "reproduction_run_id": self.reproduction_run_id,
-            "verdict": self.verdict.value,
-            "runs_equal": self.verdict.runs_equal,
-            "rules": self.rules.to_dict(),
-            "findings": [finding.to_dict() for finding in self.findings],
-        }
-
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
-        """Read what `to_dict` gave."""
-        return cls(
-            reference_run_id=plain["reference_run_id"],
-            reproduction_run_id=plain["reproduction_run_id"],
-            findings=tuple(Finding.from_dict(row) for row in plain["findings"]),
-            # Schema 1 had the two default tolerances and nothing else.
-            rules=Rules.from_dict(plain.get("rules") or {"default": plain["tolerances"]}),
-        )
+    def unfold(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Schema 1 had the two default tolerances in the place of the rules."""
+        if "tolerances" not in plain:
+            return plain
+        rest = {name: part for name, part in plain.items() if name != "tolerances"}
+        return {**rest, "rules": {"default": plain["tolerances"]}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,15 +196,8 @@ class ModelMetric:
         return f"{self.name} on {self.dataset}" if self.dataset else self.name
 
 
-def plain_number(value: float | str | None) -> float | str | None:
-    """``value`` in a form that JSON has: numbers that are not finite as text that `float` reads back."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-    return value
-
-
 @dataclass(frozen=True, kw_only=True)
-class JudgedPair:
+class JudgedPair(Stored):
     """A pair of runs below or beside the two that a report is about, and how they stand to each other.
 
     Ids are empty where a side has no such run. ``comparison`` is None there, and where the pair is not judged; the
@@ -241,24 +210,3 @@ class JudgedPair:
     status: Status
     note: str = ""
     comparison: Comparison | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        return {
-            "name": self.name,
-            "reference_run_id": self.reference_run_id,
-            "reproduction_run_id": self.reproduction_run_id,
-            "status": self.status.value,
-            "note": self.note,
-            "comparison": self.comparison.to_dict() if self.comparison else None,
-        }
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> JudgedPair:
-        """Read what `to_dict` gave."""
-        comparison = plain["comparison"]
-        changed = {
-            "status": Status(plain["status"]),
-            "comparison": Comparison.from_dict(comparison) if comparison else None,
-        }
-        return cls(**{**plain, **changed})

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from mlflow_repro.values.plain import Stored
 
 ENVIRONMENTS = ("recorded", "current", "project")
 """Rebuilt from the record; the one that runs the tool; built by MLflow's own environment managers."""
@@ -73,7 +72,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchPlan:
+class LaunchPlan(Stored):
     """Everything that the relaunch needs, decided before anything is done.
 
     ``parameters`` are the exact values of the launch parameters. ``command`` is the argument vector of a run
@@ -99,18 +98,3 @@ class LaunchPlan:
     restores: tuple[str, ...] = ()
     """The artifacts of the reference that are put back: unpushed commits, changes, new files, random state."""
     caveats: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        lists = {name: list(getattr(self, name)) for name in ("command", "restores", "caveats")}
-        return {**asdict(self), **lists}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> LaunchPlan:
-        """Read what `to_dict` gave."""
-        changed = {
-            "source": Source(**plain["source"]),
-            "environment": EnvironmentPlan(**plain.get("environment", {})),
-            **{name: tuple(plain[name]) for name in ("command", "restores", "caveats")},
-        }
-        return cls(**{**plain, **changed})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlflow_repro.errors import ExitCode
+from mlflow_repro.values.plain import Stored, to_plain
 from mlflow_repro.values.report import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -94,24 +95,25 @@ class Isolation:
     def to_dict(self) -> dict[str, Any]:
         """Give the stored form."""
         conclusion = self.conclusion
-        return {
+        plain = {
             "schema": SCHEMA_VERSION,
             "reference_run_id": self.reference_run_id,
             "other_run_id": self.other_run_id,
             "parent_run_id": self.parent_run_id,
-            "factors": dict(self.factors),
-            "launches": [{**asdict(trial), "changed": list(trial.changed)} for trial in self.trials],
+            "factors": self.factors,
+            "launches": self.trials,
             "max_launches": self.limit,
             "state": conclusion.state,
-            "blamed": [list(blame.factors) for blame in conclusion.blames],
+            "blamed": [blame.factors for blame in conclusion.blames],
             "unproven": [name for blame in conclusion.blames if blame.was_there for name in blame.factors],
-            "harmless": list(conclusion.harmless),
-            "untested": list(conclusion.untested),
-            "suspected": list(conclusion.suspected),
-            "impossible": list(conclusion.impossible),
-            "causes": [cause.to_dict() for cause in self.causes],
-            "exit_code": int(self.exit_code),
+            "harmless": conclusion.harmless,
+            "untested": conclusion.untested,
+            "suspected": conclusion.suspected,
+            "impossible": conclusion.impossible,
+            "causes": self.causes,
+            "exit_code": self.exit_code,
         }
+        return {name: to_plain(part) for name, part in plain.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,7 @@ class Stress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile:
+class Profile(Stored):
     """The answer of `mlflow_repro.stress_run`: what the result of a run depends on.
 
     ``control`` and ``repeat`` are launches as recorded; where they differ from each other, nothing else can be said.
@@ -138,6 +140,8 @@ class Profile:
     control: str
     repeat: str
     rows: tuple[Stress, ...]
+    schema: ClassVar[int] = SCHEMA_VERSION
+    STORED = ("schema", "run_id", "parent_run_id", "control", "repeat", "rows", "depends_on", "exit_code")
 
     @property
     def depends_on(self) -> tuple[str, ...]:
@@ -149,13 +153,3 @@ class Profile:
         """EQUAL (0) when the result depends on nothing but the seed, DIFFERENT (1) else."""
         is_stable = self.repeat == EQUAL and not set(self.depends_on) - {"seed"}
         return ExitCode.EQUAL if is_stable else ExitCode.DIFFERENT
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        return {
-            "schema": SCHEMA_VERSION,
-            **{name: getattr(self, name) for name in ("run_id", "parent_run_id", "control", "repeat")},
-            "rows": [asdict(row) for row in self.rows],
-            "depends_on": list(self.depends_on),
-            "exit_code": int(self.exit_code),
-        }

@@ -1,25 +1,22 @@
 """The whole answer: a report with its causes, and whether a run will reproduce. Frozen dataclasses of plain types.
 
-``to_dict`` and ``from_dict`` are inverse to each other and make the stored form, which carries one schema number
-(`SCHEMA_VERSION`). JSON has no NaN and no infinity, so numbers that are not finite are stored as the strings
-``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
+Their stored form is that of `mlflow_repro.values.plain`; a report carries one schema number (`SCHEMA_VERSION`).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlflow_repro.errors import ExitCode
-from mlflow_repro.values.comparison import Comparison, JudgedPair, Verdict, find_verdict
+from mlflow_repro.values.comparison import Comparison, Curve, JudgedPair, Verdict, find_verdict
+from mlflow_repro.values.plain import DamagedError, Stored
 from mlflow_repro.values.plan import LaunchPlan
 from mlflow_repro.values.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from mlflow_repro.values.comparison import Curve
 
 SCHEMA_VERSION = 2
 """Of the stored form of a report."""
@@ -32,7 +29,7 @@ def judge_tree(comparison: Comparison, children: Sequence[JudgedPair]) -> Verdic
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Stored):
     """The whole answer: the plan, both runs and their comparison.
 
     A dry run has a plan and a reference only; ``reproduction`` and ``comparison`` are None then. Where none was
@@ -48,6 +45,10 @@ class Report:
     children: tuple[JudgedPair, ...] = ()
     curves: tuple[Curve, ...] = field(default=(), compare=False)
     """What is drawn of the histories; no part of the stored form."""
+    schema: ClassVar[int] = SCHEMA_VERSION
+    STORED = (
+        "schema", "plan", "reference", "reproduction", "comparison", "causes", "children", "verdict", "runs_equal",
+    )  # fmt: skip
 
     @property
     def verdict(self) -> Verdict | None:
@@ -55,38 +56,21 @@ class Report:
         return judge_tree(self.comparison, self.children) if self.comparison else None
 
     @property
+    def runs_equal(self) -> str | None:
+        """The verdict in a word, see `Verdict`."""
+        return self.verdict.runs_equal if self.verdict else None
+
+    @property
     def exit_code(self) -> ExitCode:
         """The verdict's exit code; EQUAL for a dry run, which has no verdict."""
         return self.verdict.exit_code if self.verdict else ExitCode.EQUAL
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        return {
-            "schema": SCHEMA_VERSION,
-            "plan": self.plan.to_dict() if self.plan else None,
-            "reference": self.reference.to_dict(),
-            "reproduction": self.reproduction.to_dict() if self.reproduction else None,
-            "comparison": self.comparison.to_dict() if self.comparison else None,
-            "causes": [cause.to_dict() for cause in self.causes],
-            "children": [pair.to_dict() for pair in self.children],
-            "verdict": self.verdict and self.verdict.value,
-            "runs_equal": self.verdict and self.verdict.runs_equal,
-        }
-
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Report:
-        """Read what `to_dict` gave."""
-        if plain["schema"] not in (1, SCHEMA_VERSION):
-            raise ValueError(f"schema {plain['schema']!r} is not {SCHEMA_VERSION}")
-        plan, reproduction, comparison = plain["plan"], plain["reproduction"], plain["comparison"]
-        return cls(
-            plan=LaunchPlan.from_dict(plan) if plan else None,
-            reference=Run.from_dict(plain["reference"]),
-            reproduction=Run.from_dict(reproduction) if reproduction else None,
-            comparison=Comparison.from_dict(comparison) if comparison else None,
-            causes=tuple(Cause.from_dict(row) for row in plain.get("causes", ())),
-            children=tuple(JudgedPair.from_dict(row) for row in plain.get("children", ())),
-        )
+    def unfold(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As it is; of schema 1, too, which had less."""
+        if plain.get("schema") not in (1, SCHEMA_VERSION):
+            raise DamagedError(f"schema {plain.get('schema')!r} is not {SCHEMA_VERSION}")
+        return plain
 
 
 KINDS = (
@@ -97,7 +81,7 @@ KINDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cause:
+class Cause(Stored):
     """One cause of a difference. Causes are given in their order: the most likely first.
 
     ``kind`` is one of `KINDS`; ``what`` is the cause in one line
@@ -114,15 +98,6 @@ class Cause:
     def __post_init__(self) -> None:
         if not 0 <= self.confidence <= 1:
             raise ValueError(f"confidence is {self.confidence!r}, not a number from 0 to 1")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        return {**asdict(self), "evidence": list(self.evidence)}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Cause:
-        """Read what `to_dict` gave."""
-        return cls(**{**plain, "evidence": tuple(plain["evidence"])})
 
 
 class Grade(str, Enum):
@@ -146,11 +121,13 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Readiness:
+class Readiness(Stored):
     """Whether a run will come back, as far as its record tells."""
 
     run_id: str
     checks: tuple[Check, ...]
+    schema: ClassVar[int] = SCHEMA_VERSION
+    STORED = ("schema", "run_id", "grade", "checks", "exit_code")
 
     @property
     def grade(self) -> Grade:
@@ -163,14 +140,3 @@ class Readiness:
         """EQUAL (0) when nothing is missing, DIFFERENT (1) with warnings, NOT_JUDGED (3) with an obstacle."""
         codes = {Grade.READY: ExitCode.EQUAL, Grade.WARNING: ExitCode.DIFFERENT, Grade.OBSTACLE: ExitCode.NOT_JUDGED}
         return codes[self.grade]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        checks = [{**asdict(check), "grade": check.grade.value} for check in self.checks]
-        return {
-            "schema": SCHEMA_VERSION,
-            "run_id": self.run_id,
-            "grade": self.grade.value,
-            "checks": checks,
-            "exit_code": int(self.exit_code),
-        }

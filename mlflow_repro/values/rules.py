@@ -7,12 +7,13 @@ that match a metric the first decides; what a rule does not name is zero, so ``a
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import UsageError
 from mlflow_repro.values.options import option
+from mlflow_repro.values.plain import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -40,7 +41,7 @@ _PARTS = {"rel": "rel_tol", "abs": "abs_tol", "ulp": "ulp"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerances:
+class Tolerances(Stored):
     """How far two numbers may lie apart and still be equal.
 
     ``rel_tol`` and ``abs_tol`` are those of `math.isclose`; ``ulp`` counts the float64 numbers from one to the other,
@@ -56,6 +57,7 @@ class Tolerances:
     ulp: int = 0
     exact: bool = False
     integers: bool = field(default=False, compare=False, repr=False)
+    STORED = ("rel_tol", "abs_tol", "ulp", "exact")
 
     def __post_init__(self) -> None:
         for name, value in (("rel_tol", self.rel_tol), ("abs_tol", self.abs_tol), ("ulp", self.ulp)):
@@ -70,18 +72,12 @@ class Tolerances:
         parts = [f"{short}:{getattr(self, name)!r}" for short, name in _PARTS.items() if getattr(self, name)]
         return ",".join(parts) or "rel:0.0"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        plain = asdict(self)
-        del plain["integers"]
-        return plain
-
 
 EXACT = Tolerances(rel_tol=0.0, exact=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToleranceRule:
+class ToleranceRule(Stored):
     """The tolerance of the metrics whose name, and the artifacts whose path matches ``pattern``."""
 
     pattern: str
@@ -90,9 +86,19 @@ class ToleranceRule:
     def __str__(self) -> str:
         return f"{self.pattern}={self.tolerances}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give the stored form: one object, not one in the other."""
+        return {"pattern": self.pattern, **self.tolerances.to_dict()}
+
+    @classmethod
+    def unfold(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As two objects again."""
+        tolerances = {name: part for name, part in plain.items() if name != "pattern"}
+        return {**{name: part for name, part in plain.items() if name == "pattern"}, "tolerances": tolerances}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class Rules(Stored):
     """Everything that a comparison is judged by.
 
     ``default`` holds where none of ``tolerances`` matches. ``only``, when not empty, names the metrics that judge;
@@ -158,29 +164,6 @@ class Rules:
 
     def _deciding(self, name: str) -> ToleranceRule | None:
         return next((rule for rule in self.tolerances if fnmatchcase(name, rule.pattern)), None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        return {
-            "default": self.default.to_dict(),
-            "tolerances": [{"pattern": rule.pattern, **rule.tolerances.to_dict()} for rule in self.tolerances],
-            **{name: list(getattr(self, name)) for name in ("only", "ignore", "judge")},
-            "origin": self.origin,
-        }
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Rules:
-        """Read what `to_dict` gave."""
-        return cls(
-            default=Tolerances(**plain["default"]),
-            tolerances=tuple(_read_rule(**row) for row in plain.get("tolerances", ())),
-            **{name: tuple(plain.get(name, ())) for name in ("only", "ignore", "judge")},
-            origin=plain.get("origin", ""),
-        )
-
-
-def _read_rule(pattern: str, **tolerances: Any) -> ToleranceRule:
-    return ToleranceRule(pattern=pattern, tolerances=Tolerances(**tolerances))
 
 
 def _why_unused(pattern: str, names: Collection[str], judged: Collection[str]) -> str:

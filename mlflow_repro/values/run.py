@@ -6,14 +6,12 @@ import json
 import re
 import shlex
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from mlflow_repro.values.plain import Stored
 
 TAG_PREFIX = "repro."
 """A fact's dotted name is its tag: the fact ``git.commit`` is the tag ``repro.git.commit``."""
@@ -46,7 +44,7 @@ def absent(name: str, reason: str) -> Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(Stored):
     """One MLflow run as the tracking store has it. Times are milliseconds since 1970 UTC, 0 when not known."""
 
     run_id: str
@@ -74,20 +72,6 @@ class Run:
     def is_captured(self) -> bool:
         """True when the plugin was at work in the process that made the run."""
         return TAG_PREFIX + "capture" in self.tags
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the stored form."""
-        from mlflow_repro.values.comparison import plain_number  # a training needs this module, and not that one
-
-        plain = asdict(self)
-        plain["metrics"] = {name: plain_number(value) for name, value in self.metrics.items()}
-        return plain
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Run:
-        """Read what `to_dict` gave."""
-        metrics = {name: float(value) for name, value in plain["metrics"].items()}
-        return cls(**{**plain, "metrics": metrics})
 
 
 RunRecord = Run

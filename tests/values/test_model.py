@@ -21,7 +21,8 @@ from mlflow_repro.errors import (
     UnreachableError,
     UsageError,
 )
-from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair, Status, Verdict, plain_number
+from mlflow_repro.values.comparison import Comparison, Finding, JudgedPair, Status, Verdict
+from mlflow_repro.values.plain import plain_number
 from mlflow_repro.values.plan import LaunchPlan, Source
 from mlflow_repro.values.report import SCHEMA_VERSION, Cause, Report
 from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
