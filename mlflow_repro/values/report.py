@@ -68,8 +68,9 @@ class Report(Stored):
     @classmethod
     def unfold(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
         """As it is; of schema 1, too, which had less."""
-        if plain.get("schema") not in (1, SCHEMA_VERSION):
-            raise DamagedError(f"schema {plain.get('schema')!r} is not {SCHEMA_VERSION}")
+        schema = plain.get("schema")
+        if type(schema) is not int or schema not in (1, SCHEMA_VERSION):  # True equals 1
+            raise DamagedError(f"schema {schema!r} is not {SCHEMA_VERSION}")
         return plain
 
 
