@@ -12,18 +12,18 @@ remote in its configuration, and is closed to other users.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_repro.code.git import GitError, run_git
 from mlflow_repro.system.folders import cache_directory
+from mlflow_repro.system.locks import FOREVER, hold_lock, lock_file
 from mlflow_repro.text.giturl import local_path, strip_credentials
 from mlflow_repro.text.redact import redact_value
 
@@ -53,7 +53,6 @@ _CONFIGURATION = """\
 [fetch]
 \tunpackLimit = 1
 """
-_POLL_SECONDS = 0.1
 _RETRY_SECONDS = 30 * 24 * 3600.0
 _STALE_SECONDS = 3600.0
 
@@ -116,11 +115,12 @@ class Clone:
     def changing(self) -> Iterator[None]:
         """While it lasts nobody else fetches into the clone, and it is one. Raises UnusableCloneError."""
         try:
-            descriptor = _open(self.path.with_name(f"{self.path.name}.lock"))
+            descriptor = lock_file(self.path.with_name(f"{self.path.name}.lock"), wait=HISTORY_SECONDS)
+        except BlockingIOError:
+            raise UnusableCloneError("another process is fetching into it") from None
         except OSError as error:
             raise UnusableCloneError(f"it cannot be locked: {error}") from error
         try:
-            _wait_for(descriptor)
             if not self.is_made:
                 self._make()
             self._sweep_packs()
@@ -179,8 +179,7 @@ def open_clone(uri: str) -> Clone | None:
             raise UnusableCloneError(f"{folder} belongs to another user")
         if "\n" in str(folder):
             raise UnusableCloneError(f"git cannot be told of {str(folder)!r}")
-        use = _open(place.with_name(f"{place.name}.use"))
-        fcntl.flock(use, fcntl.LOCK_SH)
+        use = lock_file(place.with_name(f"{place.name}.use"), is_shared=True, wait=FOREVER)
         os.utime(use)
     except OSError as error:
         raise UnusableCloneError(f"{folder} cannot be used: {error}") from error
@@ -214,35 +213,13 @@ def limit_cache(limit: int = LARGEST_CACHE) -> list[str]:
 
 def _remove(path: Path) -> bool:
     """Remove a clone that nobody uses."""
-    with ExitStack() as stack:
-        try:
-            descriptor = _open(path.with_name(f"{path.name}.use"))
-            stack.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        with hold_lock(path.with_name(f"{path.name}.use")):
             (path / _MARKER).unlink(missing_ok=True)
-        except OSError:
-            return False
-        shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
+    except OSError:
+        return False
     return True
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-
-
-def _wait_for(descriptor: int) -> None:
-    deadline = time.monotonic() + HISTORY_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise UnusableCloneError("another process is fetching into it") from None
-            time.sleep(_POLL_SECONDS)
-        except OSError as error:
-            raise UnusableCloneError(f"it cannot be locked: {error}") from error
-        else:
-            return
 
 
 def _measure(folder: Path) -> int:

@@ -11,14 +11,12 @@ that the reproduction runs with the same rights. It is said. A record from anywh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
 import re
 import shutil
 import sysconfig
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,11 +24,12 @@ from mlflow_repro.environment.pythons import find_python
 from mlflow_repro.environment.uv import explain, find_uv
 from mlflow_repro.errors import CannotJudgeError, RefusedError
 from mlflow_repro.system.folders import cache_directory
+from mlflow_repro.system.locks import FOREVER, hold_lock
 from mlflow_repro.text.pins import DEFAULT_INDEX, Pin, join_lines
 from mlflow_repro.values.environment import digest_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlflow_repro.environment.uv import Uv
@@ -94,7 +93,7 @@ def provide_environment(wanted: Wanted, *, allow_substitutions: bool = False) ->
         return ready
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f"{name}.lock") as lock:
+        with hold_lock(root / f"{name}.lock", wait=FOREVER) as lock:
             return _read_marker(root / name) or _build(root / name, wanted, lock, allow_substitutions)
     except OSError as error:
         raise CannotJudgeError(
@@ -109,17 +108,6 @@ def _read_marker(directory: Path) -> BuiltEnvironment | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return built if (directory / "bin" / "python").exists() else None  # the Python below it may be gone
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    """Hold the lock ``path``, waiting for whoever has it; gives its descriptor. The kernel frees it when we die."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _build(directory: Path, wanted: Wanted, lock: int, allow_substitutions: bool) -> BuiltEnvironment:  # noqa: FBT001

@@ -7,7 +7,6 @@ nobody needs.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import stat
@@ -16,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mlflow_repro.system.locks import hold_lock, lock_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,17 +59,6 @@ def sweep_folders(parent: str = "") -> list[str]:
     return swept
 
 
-def _lock_file(path: str) -> int:
-    """Open ``path``, which is there, and lock it; gives the descriptor. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 def _make_folder(parent: str) -> HeldFolder:
     while True:
         path = os.path.realpath(tempfile.mkdtemp(prefix=PREFIX, dir=parent or None))
@@ -78,7 +68,7 @@ def _make_folder(parent: str) -> HeldFolder:
             os.rmdir(path)  # without its lock nobody would know it as ours
             raise
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(descriptor)
         except BlockingIOError:  # a sweeper came between the two calls, and removes it
             os.close(descriptor)
             continue
@@ -95,13 +85,10 @@ def _sweep(path: str) -> bool:
         found = os.lstat(path)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             return False
-        lock = _lock_file(os.path.join(path, _LOCK_FILE))
+        with hold_lock(os.path.join(path, _LOCK_FILE), makes=False):
+            _remove(path)
     except OSError:  # there is no such file, or somebody has it: not ours, or in use
         return False
-    try:
-        _remove(path)
-    finally:
-        os.close(lock)
     return not os.path.lexists(path)
 
 
