@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.code.worktree.take import take_tree
 from mlflow_repro.code.worktree.values import TakenSubmodule, TakenTree
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.text.redact import redact_value
+from mlflow_repro.text.redact import to_text
 from mlflow_repro.values.record import Section, missing
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def record_code(directory: str, deadline: float, *, limits: TreeLimits | None = 
     files: dict[str, bytes] = {}
     facts = _describe(taken, files, folder="")
     facts["pointers"] = _or_reason(taken, "pointers", {name: _paths(paths) for name, paths in taken.pointers.items()})
-    facts["remotes"] = _or_reason(taken, "remotes", {_text(name): _text(url) for name, url in taken.remotes.items()})
+    remotes = {to_text(name): to_text(url) for name, url in taken.remotes.items()}
+    facts["remotes"] = _or_reason(taken, "remotes", remotes)
     facts["conversions"] = _or_reason(taken, "remotes", dict(taken.conversions))
     facts["git"] = _or_reason(taken, "git_version", taken.git_version)
     return Section(facts=facts, files=files)
@@ -51,7 +52,7 @@ def _describe(taken: TakenTree, files: dict[str, bytes], *, folder: str) -> dict
         "tree": taken.tree or missing(reason or "it was not found out"),
         "patch": _file_fact(taken, "patch", files, _path(folder, PATCH_FILE)),
         "untracked": _file_fact(taken, "untracked", files, _path(folder, UNTRACKED_FILE)),
-        "left_out": [{**row, "path": _text(row["path"])} for row in taken.left_out],
+        "left_out": [{**row, "path": to_text(row["path"])} for row in taken.left_out],
         "outputs": _paths(taken.outputs),
         "bundle": _file_fact(taken, "bundle", files, _path(folder, BUNDLE_FILE)),
         "is_pushed": _or_reason(taken, "is_pushed", taken.is_pushed),
@@ -70,9 +71,9 @@ def _describe(taken: TakenTree, files: dict[str, bytes], *, folder: str) -> dict
 
 def _describe_submodule(module: TakenSubmodule, files: dict[str, bytes], folder: str, number: int) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "path": _text(module.path),
+        "path": to_text(module.path),
         "commit": module.commit,
-        "url": _text(module.url) if module.url else missing(".gitmodules does not name it"),
+        "url": to_text(module.url) if module.url else missing(".gitmodules does not name it"),
     }
     if module.taken is None:
         return {**facts, "is_dirty": missing(module.reason)}
@@ -99,7 +100,7 @@ def _file_fact(taken: TakenTree, part: str, files: dict[str, bytes], path: str) 
         return {"file": f"repro/{path}", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     if part in taken.withheld:
         digest = taken.withheld_digests.get(part)
-        return {**missing(_text(taken.withheld[part])), "withheld": True, **({"sha256": digest} if digest else {})}
+        return {**missing(to_text(taken.withheld[part])), "withheld": True, **({"sha256": digest} if digest else {})}
     if part == "bundle" and not taken.commit:
         return missing("there is no commit")
     return missing(_NOTHING[part])
@@ -107,18 +108,13 @@ def _file_fact(taken: TakenTree, part: str, files: dict[str, bytes], path: str) 
 
 def _or_reason(taken: TakenTree, part: str, value: Any) -> Any:
     if part in taken.withheld:
-        return missing(_text(taken.withheld[part]))
+        return missing(to_text(taken.withheld[part]))
     return missing("there is no commit") if value is None else value
 
 
 def _paths(paths: tuple[str, ...]) -> list[str]:
-    shown = [_text(path) for path in paths[:_NAMED]]
+    shown = [to_text(path) for path in paths[:_NAMED]]
     return [*shown, f"... and {len(paths) - _NAMED:,} more"] if len(paths) > _NAMED else shown
-
-
-def _text(path: str) -> str:
-    """A path or a reason as text that every store takes, without what looks like a secret."""
-    return redact_value(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_code(facts: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> TakenTree:

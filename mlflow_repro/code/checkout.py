@@ -19,9 +19,11 @@ from mlflow_repro.code.clones import (
 )
 from mlflow_repro.code.git import FETCH_TIMEOUT, GitError, find_telling_line, run_git
 from mlflow_repro.code.worktree.commits import fetch_bundle, read_bundle_header
+from mlflow_repro.code.worktree.pointers import describe_missing
 from mlflow_repro.code.worktree.restore import restore_tree
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UnreachableError, UsageError
 from mlflow_repro.text.giturl import local_path, strip_credentials
+from mlflow_repro.text.listing import list_some
 from mlflow_repro.text.redact import redact_value
 
 if TYPE_CHECKING:
@@ -322,21 +324,6 @@ def _update_submodules(directory: Path, arguments: Sequence[str], *, is_local: b
         ) from error
 
 
-def find_pointers(directory: Path) -> list[str]:
-    """A caveat when files are kept by Git-LFS and came as pointers: without its filters git gives nothing else."""
-    names = run_git(["ls-files", "-z", "--", ":(attr:filter=lfs)"], cwd=directory).split("\0")
-    files = [directory / name for name in names if name]
-    pointers = [file.name for file in files if file.is_file() and _is_pointer(file)]
-    if not pointers:
-        return []
-    return [f"{len(pointers)} files are Git-LFS pointers without their content ({pointers[0]}, ...): install git-lfs"]
-
-
-def _is_pointer(file: Path) -> bool:
-    with file.open("rb") as content:
-        return content.read(40).startswith(b"version https://git-lfs.github.com/spec/")
-
-
 _SHOWN = 3  # paths of a list that a note names
 HINT = "commit it and run again, or go on without it: --ignore-diff"
 
@@ -365,7 +352,7 @@ def restore_working_tree(
     caveats += fetch_submodules(source, directory, recurse=recurse_submodules, bundles=bundles)
     for module in modules if recurse_submodules else ():
         caveats += _restore_submodule(directory, module, ignore_diff=ignore_diff)
-    return [*caveats, *find_pointers(directory)]
+    return [*caveats, *describe_missing(directory)]
 
 
 def _restore_submodule(directory: Path, module: TakenSubmodule, *, ignore_diff: bool) -> Iterator[str]:
@@ -392,9 +379,8 @@ def _restore(place: Path, recorded: TakenTree, *, ignore_diff: bool, where: str)
     if "untracked" in recorded.withheld:
         yield f"the untracked files{where} were not recorded: {recorded.withheld['untracked']}"
     if recorded.outputs:
-        shown = ", ".join((*recorded.outputs[:_SHOWN], *(["..."] if len(recorded.outputs) > _SHOWN else ())))
+        shown = list_some(recorded.outputs, _SHOWN, joint=", ")
         yield f"what the run has written itself{where} is not put back, nor what stood there before: {shown}"
     if recorded.left_out:
-        shown = "; ".join(f"{row['path']}: {row['reason']}" for row in recorded.left_out[:_SHOWN])
-        more = f"; and {len(recorded.left_out) - _SHOWN} more" if len(recorded.left_out) > _SHOWN else ""
-        yield f"files of the tree{where} that were not recorded are missing ({shown}{more})"
+        shown = list_some([f"{row['path']}: {row['reason']}" for row in recorded.left_out], _SHOWN)
+        yield f"files of the tree{where} that were not recorded are missing ({shown})"

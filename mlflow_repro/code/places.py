@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mlflow_repro.code.head import find_top
 from mlflow_repro.code.program import program_directory
-from mlflow_repro.text.redact import is_secret_name, redact_value
+from mlflow_repro.text.redact import is_secret_name, redact_value, to_text
 
 _VALUE_LIMIT = 4096  # characters; no path is longer
 # A scheme, or a host of scp and NFS; Windows shares; the automounter's hosts: looking at one may wait for a network.
@@ -79,8 +79,3 @@ def find_existing(name: str, value: str, places: Places) -> str:
         return path if path and os.stat(path) else ""
     except (OSError, ValueError):
         return ""
-
-
-def to_text(text: str) -> str:
-    """Text as it may be stored: valid UTF-8, without the tokens and credentials in it."""
-    return redact_value(text.encode("utf-8", "backslashreplace").decode())

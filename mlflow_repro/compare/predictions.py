@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
 from mlflow_repro.compare.artifacts.blobs import Outcome, combine
+from mlflow_repro.text.listing import list_some
 from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
@@ -52,4 +53,4 @@ def _widen(one: Any, other: Any) -> tuple[Any, Any]:
 
 def _describe(outputs: Mapping[str, Any]) -> str:
     shown = [f"{name + ' ' if name else ''}{list(array.shape)} {array.dtype}" for name, array in outputs.items()]
-    return ", ".join(shown[:4]) + (f" and {len(shown) - 4} more" if len(shown) > 4 else "")  # noqa: PLR2004 - as above
+    return list_some(shown, 4, joint=", ")

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.code.places import Places, find_existing, find_places, to_text
+from mlflow_repro.code.places import Places, find_existing, find_places
 from mlflow_repro.data.digests import (
     GONE,
     SPECIAL,
@@ -36,6 +36,7 @@ from mlflow_repro.data.named import find_named_files
 from mlflow_repro.data.opened import TRACK_VARIABLE, opened_files, own_openings
 from mlflow_repro.data.sources import clean_source, parse_source
 from mlflow_repro.text.filenames import is_secret_file
+from mlflow_repro.text.redact import to_text
 from mlflow_repro.values.record import Section, missing
 from mlflow_repro.values.run import unquote_param
 

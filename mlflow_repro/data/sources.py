@@ -6,8 +6,7 @@ import json
 import re
 from typing import Any
 
-from mlflow_repro.code.places import to_text
-from mlflow_repro.text.redact import REDACTED, is_secret_name, redact_named, redact_text
+from mlflow_repro.text.redact import REDACTED, is_secret_name, redact_named, redact_text, to_text
 from mlflow_repro.values.plain import plain_number
 
 _LIMIT = 2000  # characters of one text in a source

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_repro.overlay.ledger import Ledger
+from mlflow_repro.text.listing import list_some
 from mlflow_repro.text.redact import redact_value
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ def parse_held(text: str) -> Held:
 
 def join_texts(texts: tuple[str, ...]) -> str:
     """The first of them in one line, and how many more there are."""
-    more = f", and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
+    return list_some(texts, _SHOWN, joint=", ")
 
 
 def _plain(texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.text.listing import list_some
 from mlflow_repro.values.environment import OURSELVES, list_differences
 from mlflow_repro.values.plan import EnvironmentPlan
 
@@ -131,6 +132,4 @@ def _without_record(plan: LaunchPlan, asked: str, why_none: str) -> LaunchPlan:
 
 
 def _shorten(differences: Iterable[str]) -> str:
-    rows = list(differences)
-    more = f"; and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-    return "; ".join(rows[:_SHOWN]) + more
+    return list_some(list(differences), _SHOWN)

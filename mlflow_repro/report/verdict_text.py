@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from mlflow_repro.text.listing import list_some
 from mlflow_repro.text.redact import redact_text, show
 from mlflow_repro.values.comparison import DIFFERENT_STATUSES, Status, Verdict
 from mlflow_repro.values.report import judge_tree
@@ -68,8 +69,7 @@ def render_unknown(judged: Sequence[Finding]) -> list[str]:
     name = first.name if first.kind == first.name else f"{_NOUNS.get(first.kind, first.kind)} {first.name}"
     text = show(redact_text(f"{name}: {first.note}" if first.note else name))
     text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    more = f"; and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-    return [f"{len(unknown)} cannot be judged ({text}{more})"]
+    return [f"{len(unknown)} cannot be judged ({list_some([text], 1, count=len(unknown))})"]
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,6 +20,7 @@ from mlflow_repro.plan.environment import choose_environment, differs_in_schema,
 from mlflow_repro.store.loopback import is_database
 from mlflow_repro.store.recorded import read_recorded
 from mlflow_repro.text.giturl import local_path
+from mlflow_repro.text.listing import list_some
 from mlflow_repro.text.pins import Pin, parse_lock
 from mlflow_repro.values.environment import (
     Installed,
@@ -200,5 +201,4 @@ def _serve(surroundings: Surroundings, plan: LaunchPlan, ours: str, theirs: str)
 def _summarise(differences: list[str]) -> list[str]:
     if not differences:
         return []
-    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-    return [f"the rebuilt environment differs from the recorded one: {'; '.join(differences[:_SHOWN])}{more}"]
+    return [f"the rebuilt environment differs from the recorded one: {list_some(differences, _SHOWN)}"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_repro.text.redact import REDACTED, redact_named, redact_text
+from mlflow_repro.text.redact import REDACTED, redact_named, redact_text, to_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,4 +118,4 @@ def choose_variables(recorded: Mapping[str, str], environ: Mapping[str, str]) ->
 def _to_value(name: str, value: str) -> str:
     if len(value) > _VALUE_LIMIT:
         return f"[omitted: {len(value)} characters]"
-    return redact_text(redact_named(name, value)).encode("utf-8", "backslashreplace").decode("utf-8")
+    return to_unicode(redact_text(redact_named(name, value)))

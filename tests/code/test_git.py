@@ -429,12 +429,37 @@ class TestUsersConfiguration:
 class TestPointers:
     """URI-18: files whose content is elsewhere."""
 
+    LFS = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 9\n"
+    ANNEX = f"/annex/objects/SHA256E-s1048576--{'0' * 64}\n"
+
     def test_files_that_came_without_their_content_are_said(self, repo: Repository, tmp_path: Path):
-        """Without git-lfs git has nothing else to give."""
-        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 9\n"
-        commit = repo.commit({".gitattributes": "*.bin filter=lfs\n", "model.bin": pointer, "other.bin": "content"})
-        (caveat,) = fetch(str(repo.hub), commit, tmp_path / "place")
-        assert caveat == "1 files are Git-LFS pointers without their content (model.bin, ...): install git-lfs"
+        """Without git-lfs git has nothing else to give; nor have DVC and git-annex been asked."""
+        (repo.clone / "link.bin").symlink_to(".git/annex/objects/aa/bb/SHA256E-s5--00/SHA256E-s5--00")
+        commit = repo.commit(
+            {
+                ".gitattributes": "*.bin filter=lfs\n",
+                "model.bin": self.LFS,
+                "other.bin": "content",
+                **{f"stray{number}.dat": self.LFS for number in range(3)},
+                "unlocked.dat": self.ANNEX,
+                "data.csv.dvc": "outs:\n- path: data.csv\n",
+                "there.csv.dvc": "outs:\n- path: there.csv\n",
+                "there.csv": "1,2\n",
+                "dvc.lock": "schema: '2.0'\n",
+            }
+        )
+        caveats = fetch(str(repo.hub), commit, tmp_path / "place")
+        own_way = "nothing here fetches them; commit them, or read them from outside of the repository"
+        named = "model.bin, stray0.dat, stray1.dat, and 1 more"
+        assert caveats == [
+            f"4 files are Git-LFS pointers without their content ({named}): install git-lfs",
+            f"1 files are DVC pointers without their content (data.csv.dvc): {own_way}",
+            f"2 files are git-annex pointers without their content (link.bin, unlocked.dat): {own_way}",
+        ]
+
+    def test_a_repository_without_any_is_left_in_peace(self, repo: Repository, tmp_path: Path):
+        commit = repo.commit({"a.txt": "x" * 130, "empty.txt": "", ".dvc/config": ""})
+        assert fetch(str(repo.hub), commit, tmp_path / "place") == []
 
 
 class TestSubmodules:

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlflow_repro.code.worktree.calls import GitCalls
 from mlflow_repro.code.worktree.screen import decode_path, file_path
+from mlflow_repro.code.worktree.snapshot import LFS_POINTER, locate
 from mlflow_repro.code.worktree.untracked import read_regular
+from mlflow_repro.text.listing import list_some
+from mlflow_repro.text.redact import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-    from mlflow_repro.code.worktree.calls import GitCalls
     from mlflow_repro.code.worktree.snapshot import Place
 
-KEEPERS = ("lfs", "dvc", "annex")
+KEEPERS = {
+    "lfs": ("Git-LFS", "install git-lfs"),
+    "dvc": ("DVC", "nothing here fetches them; commit them, or read them from outside of the repository"),
+    "annex": ("git-annex", "nothing here fetches them; commit them, or read them from outside of the repository"),
+}
+"""What people call the programs that keep contents elsewhere, and what helps where one is missing."""
+_SHOWN = 3
+_SECONDS = 60.0
 _SIZES = range(50, 400)  # bytes that a pointer has
 _LIMIT = 1_000_000  # of a file with attributes
-_POINTERS = ((b"version https://git-lfs.github.com/spec/", "lfs"), (b"/annex/objects/", "annex"))
+_POINTERS = ((LFS_POINTER, "lfs"), (b"/annex/objects/", "annex"))
 _ANNEX_LINK = re.compile(rb"(?:^|/)\.git/annex/objects/")
 
 
@@ -73,15 +85,41 @@ def _look_into(place: Place, paths: Iterable[str], calls: GitCalls) -> Iterator[
     for path in paths:
         calls.check_time("look for pointers to content that is elsewhere")
         full = file_path(place.top, path)
-        try:
-            size = os.lstat(full).st_size
-        except OSError:
-            continue
-        if size in _SIZES:
-            content = _read_beginning(full, _SIZES.stop)
-            for beginning, keeper in _POINTERS:
-                if content.startswith(beginning):
-                    yield path, keeper
+        keeper = _find_keeper(full)
+        if keeper:
+            yield path, keeper
+
+
+def _find_keeper(full: bytes) -> str:
+    """Whose pointer a file is by its content; empty when it is none."""
+    try:
+        size = os.lstat(full).st_size
+    except OSError:
+        return ""
+    content = _read_beginning(full, _SIZES.stop) if size in _SIZES else b""
+    return next((keeper for beginning, keeper in _POINTERS if content.startswith(beginning)), "")
+
+
+def describe_missing(directory: Path) -> list[str]:
+    """A caveat for each keeper of whose files a checkout has the pointers and not the contents. Raises GitError."""
+    calls = GitCalls(str(directory), deadline=time.monotonic() + _SECONDS)
+    place = locate(calls)
+    found = find_pointers(place, read_listing(calls.ask(*LIST_ARGUMENTS)), calls)
+    caveats = []
+    for keeper, paths in found.items():
+        missing = [path for path in paths if _lacks_content(file_path(place.top, path), keeper)]
+        if missing:
+            name, advice = KEEPERS[keeper]
+            shown = list_some(list(map(show, missing)), _SHOWN, joint=", ")
+            caveats.append(f"{len(missing)} files are {name} pointers without their content ({shown}): {advice}")
+    return caveats
+
+
+def _lacks_content(full: bytes, keeper: str) -> bool:
+    if keeper == "dvc":  # a pipeline makes what its lock names
+        return full.endswith(b".dvc") and not os.path.lexists(full.removesuffix(b".dvc"))
+    is_dead_link = keeper == "annex" and os.path.islink(full) and not os.path.exists(full)
+    return is_dead_link or _find_keeper(full) == keeper
 
 
 LIST_ARGUMENTS = ("ls-files", "-v", "-s", "-z")

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 REGULAR_MODES = ("100644", "100755")
 LINK_MODE, SUBMODULE_MODE, NO_MODE = "120000", "160000", "000000"
-_POINTER = b"version https://git-lfs.github.com/spec/"
-_POINTER_LIMIT = 1024
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""What the file begins with that stands for a content of Git LFS."""
+_LFS_LIMIT = 1024
 _BLOCK = 1 << 20
 
 
@@ -286,10 +287,10 @@ def is_same_pointer(row: Row, path: bytes, size: int, snapshot: Snapshot) -> boo
     if row.old_mode not in REGULAR_MODES:
         return False
     try:
-        pointer = snapshot.read_object(row.old_object, _POINTER_LIMIT)
+        pointer = snapshot.read_object(row.old_object, _LFS_LIMIT)
     except GitError:
         return False
-    if not pointer.startswith(_POINTER) or b"\nsize %d\n" % size not in pointer:
+    if not pointer.startswith(LFS_POINTER) or b"\nsize %d\n" % size not in pointer:
         return False
     digest = hashlib.sha256()
     try:

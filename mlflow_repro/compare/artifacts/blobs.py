@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from mlflow_repro.text.listing import list_some
 from mlflow_repro.text.redact import redact_named, redact_text
 from mlflow_repro.values.comparison import Status
 
@@ -243,6 +244,5 @@ def combine(parts: Sequence[tuple[str, Outcome]], noun: str) -> Outcome:
 
 
 def _list_notes(parts: Sequence[tuple[str, Outcome]], what: str) -> str:
-    shown = "; ".join(f"{quote(name)[1:-1]}: {part.note}" if name else part.note for name, part in parts[:_SHOWN])
-    more = f"; and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
-    return f"{len(parts)} {what}: {shown}{more}"
+    texts = [f"{quote(name)[1:-1]}: {part.note}" if name else part.note for name, part in parts[:_SHOWN]]
+    return f"{len(parts)} {what}: {list_some(texts, _SHOWN, count=len(parts))}"

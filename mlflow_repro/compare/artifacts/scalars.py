@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, same_content
 from mlflow_repro.compare.metrics import is_close
+from mlflow_repro.text.listing import list_some
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -99,10 +100,9 @@ class Differences:
         ):
             count = self.count[status]
             if count:
-                more = f"; and {count - _SHOWN} more" if count > _SHOWN else ""
                 nouns = noun if count > 1 else noun.removesuffix("s")
                 verb = how if count > 1 else how.replace("differ", "differs").replace("are", "is")
-                return Outcome(status=status, note=f"{count} {nouns} {verb}: {'; '.join(kept)}{more}")
+                return Outcome(status=status, note=f"{count} {nouns} {verb}: {list_some(kept, _SHOWN, count=count)}")
         without = f", without {', '.join(sorted(self.left_out))}" if self.left_out else ""
         return same_content(same + without) if same else IDENTICAL
 

@@ -1,0 +1,18 @@
+"""Lists that are too long for a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def list_some(texts: Sequence[str], most: int, *, joint: str = "; ", count: int | None = None) -> str:
+    """The first ``most`` of ``texts`` with a ``joint`` between them, and how many more there are.
+
+    ``count`` is how many there are where not all of them are given.
+    """
+    count = len(texts) if count is None else count
+    shown = joint.join(texts[:most])
+    return f"{shown}{joint}and {count - most:,} more" if count > most else shown
