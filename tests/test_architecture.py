@@ -34,12 +34,13 @@ DOORS = {"", "__main__", "testing"}
 FOR_EVERYBODY = {"__version__"}
 """What the package itself has: every import of a room loads its ``__init__`` anyway."""
 USERS_OF_MLFLOW = ("store", "overlay", "launch", "guest", "judging.prediction_worker")  # the last is a process
+EVERYWHERE = {"packaging"}  # reads versions; it has no dependencies, and mlflow needs it anyway
 STANDARD_LIBRARY_ONLY = {"errors", "text", "values"}  # `system` asks psutil, which knows the processes of other systems
 PURE = {"values", "text", "plan", "compare", "explain", "report"}
 WORLD = {"fcntl", "http", "multiprocessing", "psutil", "requests", "shutil", "socket", "sqlalchemy", "sqlite3"} | {
     "ssl", "subprocess", "tempfile", "threading", "urllib.request",
 }  # fmt: skip
-NOT_FOR_HELP = ("git", "mlflow", "numpy", "pandas", "psutil", "rich", "scipy", "sqlalchemy", "yaml")
+NOT_FOR_HELP = ("git", "mlflow", "numpy", "packaging", "pandas", "psutil", "rich", "scipy", "sqlalchemy", "yaml")
 
 
 def read_package() -> dict[str, str]:
@@ -104,7 +105,7 @@ def _judge_library(module: str, room: str, target: str) -> str:
     top = target.partition(".")[0]
     if top == "mlflow" and not f"{module}.".startswith(tuple(f"{user}." for user in USERS_OF_MLFLOW)):
         return "imports mlflow"
-    if room in STANDARD_LIBRARY_ONLY and top not in sys.stdlib_module_names:
+    if room in STANDARD_LIBRARY_ONLY and top not in sys.stdlib_module_names | EVERYWHERE:
         return f"{room} imports {top}, which is no part of the standard library"
     if room in PURE and not {top, target}.isdisjoint(WORLD):
         return f"{room} is pure and imports {target}"

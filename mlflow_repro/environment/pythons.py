@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.system.processes import run_whole
+from mlflow_repro.text.versions import read_release
 from mlflow_repro.values.environment import PythonVersion
 
 if TYPE_CHECKING:
@@ -117,5 +118,4 @@ def _is_near(one: PythonVersion, other: PythonVersion) -> bool:
 
 
 def _patch(version: PythonVersion) -> int:
-    digits = version.version.split(".")[2]
-    return int("".join(character for character in digits.split("rc")[0] if character.isdigit()) or 0)
+    return (read_release(version.version) or (0, 0, 0))[2]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.system.processes import run_whole
 from mlflow_repro.text.redact import redact_text
+from mlflow_repro.text.versions import read_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,14 +80,15 @@ def find_uv(directory: Path, inherited: tuple[int, ...] = ()) -> Uv:
         raise CannotJudgeError("the recorded environment is rebuilt with uv, which is not installed", INSTALL_HINT)
     uv = Uv(path=path, directory=directory, inherited=inherited)
     answer = uv.run(["--version"])
-    match = re.match(r"uv (\d+)\.(\d+)\.(\d+)", answer.output)
-    if match is None:
+    match = re.match(r"uv (\S+)", answer.output)
+    release = read_release(match[1]) if match else None
+    if release is None:
         raise CannotJudgeError(
             f"{path} does not say which uv it is: {answer.error or answer.output[:80]}", INSTALL_HINT
         )
-    if tuple(map(int, match.groups())) < MINIMUM:
-        needed = ".".join(map(str, MINIMUM))
-        raise CannotJudgeError(f"{path} is uv {'.'.join(match.groups())}, and {needed} is needed", INSTALL_HINT)
+    if release < MINIMUM:
+        here, needed = (".".join(map(str, numbers)) for numbers in (release, MINIMUM))
+        raise CannotJudgeError(f"{path} is uv {here}, and {needed} is needed", INSTALL_HINT)
     return uv
 
 

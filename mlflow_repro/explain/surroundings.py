@@ -9,6 +9,7 @@ from mlflow_repro.explain.evidence import Suspect, count, shorten
 from mlflow_repro.explain.files import is_temporary
 from mlflow_repro.explain.fixes import give_environment_command, give_variable_lines
 from mlflow_repro.text.redact import redact_named
+from mlflow_repro.text.versions import is_same_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +100,7 @@ def suspect_python(evidence: Evidence) -> Iterator[Suspect]:
     if row is None:
         return
     one, other = str(row.reference), str(row.reproduction)
-    is_minor = one.split(".")[:2] != other.split(".")[:2]
+    is_minor = not is_same_release(one, other, 2)
     yield Suspect(
         kind="python",
         what=f"Python {one} -> {other}",
@@ -178,7 +179,7 @@ def _package(name: str, row: Finding, weight: float, evidence: Evidence) -> Susp
     one, other = (shorten(side) for side in (row.reference, row.reproduction))
     imported = evidence.imported
     known = "the run imported it" if imported and name in imported else "whether the run imported it is not known"
-    is_major = one.split(".")[0] != other.split(".")[0]
+    is_major = not is_same_release(one, other, 1)
     fix = f"pip install {name}=={one}" if row.reference is not None else f"pip uninstall {name}"
     return Suspect(
         kind="package",

@@ -13,6 +13,7 @@ from mlflow_repro.text.command_line import diff_arguments, value_of
 from mlflow_repro.text.pins import VERSION
 from mlflow_repro.text.redact import redact_named
 from mlflow_repro.text.variables import is_exact, is_recorded, is_restored
+from mlflow_repro.text.versions import is_same_release
 from mlflow_repro.values.changes import GENERATORS, NO_CHANGES, Changes, merge_changes
 from mlflow_repro.values.environment import OURSELVES
 
@@ -335,7 +336,7 @@ def _find_used(one: Conditions, other: Conditions) -> frozenset[str] | None:
 def _python(one: Conditions, other: Conditions) -> Iterator[Factor]:
     versions = [_get(side, "environment", "python") for side in (one, other)]
     if all(isinstance(version, str) for version in versions) and versions[0] != versions[1]:
-        is_minor = versions[0].split(".")[:2] != versions[1].split(".")[:2]
+        is_minor = not is_same_release(versions[0], versions[1], 2)
         yield Factor(
             name="Python",
             kind="python",

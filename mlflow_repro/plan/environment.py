@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
 from mlflow_repro.text.listing import list_some
+from mlflow_repro.text.versions import is_same_release
 from mlflow_repro.values.environment import OURSELVES, list_differences
 from mlflow_repro.values.plan import EnvironmentPlan
 
@@ -112,7 +113,7 @@ def list_missing(recorded: RecordedEnvironment, commit: str, wish: EnvironmentWi
 
 def differs_in_schema(one: str, other: str) -> bool:
     """True when two versions of MLflow may have different database schemas: they change with a minor version only."""
-    return bool(one and other) and one.split(".")[:2] != other.split(".")[:2]
+    return bool(one and other) and not is_same_release(one, other, 2)
 
 
 def _as_project(plan: LaunchPlan, reason: str) -> LaunchPlan:

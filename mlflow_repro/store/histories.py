@@ -11,12 +11,13 @@ points of one step come in the order of their time, then of their value; no stor
 from __future__ import annotations
 
 import math
-import re
 from abc import abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+
+from mlflow_repro.text.versions import read_release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -177,7 +178,7 @@ class RestHistories(HistoryReader):
 
     def __init__(self, get: Callable[[str, Mapping[str, Any]], dict[str, Any]], *, server_version: str) -> None:
         self._get = get
-        self._by_ranges = _parse_version(server_version) >= _SAMPLES_BY_ROW
+        self._by_ranges = (read_release(server_version) or ()) >= _SAMPLES_BY_ROW
         self._pool = ThreadPoolExecutor(_WORKERS)
 
     def __exit__(self, *_: object) -> None:
@@ -336,11 +337,6 @@ def _first_steps(steps: np.ndarray, values: np.ndarray) -> Points:
     is_cut = len(steps) >= _SQL_BLOCK and steps[0] != steps[-1]
     end = int(np.searchsorted(steps, steps[-1])) if is_cut else len(steps)
     return steps[:end], values[:end]
-
-
-def _parse_version(text: str) -> tuple[int, int]:
-    found = re.match(r"(\d+)\.(\d+)", text.strip())
-    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _to_columns(rows: Rows) -> Points:

@@ -17,6 +17,7 @@ from mlflow_repro.errors import UnreachableError, UsageError
 from mlflow_repro.store.explained import ask_version
 from mlflow_repro.store.store import TrackingStore
 from mlflow_repro.text.redact import redact_value
+from mlflow_repro.text.versions import read_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +55,7 @@ def _check_version() -> None:
     import mlflow
 
     version = str(mlflow.__version__)
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-    if numbers < _OLDEST_MLFLOW:
+    if (read_release(version) or ()) < _OLDEST_MLFLOW:
         oldest = ".".join(map(str, _OLDEST_MLFLOW))
         raise UsageError(f"mlflow {version} is too old", f"install {oldest} or a newer one: pip install -U mlflow")
 
