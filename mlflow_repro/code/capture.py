@@ -6,15 +6,11 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.code.worktree.take import take_tree
-from mlflow_repro.code.worktree.values import TakenSubmodule, TakenTree
-from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.text.redact import to_text
-from mlflow_repro.values.record import Section, missing
+from mlflow_repro.values.captured import Section, missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from mlflow_repro.code.worktree.values import TreeLimits
+    from mlflow_repro.code.worktree.values import TakenSubmodule, TakenTree, TreeLimits
 
 PATCH_FILE = "code/changes.patch"
 UNTRACKED_FILE = "code/untracked.tar"
@@ -115,55 +111,3 @@ def _or_reason(taken: TakenTree, part: str, value: Any) -> Any:
 def _paths(paths: tuple[str, ...]) -> list[str]:
     shown = [to_text(path) for path in paths[:_NAMED]]
     return [*shown, f"... and {len(paths) - _NAMED:,} more"] if len(paths) > _NAMED else shown
-
-
-def read_code(facts: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> TakenTree:
-    """The inverse of `record_code`: what has to be put back, from the record's section ``code``.
-
-    ``read_file`` gives the content of a file by the facts that name it. Raises CannotJudgeError when the section does
-    not have the form of one, and what ``read_file`` raises.
-    """
-    try:
-        return _read_tree(facts, read_file)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CannotJudgeError(
-            f"the record of the working tree cannot be read ({type(error).__name__}: {error})", "the record is damaged"
-        ) from error
-
-
-def _read_tree(facts: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> TakenTree:
-    """One working tree; of a submodule, ``commit`` is its own."""
-    parts = {name: facts[name] for name in ("patch", "untracked", "bundle")}
-    withheld = {name: str(part["absent"]) for name, part in parts.items() if part.get("withheld")}
-    if isinstance(facts["tree"], dict):
-        withheld["tree"] = str(facts["tree"]["absent"])
-    contents = {name: _read_part(part, read_file) for name, part in parts.items()}
-    modules = facts["submodules"]
-    return TakenTree(
-        commit=str(facts.get("commit", "")),
-        tree="" if "tree" in withheld else str(facts["tree"]),
-        patch=contents["patch"],
-        untracked=contents["untracked"],
-        bundle=contents["bundle"] or None,
-        bundle_prerequisites=tuple(parts["bundle"].get("prerequisites", ())),
-        left_out=tuple(facts["left_out"]),
-        outputs=tuple(facts.get("outputs", ())),  # older records have none
-        withheld=withheld,
-        submodules=() if isinstance(modules, dict) else tuple(_read_submodule(row, read_file) for row in modules),
-    )
-
-
-def _read_submodule(facts: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> TakenSubmodule:
-    is_out = isinstance(facts["is_dirty"], dict)
-    url = facts["url"]
-    return TakenSubmodule(
-        path=str(facts["path"]),
-        commit=str(facts["commit"]),
-        url="" if isinstance(url, dict) else str(url),
-        taken=None if is_out else _read_tree(facts, read_file),
-        reason=str(facts["is_dirty"]["absent"]) if is_out else "",
-    )
-
-
-def _read_part(part: Mapping[str, Any], read_file: Callable[[Mapping[str, Any]], bytes]) -> bytes:
-    return read_file(part) if "file" in part else b""

@@ -13,7 +13,7 @@ from mlflow_repro.code.program import main_script
 from mlflow_repro.system.beginning import first_time
 from mlflow_repro.system.folders import try_read
 from mlflow_repro.text.filenames import is_secret_file
-from mlflow_repro.values.record import NO_TIME, Section, missing, run_steps
+from mlflow_repro.values.captured import NO_TIME, Section, missing, run_steps
 
 _MOST = 500  # modules that are recorded
 _LONGEST = 2_000_000  # bytes of one that is read

@@ -10,31 +10,32 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts.scalars import read_number
+from mlflow_repro.values.captured import SECTION_OF_FACT, SECTIONS, is_missing
 from mlflow_repro.values.comparison import Finding, Status
 from mlflow_repro.values.run import TAG_PREFIX, launch_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
 
-SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
-_SECTION_OF_TAG = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
 _OWN = {"code.outputs", "launch.run_index", "launch.process", "seeds.digests", "seeds.calls", "environment.digest"}
 """Facts that differ between any two runs (when a seed was set) or that only sum up others."""
-_ABSENT = {"absent"}
+_DEEPEST_NAME = 4  # parts of a name that stands for all that is below it
 
 
-def compare_facts(reference: Mapping[str, Any] | None, reproduction: Mapping[str, Any] | None) -> list[Finding]:
-    """One finding for each fact in either of two ``repro/record.json``, by section; None is a run without one.
+def compare_facts(reference: Record, reproduction: Record) -> list[Finding]:
+    """One finding for each fact in either of two records, by section; none for what is damaged in one of them.
 
     Names are dotted paths, rows of a list are named by their own ``name``; a value is its text, or JSON.
     """
     findings: list[Finding] = []
     for section in SECTIONS:
-        one, other = (dict(_flatten((record or {}).get(section, {}), "")) for record in (reference, reproduction))
-        findings += [row for row in _compare_texts(section, one, other) if not _is_own(f"{section}.{row.name}")]
-    return findings
+        one, other = (dict(_flatten(record.facts_of(section), "")) for record in (reference, reproduction))
+        findings += [row for row in _compare_texts(section, one, other) if not _is_below(f"{section}.{row.name}", _OWN)]
+    damaged = {*reference.damage, *reproduction.damage}
+    return [row for row in findings if not _is_below(f"{row.kind}.{row.name}", damaged)]
 
 
 def compare_tags(reference: Run, reproduction: Run, *, with_facts: bool) -> list[Finding]:
@@ -44,7 +45,7 @@ def compare_tags(reference: Run, reproduction: Run, *, with_facts: bool) -> list
         section, label = "tag", name
         if name.startswith(TAG_PREFIX):
             group, _, label = name.removeprefix(TAG_PREFIX).partition(".")
-            section = _SECTION_OF_TAG.get(group, "") if with_facts else ""
+            section = SECTION_OF_FACT.get(group, "") if with_facts else ""
         if section and not name.startswith("mlflow.") and f"{section}.{label}" not in _OWN:
             findings.append(_compare_text(section, label, reference.tags.get(name), reproduction.tags.get(name)))
     return findings
@@ -61,8 +62,10 @@ def compare_datasets(
     return _compare_texts("dataset", one, other)
 
 
-def _is_own(name: str) -> bool:
-    return any(name == own or name.startswith(f"{own}.") for own in _OWN)
+def _is_below(name: str, others: Collection[str]) -> bool:
+    """True for one of ``others``, and for what has one of them before a dot."""
+    parts = name.split(".")
+    return any(".".join(parts[:length]) in others for length in range(1, min(len(parts), _DEEPEST_NAME) + 1))
 
 
 def _compare_texts(kind: str, one: Mapping[str, str], other: Mapping[str, str]) -> list[Finding]:
@@ -81,7 +84,7 @@ def _compare_text(kind: str, name: str, one: str | None, other: str | None) -> F
 
 def _flatten(value: Any, name: str) -> Iterator[tuple[str, str]]:
     """Each leaf of a section with its dotted name; what is absent is left out."""
-    if isinstance(value, dict) and set(value) == _ABSENT:
+    if is_missing(value):
         return
     if isinstance(value, dict) and "file" in value:
         value = {key: inner for key, inner in value.items() if key != "run_id"}  # with whom it is kept is no difference

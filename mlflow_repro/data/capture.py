@@ -37,7 +37,7 @@ from mlflow_repro.data.opened import TRACK_VARIABLE, opened_files, own_openings
 from mlflow_repro.data.sources import clean_source, parse_source
 from mlflow_repro.text.filenames import is_secret_file
 from mlflow_repro.text.redact import to_text
-from mlflow_repro.values.record import Section, missing
+from mlflow_repro.values.captured import Section, missing
 from mlflow_repro.values.run import unquote_param
 
 if TYPE_CHECKING:

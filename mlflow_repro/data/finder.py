@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.data.digests import Deadline, digest_directory, digest_file
 from mlflow_repro.errors import UsageError
-from mlflow_repro.values.record import DataContent
+from mlflow_repro.values.sections import DataContent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

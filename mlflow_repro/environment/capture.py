@@ -19,7 +19,7 @@ from mlflow_repro.environment.platform import describe_container, describe_libc,
 from mlflow_repro.system.folders import try_read
 from mlflow_repro.text.pins import normalise_name
 from mlflow_repro.text.redact import to_unicode
-from mlflow_repro.values.record import NO_TIME, Section, missing, run_steps
+from mlflow_repro.values.captured import NO_TIME, Section, missing, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

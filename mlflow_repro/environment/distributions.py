@@ -18,7 +18,7 @@ from mlflow_repro.system.folders import read_text, try_read
 from mlflow_repro.text.giturl import local_path, strip_credentials
 from mlflow_repro.text.pins import normalise_name
 from mlflow_repro.text.redact import to_text
-from mlflow_repro.values.record import NO_TIME, missing
+from mlflow_repro.values.captured import NO_TIME, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

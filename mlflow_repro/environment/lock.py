@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.environment.distributions import describe_direct
 from mlflow_repro.text.pins import COMMIT, DEFAULT_INDEX, SUBDIRECTORY, TORCH_INDEX, URL, VERSION
-from mlflow_repro.values.record import missing
+from mlflow_repro.values.captured import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,7 +11,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.system.folders import try_read
-from mlflow_repro.values.record import missing
+from mlflow_repro.values.captured import missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

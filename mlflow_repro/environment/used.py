@@ -16,7 +16,7 @@ from mlflow_repro.environment.capture import find_owners
 from mlflow_repro.environment.distributions import list_distributions
 from mlflow_repro.system.folders import try_read
 from mlflow_repro.text.pins import normalise_name
-from mlflow_repro.values.record import NO_TIME, missing, run_steps
+from mlflow_repro.values.captured import NO_TIME, missing, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

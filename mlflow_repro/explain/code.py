@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.data import changed_data_parameters, changed_data_paths
 from mlflow_repro.explain.evidence import Suspect, count, shorten
@@ -15,9 +14,10 @@ from mlflow_repro.text.redact import redact_named
 from mlflow_repro.values.run import ENTRY_POINT_TAG, is_project_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from mlflow_repro.explain.evidence import ChangedFile, Evidence
+    from mlflow_repro.values.sections import Module
 
 _SHOWN = 5
 _DIGITS = 16  # of a digest
@@ -34,10 +34,10 @@ def suspect_code(evidence: Evidence) -> Iterator[Suspect]:
     else:
         yield from _suspect_files(evidence)
         listed = {file.path for file in evidence.changed_files}
-        modules = [row for row in modules if row["path"] not in listed]
-    for row in modules:
-        if row.get("place") != "repository" or _tree_is_known(evidence):
-            yield _suspect_module(row)
+        modules = [pair for pair in modules if pair[0].path not in listed]
+    for one, other in modules:
+        if one.place != "repository" or _tree_is_known(evidence):
+            yield _suspect_module(one, other)
 
 
 def _suspect_files(evidence: Evidence) -> Iterator[Suspect]:
@@ -58,10 +58,10 @@ def _suspect_files(evidence: Evidence) -> Iterator[Suspect]:
     )
 
 
-def _suspect_unseen(evidence: Evidence, modules: Sequence[Mapping[str, Any]]) -> Iterator[Suspect]:
+def _suspect_unseen(evidence: Evidence, modules: Sequence[tuple[Module, Module]]) -> Iterator[Suspect]:
     """Other code that cannot be had: the modules that were loaded tell whether it matters, where they are recorded."""
-    paths = [str(row["path"]) for row in modules]
-    is_known = all(isinstance(side, list) for side in evidence.both("code", "modules"))
+    paths = [module.path for module, _ in modules]
+    is_known = all(record.code.modules is not None for record in evidence.records)
     what = f"the code: {', '.join(paths[:_SHOWN])} differ{'s' if len(paths) == 1 else ''}"
     yield Suspect(
         kind="code",
@@ -75,33 +75,30 @@ def _suspect_unseen(evidence: Evidence, modules: Sequence[Mapping[str, Any]]) ->
     )
 
 
-def _suspect_module(row: Mapping[str, Any]) -> Suspect:
-    where = "which git ignores" if row.get("place") == "repository" else "outside the repository"
-    one, other = (str(row[side])[:_DIGITS] for side in ("sha256", "other"))
+def _suspect_module(module: Module, changed: Module) -> Suspect:
+    where = "which git ignores" if module.place == "repository" else "outside the repository"
+    one, other = ((side.sha256 or "")[:_DIGITS] for side in (module, changed))
     return Suspect(
         kind="code",
-        what=f"the module {row['path']}, {where}, is another one",
+        what=f"the module {module.path}, {where}, is another one",
         weight=0.9,
         evidence=(f"its sha256 begins with {one} in the reference, with {other} in the reproduction",),
-        fix=f"put back the {row['path']} whose sha256 begins with {one}, and commit it",
+        fix=f"put back the {module.path} whose sha256 begins with {one}, and commit it",
     )
 
 
-def _changed_modules(evidence: Evidence) -> list[Mapping[str, Any]]:
-    """The modules that both runs had loaded, with another content; the other run's digest as ``other``."""
-    sides = [
-        {row["path"]: row for row in side or () if isinstance(row, dict) and isinstance(row.get("sha256"), str)}
-        for side in evidence.both("code", "modules")
-    ]
+def _changed_modules(evidence: Evidence) -> list[tuple[Module, Module]]:
+    """The modules that both runs had loaded, with another content."""
+    one, other = (
+        {module.path: module for module in record.code.modules or () if module.sha256} for record in evidence.records
+    )
     return [
-        {**row, "other": sides[1][path]["sha256"]}
-        for path, row in sides[0].items()
-        if path in sides[1] and sides[1][path]["sha256"] != row["sha256"]
+        (module, other[path]) for path, module in one.items() if path in other and other[path].sha256 != module.sha256
     ]
 
 
 def _is_other_code(evidence: Evidence) -> bool:
-    trees = evidence.both("code", "tree")
+    trees = evidence.both(lambda record: record.code.tree)
     if all(isinstance(tree, str) for tree in trees):
         return bool(trees[0] != trees[1])
     commits = evidence.commits
@@ -190,27 +187,20 @@ def changed_seed_parameters(evidence: Evidence) -> set[tuple[str | None, str | N
     return {(one, other) for name, one, other, _ in rows if SEED_NAME.search(name.lstrip("-"))}
 
 
-def read_arguments(argv: Any) -> tuple[str, ...] | None:
+def read_arguments(argv: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """What the program itself was given of a recorded command line; None when there is none."""
-    if isinstance(argv, str):
-        try:
-            argv = json.loads(argv)
-        except ValueError:
-            return None
-    if not (isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv)):
-        return None
-    return parse_python_argv(argv).arguments
+    return parse_python_argv(argv).arguments if argv else None
 
 
 def _launch_differences(evidence: Evidence) -> Iterator[tuple[str, str | None, str | None, str]]:
-    params = evidence.both("launch", "params")
-    if all(isinstance(side, dict) for side in params):
+    params = evidence.both(lambda record: record.launch.params)
+    if None not in params:
         for row in evidence.changed("launch", "params.").values():
             one, other = (None if side is None else str(side) for side in (row.reference, row.reproduction))
             yield row.name.removeprefix("params."), one, other, "launch parameter"
         return
-    lists = [read_arguments(side) for side in evidence.both("launch", "argv")]
-    if any(side is None for side in lists) or any(isinstance(side, dict) for side in params):
+    lists = [read_arguments(record.launch.argv) for record in evidence.records]
+    if None in lists or any(side is not None for side in params):
         return
     words: list[Sequence[str]] = [side or () for side in lists]
     for change in diff_arguments(*words):

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.evidence import Suspect, shorten
 from mlflow_repro.explain.files import is_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mlflow_repro.explain.evidence import Evidence
+    from mlflow_repro.values.sections import DataFile
 
 
 def suspect_data(evidence: Evidence) -> Iterator[Suspect]:
     """A file with another content, by the digests of its whole content; then data sets by MLflow's digests."""
     seen: set[str] = set()
     for label, one, other in (*_named_files(evidence), *_other_files(evidence)):
-        path = str((one or other or {}).get("path", label))
-        if path in seen:
+        if one.path in seen:
             continue
-        seen.add(path)
-        yield _file(label, path, one, other)
+        seen.add(one.path)
+        yield _file(label, one, other)
     for row in evidence.changed("dataset").values():
         if row.reference is None or row.reproduction is None:
             continue
@@ -43,73 +43,52 @@ def changed_data_parameters(evidence: Evidence) -> set[str]:
 def changed_data_paths(evidence: Evidence) -> set[str]:
     """The paths of files whose content is not the same, as a run recorded them."""
     rows = (*_named_files(evidence), *_other_files(evidence))
-    return {str(side.get("path")) for _, one, other in rows for side in (one, other)}
+    return {side.path for _, one, other in rows for side in (one, other)}
 
 
-def _named_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
+def _named_files(evidence: Evidence) -> Iterator[tuple[str, DataFile, DataFile]]:
     """The files that parameters name, both sides by the parameter."""
-    sides = [_by_key(side, "param") for side in evidence.both("data", "params")]
+    sides = [{row.param: row for row in record.data.params} for record in evidence.records]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         one, other = sides[0].get(name), sides[1].get(name)
         if one is not None and other is not None and _differ(one, other):
             yield f"parameter {name}", one, other
 
 
-def _other_files(evidence: Evidence) -> Iterator[tuple[str, Any, Any]]:
+def _other_files(evidence: Evidence) -> Iterator[tuple[str, DataFile, DataFile]]:
     """The files that were opened, and those that the program's own lines name; what a run wrote itself is no data.
 
     Settings of the repository that differ are told of with its code.
     """
     told = {file.path for file in evidence.changed_files or () if not is_data(file.path)}
-    for place, label in ((("opened", "files"), ""), (("named",), "named in the program: ")):
-        sides = [_by_key(side, "path") for side in evidence.both("data", *place)]
+    opened = evidence.both(lambda record: record.data.opened.files if record.data.opened else ())
+    named = evidence.both(lambda record: record.data.named)
+    for files, label in ((opened, ""), (named, "named in the program: ")):
+        sides = [{row.path: row for row in side} for side in files]
         for path in (path for path in dict.fromkeys([*sides[0], *sides[1]]) if path not in told):
             one, other = sides[0].get(path), sides[1].get(path)
-            if (
-                one is not None
-                and other is not None
-                and not (_is_result(one) or _is_result(other))
-                and _differ(one, other)
-            ):
+            if one is not None and other is not None and not (one.is_result or other.is_result) and _differ(one, other):
                 yield f"{label}{path}", one, other
 
 
-def _is_result(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("written") or row.get("produced"))
-
-
-def _file(label: str, path: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Suspect:
+def _file(label: str, one: DataFile, other: DataFile) -> Suspect:
     facts = [f"{label}: {_describe(one)} in the reference, {_describe(other)} in the reproduction"]
-    is_moved = one.get("path") != other.get("path")
-    if is_moved:
-        facts.append(f"the reference read {one.get('path')}, the reproduction {other.get('path')}")
+    if one.path != other.path:
+        facts.append(f"the reference read {one.path}, the reproduction {other.path}")
     return Suspect(
         kind="data",
-        what=f"the data {path} has another content",
+        what=f"the data {one.path} has another content",
         weight=0.95,
         evidence=tuple(facts),
-        fix=f"put back the {path} whose sha256 begins with {_digest(one)[:16]}",
+        fix=f"put back the {one.path} whose sha256 begins with {one.digest[:16]}",
     )
 
 
-def _by_key(rows: Any, key: str) -> dict[str, Mapping[str, Any]]:
-    listed = rows if isinstance(rows, list) else []
-    return {str(row[key]): row for row in listed if isinstance(row, dict) and key in row}
+def _differ(one: DataFile, other: DataFile) -> bool:
+    if one.digest and other.digest:
+        return one.digest != other.digest
+    return None not in (one.size, other.size) and one.size != other.size
 
 
-def _digest(row: Mapping[str, Any]) -> str:
-    """Of a file, or of a folder; empty when it has none."""
-    digest = row.get("sha256", row.get("merkle_sha256"))
-    return digest if isinstance(digest, str) else ""
-
-
-def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    digests = _digest(one), _digest(other)
-    if all(digests):
-        return digests[0] != digests[1]
-    sizes = one.get("size"), other.get("size")
-    return all(isinstance(size, int) for size in sizes) and sizes[0] != sizes[1]
-
-
-def _describe(row: Mapping[str, Any]) -> str:
-    return f"{row.get('size', '?')} bytes, sha256 {_digest(row)[:16] or 'not known'}"
+def _describe(file: DataFile) -> str:
+    return f"{'?' if file.size is None else file.size} bytes, sha256 {file.digest[:16] or 'not known'}"

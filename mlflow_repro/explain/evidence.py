@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from mlflow_repro.values.comparison import Status
+from mlflow_repro.values.record import NO_RECORD
 from mlflow_repro.values.run import is_project_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mlflow_repro.values.comparison import Comparison, Finding
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
 
-_WHOLE = (("launch", "variables"), ("launch", "params"), ("environment", "distributions"))
+_WHOLE: Mapping[tuple[str, str], Callable[[Record], object]] = {
+    ("launch", "variables"): lambda record: record.launch.variables,
+    ("launch", "params"): lambda record: record.launch.params,
+    ("environment", "distributions"): lambda record: record.environment.versions or None,
+}
 """What is recorded as a whole, so that what is not in it was not there."""
+_Seen = TypeVar("_Seen")
 UNEQUAL = (Status.DIFFERENT, Status.MISSING, Status.EXTRA)
 
 
@@ -52,7 +59,7 @@ class Divergence:
 class Evidence:
     """Everything that the rules look at. ``facts`` are the rows of `mlflow_repro.compare.facts`, equal ones too.
 
-    ``records`` are the records that the runs made of themselves, reference first, empty for a run without one.
+    ``records`` are the records that the runs made of themselves, reference first.
     ``changed_files`` is None where the two trees were not put side by side; ``has_sources`` is true when the
     program's lines were looked at, so that no hint means that there is none. ``traces`` is None unless both runs traced
     their random state.
@@ -62,7 +69,7 @@ class Evidence:
     reference: Run
     reproduction: Run
     facts: tuple[Finding, ...] = ()
-    records: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
+    records: tuple[Record, Record] = (NO_RECORD, NO_RECORD)
     caveats: tuple[str, ...] = ()
     changed_files: tuple[ChangedFile, ...] | None = None
     loaded: frozenset[str] | None = None
@@ -94,12 +101,12 @@ class Evidence:
         if None not in sides or row.kind == "param":
             return True
         group = (row.kind, row.name.partition(".")[0])
-        return group in _WHOLE and isinstance(self.both(*group)[sides.index(None)], dict)
+        return group in _WHOLE and _WHOLE[group](self.records[sides.index(None)]) is not None
 
-    def both(self, *path: str) -> tuple[Any, Any]:
-        """What both records have under a path of keys; None where one has nothing, or says why it has not."""
-        one, other = (_look_up(record, path) for record in self.records)
-        return one, other
+    def both(self, look: Callable[[Record], _Seen]) -> tuple[_Seen, _Seen]:
+        """What ``look`` sees in both records."""
+        one, other = self.records
+        return look(one), look(other)
 
     def places(self, topic: str, text: str = "") -> tuple[str, ...]:
         """Up to three lines of the program that hint at ``topic``; with ``text`` only those that say just that."""
@@ -109,7 +116,7 @@ class Evidence:
     @property
     def has_records(self) -> bool:
         """True when both runs made a record of themselves."""
-        return all(self.records)
+        return all(record.exists for record in self.records)
 
     @property
     def isolate_command(self) -> str:
@@ -120,10 +127,9 @@ class Evidence:
     @property
     def commits(self) -> tuple[str, str]:
         """The commits of both runs, by their own facts, their records or MLflow's tags; empty where there is none."""
-        recorded = [commit if isinstance(commit, str) else "" for commit in self.both("code", "commit")]
         one, other = (
-            run.fact("git.commit").value or commit or run.tags.get("mlflow.source.git.commit", "")
-            for run, commit in zip((self.reference, self.reproduction), recorded, strict=True)
+            run.fact("git.commit").value or record.code.commit or run.tags.get("mlflow.source.git.commit", "")
+            for run, record in zip((self.reference, self.reproduction), self.records, strict=True)
         )
         return one, other
 
@@ -148,13 +154,9 @@ class Evidence:
 
         Where only those are known that were loaded, for the program or for MLflow, it is these.
         """
-        lists = [
-            used if isinstance(used, list) else imported
-            for used, imported in zip(
-                self.both("environment", "used"), self.both("environment", "imported"), strict=True
-            )
-        ]
-        known = [value for value in lists if isinstance(value, list)]
+        environments = [record.environment for record in self.records]
+        lists = [one.imported if one.used is None else one.used for one in environments]
+        known = [names for names in lists if names is not None]
         return frozenset(name for names in known for name in names) if known else None
 
 
@@ -169,15 +171,6 @@ class Suspect:
     fix: str = ""
     is_first: bool = False
     """It is known to have been so, and comes before what is only likely."""
-
-
-def _look_up(record: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = record
-    for key in path:
-        if not isinstance(value, dict) or key not in value:
-            return None
-        value = value[key]
-    return None if isinstance(value, dict) and "absent" in value else value
 
 
 def shorten(text: str | float | None, length: int = 80) -> str:

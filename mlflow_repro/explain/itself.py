@@ -80,10 +80,10 @@ def suspect_itself(evidence: Evidence) -> Iterator[Suspect]:
 
 def _suspect_gpu(evidence: Evidence) -> Iterator[Suspect]:
     """Operations on a GPU whose sums have no order, where the framework was not told to choose others."""
-    if not any(evidence.both("machine", "gpus")):
+    if not any(record.machine.gpus for record in evidence.records):
         return
     for name, switch in (("torch", "deterministic_algorithms"), ("tensorflow", "op_determinism")):
-        if False in evidence.both("machine", "frameworks", name, switch):
+        if False in [(record.machine.frameworks.get(name) or {}).get(switch) for record in evidence.records]:
             yield Suspect(
                 kind="determinism",
                 what=f"{name} computed on a GPU with operations that are not deterministic",
@@ -101,16 +101,17 @@ def _clues(evidence: Evidence) -> Iterator[str]:
     if evidence.traces is not None and not evidence.traces:
         yield "the traced random states are the same at each step: it is not a draw"
     threads = [
-        row["threads"]
-        for side in evidence.both("machine", "libraries")
-        for row in side or ()
-        if isinstance(row, dict) and isinstance(row.get("threads"), int)
+        library.threads
+        for record in evidence.records
+        for library in record.machine.libraries or ()
+        if library.threads is not None
     ]
     if threads and max(threads) > 1:
         yield f"its libraries compute with {max(threads)} threads, and sums depend on their order"
-    if any(evidence.both("machine", "gpus")):
+    if any(record.machine.gpus for record in evidence.records):
         yield "it ran on a GPU, whose atomic sums have no order"
-    variables = [side.get("PYTHONHASHSEED") for side in evidence.both("launch", "variables") if isinstance(side, dict)]
+    known = [side for side in evidence.both(lambda record: record.launch.variables) if side is not None]
+    variables = [side.get("PYTHONHASHSEED") for side in known]
     if not any(variables):
         yield "PYTHONHASHSEED was not set: sets of texts have another order in each process"
     seconds = abs(evidence.reproduction.start_time - evidence.reference.start_time) // 1000

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.evidence import Suspect, shorten
 from mlflow_repro.explain.fixes import give_determinism_line, give_environment_command, give_switch_line
 from mlflow_repro.explain.surroundings import classify_variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mlflow_repro.explain.evidence import Evidence
+    from mlflow_repro.values.comparison import Finding
+    from mlflow_repro.values.sections import Library
 
 _LIBRARY_FACTS = (("version", "blas", 0.5), ("architecture", "cpu", 0.6), ("threads", "threads", 0.6))
 _NO_SWITCHES = ("version", "git_version", "compiler")
@@ -21,13 +23,13 @@ _SHOWN = 6
 
 def suspect_libraries(evidence: Evidence) -> Iterator[Suspect]:
     """BLAS: another library, version, kernel or number of threads."""
-    sides = [_by_name(side) for side in evidence.both("machine", "libraries")]
+    sides = [_by_name(record.machine.libraries) for record in evidence.records]
     said = {classify_variable(name) for name in evidence.changed("launch", "variables.")}
     for name in sorted(sides[0].keys() & sides[1].keys()):
-        one, other = (side[name] for side in sides)
+        one, other = sides[0][name], sides[1][name]
         for fact, kind, weight in _LIBRARY_FACTS:
             # Where a variable sets it, that is the cause, and this what it did.
-            if kind not in said and _value(one.get(fact)) != _value(other.get(fact)):
+            if kind not in said and getattr(one, fact) != getattr(other, fact):
                 yield _library(name, (fact, kind, weight), (one, other), evidence.reference.run_id)
     if sides[0] and sides[1] and sides[0].keys() != sides[1].keys():
         texts = [", ".join(sorted(side)) or "none" for side in sides]
@@ -43,7 +45,7 @@ def suspect_libraries(evidence: Evidence) -> Iterator[Suspect]:
 def suspect_cpu(evidence: Evidence) -> Iterator[Suspect]:
     """Another processor, or features of it that numerical libraries choose their kernels by."""
     rows = evidence.changed("machine")
-    flags = [set(side or ()) for side in evidence.both("machine", "cpu", "flags")]
+    flags = [set(record.machine.cpu.flags or ()) for record in evidence.records]
     changed = sorted(flags[0] ^ flags[1]) if all(flags) else []
     if changed:
         yield Suspect(
@@ -71,7 +73,7 @@ def suspect_cpu(evidence: Evidence) -> Iterator[Suspect]:
 
 def suspect_gpus(evidence: Evidence) -> Iterator[Suspect]:
     """Another GPU, or another driver."""
-    one, other = evidence.both("machine", "gpus")
+    one, other = evidence.both(lambda record: record.machine.gpus)
     if one != other and (one or other):
         yield Suspect(
             kind="gpu",
@@ -104,11 +106,9 @@ def suspect_determinism(evidence: Evidence) -> Iterator[Suspect]:
         )
 
 
-def _library(
-    name: str, row: tuple[str, str, float], sides: tuple[Mapping[str, Any], Mapping[str, Any]], run_id: str
-) -> Suspect:
+def _library(name: str, row: tuple[str, str, float], sides: tuple[Library, Library], run_id: str) -> Suspect:
     fact, kind, weight = row
-    one, other = (_value(side.get(fact)) for side in sides)
+    one, other = (getattr(side, fact) for side in sides)
     fixes = {
         "threads": f"export OPENBLAS_NUM_THREADS={one} OMP_NUM_THREADS={one} MKL_NUM_THREADS={one}",
         "cpu": f"export OPENBLAS_CORETYPE={one}" if "openblas" in name else "export MKL_CBWR=COMPATIBLE",
@@ -124,24 +124,14 @@ def _library(
     )
 
 
-def _by_name(libraries: Any) -> dict[str, Mapping[str, Any]]:
-    rows = libraries if isinstance(libraries, list) else []
-    found: dict[str, Mapping[str, Any]] = {}
-    for row in rows:
-        if isinstance(row, dict):
-            found.setdefault(str(row.get("library", row.get("file"))), row)
-    return found
+def _by_name(libraries: tuple[Library, ...] | None) -> dict[str, Library]:
+    return {library.name: library for library in reversed(libraries or ())}  # of two with one name the first
 
 
-def _value(value: Any) -> Any:
-    return None if isinstance(value, dict) else value
-
-
-def _describe(row: Any, name: str) -> str:
+def _describe(row: Finding, name: str) -> str:
     return f"{name} is {shorten(row.reference)} in the reference, {shorten(row.reproduction)} in the reproduction"
 
 
 def _tells_threads(evidence: Evidence) -> bool:
     """True when the numbers of threads themselves are known on both sides, so that the cores add nothing."""
-    sides = evidence.both("machine", "libraries")
-    return all(isinstance(side, list) and any(_value(row.get("threads")) for row in side) for side in sides)
+    return all(any(library.threads for library in record.machine.libraries or ()) for record in evidence.records)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from mlflow_repro.explain.evidence import Evidence
 
+    _Digests = tuple[Mapping[str, str] | None, Mapping[str, str] | None]
+
 _LONGEST_SEED = 20  # digits of a seed that a line repeats
 _NAMES = {
     "python": "Python's random",
@@ -50,7 +52,7 @@ def suspect_seeds(evidence: Evidence) -> Iterator[Suspect]:
 
 def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
     """A generator that drew numbers began in another state, and nobody had seeded it."""
-    starts, ends = (evidence.both("seeds", "digests", moment) for moment in ("start", "end"))
+    starts, ends = _list_digests(evidence)
     seeds = _seeds_of(evidence)
     used = {name: _was_used(name, starts, ends) for name in ("python", "numpy", "torch")}
     for generator, is_used in used.items():
@@ -87,8 +89,7 @@ def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
 
 def _suspect_early_draws(evidence: Evidence) -> Iterator[Suspect]:
     """An unseeded generator drew before mlflow was imported: those numbers are not recorded and do not come back."""
-    both = evidence.both("seeds", "drew_early")
-    for generator in dict.fromkeys(name for side in both for name in side or ()):
+    for generator in dict.fromkeys(name for record in evidence.records for name in record.seeds.drew_early):
         yield Suspect(
             kind="random_state",
             what=f"{_NAMES.get(generator, generator)} is not seeded and drew before mlflow was imported",
@@ -140,7 +141,7 @@ def _find_switch(evidence: Evidence) -> tuple[str, str]:
             return caveat.partition(":")[0], fix
         if "everything is seeded with" in caveat:
             return caveat.partition(":")[0], "leave --seed out"
-    modes = evidence.both("seeds", "mode")
+    modes = evidence.both(lambda record: record.seeds.mode)
     sides = [name for name, mode in zip(("reference", "reproduction"), modes, strict=True) if mode == "off"]
     if not sides:
         return "", ""
@@ -149,13 +150,13 @@ def _find_switch(evidence: Evidence) -> tuple[str, str]:
 
 def _unseeded_users(evidence: Evidence) -> list[str] | None:
     """The generators that drew and were not seeded; None where that is not known."""
-    starts, ends = (evidence.both("seeds", "digests", moment) for moment in ("start", "end"))
+    starts, ends = _list_digests(evidence)
     if not any(starts) or not any(ends):
         return None
     seeds = _seeds_of(evidence)
     found = [_NAMES[name] for name in ("python", "numpy") if not all(seeds[name]) and _was_used(name, starts, ends)]
-    asked = [side or 0 for side in evidence.both("seeds", "entropy", "asked")]
-    users = {user for side in evidence.both("seeds", "entropy", "users") for user in side or ()}
+    asked = [record.seeds.entropy.asked or 0 for record in evidence.records]
+    users = {user for record in evidence.records for user in record.seeds.entropy.users}
     found += ["generators that are made without a seed"] if any(asked) or evidence.places("unseeded") else []
     used = evidence.imported or frozenset()
     found += ["torch"] if "torch" in used and not all(seeds["torch"]) else []
@@ -193,10 +194,10 @@ def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
 
 def _is_late(evidence: Evidence) -> bool:
     """True when a program set PYTHONHASHSEED that Python had not got; in older records it is among the variables."""
-    values = [(side or {}).get("PYTHONHASHSEED") for side in evidence.both("launch", "variables")]
-    is_later = ["PYTHONHASHSEED" in (side or {}) for side in evidence.both("launch", "set_later")]
-    flags = evidence.both("environment", "interpreter", "flags")
-    is_random = [(side or {}).get("hash_randomization") == 1 for side in flags]
+    values = [(record.launch.variables or {}).get("PYTHONHASHSEED") for record in evidence.records]
+    is_later = ["PYTHONHASHSEED" in (record.launch.set_later or {}) for record in evidence.records]
+    pythons = evidence.both(lambda record: record.environment.interpreter)
+    is_random = [python is not None and python.flags.get("hash_randomization") == 1 for python in pythons]
     return any(
         (is_set and value in (None, "random")) or (value == "0" and is_unheeded)
         for value, is_set, is_unheeded in zip(values, is_later, is_random, strict=True)
@@ -209,17 +210,18 @@ def _is_given(one: str, other: str, given: set[tuple[str | None, str | None]]) -
 
 
 def _has_fixed_hashes(evidence: Evidence) -> bool:
-    values = [side.get("PYTHONHASHSEED") for side in evidence.both("launch", "variables") if isinstance(side, dict)]
+    known = [side for side in evidence.both(lambda record: record.launch.variables) if side is not None]
+    values = [side.get("PYTHONHASHSEED") for side in known]
     return bool(values) and all(value not in (None, "random") for value in values)
 
 
 def _suspect_entropy(evidence: Evidence) -> Iterator[Suspect]:
     """What asks the operating system for entropy, which the plugin gives from a recorded root."""
-    roots = evidence.both("seeds", "entropy", "root")
+    roots = evidence.both(lambda record: record.seeds.entropy.root)
     if roots[0] == roots[1] or None in roots:
         return
-    drawn = [side or 0 for side in evidence.both("seeds", "entropy", "asked")]
-    users = {user for side in evidence.both("seeds", "entropy", "users") for user in side or ()}
+    drawn = [record.seeds.entropy.asked or 0 for record in evidence.records]
+    users = {user for record in evidence.records for user in record.seeds.entropy.users}
     if any(drawn):
         yield Suspect(
             kind="random_state",
@@ -251,7 +253,7 @@ def _suspect_torch(evidence: Evidence, seeds: Mapping[str, tuple[Any, Any]]) -> 
 
 
 def _suspect_unrepeatable(evidence: Evidence) -> Iterator[Suspect]:
-    draws = [draw for side in evidence.both("seeds", "not_repeatable") for draw in side or ()]
+    draws = [draw for record in evidence.records for draw in record.seeds.not_repeatable]
     if draws:
         yield Suspect(
             kind="random_state",
@@ -266,14 +268,22 @@ def _seeds_of(evidence: Evidence) -> dict[str, tuple[Any, Any]]:
     """The last seed of each generator on both sides; None where it has none."""
     found = {}
     for generator in _NAMES:
-        one, other = evidence.both("seeds", generator)
-        if not evidence.has_records:
-            one, other = (run.fact(f"seed.{generator}").value for run in (evidence.reference, evidence.reproduction))
+        runs = evidence.reference, evidence.reproduction
+        if evidence.has_records:
+            one, other = (record.seeds.last_of(generator) for record in evidence.records)
+        else:
+            one, other = (run.fact(f"seed.{generator}").value for run in runs)
         found[generator] = (one, other)
     return found
 
 
-def _was_used(generator: str, starts: tuple[Any, Any], ends: tuple[Any, Any]) -> bool:
+def _list_digests(evidence: Evidence) -> tuple[_Digests, _Digests]:
+    """The digests of the generators' states on both sides: when the runs started, and when they ended."""
+    starts = evidence.both(lambda record: record.seeds.digests.start)
+    return starts, evidence.both(lambda record: record.seeds.digests.end)
+
+
+def _was_used(generator: str, starts: _Digests, ends: _Digests) -> bool:
     """True when it drew during either run; what a generator that was not loaded at the start drew is not known."""
     pairs = [
         ((start or {}).get(generator), (end or {}).get(generator)) for start, end in zip(starts, ends, strict=True)
@@ -284,10 +294,10 @@ def _was_used(generator: str, starts: tuple[Any, Any], ends: tuple[Any, Any]) ->
 def _places(evidence: Evidence, generator: str) -> list[str]:
     """Where in the program the seeding was called."""
     places = []
-    for side, calls in zip(("reference", "reproduction"), evidence.both("seeds", "calls"), strict=True):
-        own = [call for call in calls or () if call.get("generator") == generator and call.get("where")]
+    for side, record in zip(("reference", "reproduction"), evidence.records, strict=True):
+        own = [call.where for call in record.seeds.calls if call.generator == generator and call.where]
         if own:
-            places.append(f"in the {side} by {str(own[-1]['where']).rpartition('/')[2]}")
+            places.append(f"in the {side} by {own[-1].rpartition('/')[2]}")
     return places
 
 

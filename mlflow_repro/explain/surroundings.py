@@ -89,7 +89,7 @@ def suspect_packages(evidence: Evidence) -> Iterator[Suspect]:
             evidence=(f"other versions of {shown}{' and more' if len(rest) > _SHOWN else ''}",),
             fix=give_environment_command(evidence.reference.run_id),
         )
-    if not any(evidence.records) and evidence.changed("environment").get("digest"):
+    if not any(record.exists for record in evidence.records) and evidence.changed("environment").get("digest"):
         what = "other packages are installed"
         yield Suspect(kind="package", what=what, weight=0.3, evidence=("the digests of what is installed differ",))
 
@@ -142,7 +142,7 @@ def _is_of_the_tool(name: str, row: Finding, evidence: Evidence) -> bool:
 
 def _is_set_again(name: str, kind: str, evidence: Evidence) -> bool:
     """True when the programs of both runs set a variable to the same value themselves, and not too late."""
-    one, other = (side or {} for side in evidence.both("launch", "set_later"))
+    one, other = (record.launch.set_later or {} for record in evidence.records)
     is_late = name.startswith("PYTHON") or (kind == "threads" and _differ_in_threads(evidence))
     return name in one and name in other and one[name] == other[name] and not is_late
 
@@ -150,8 +150,7 @@ def _is_set_again(name: str, kind: str, evidence: Evidence) -> bool:
 def _differ_in_threads(evidence: Evidence) -> bool:
     """True when a library of both runs had another number of threads."""
     one, other = (
-        {row.get("library"): row.get("threads") for row in side or () if isinstance(row, dict)}
-        for side in evidence.both("machine", "libraries")
+        {library.library: library.threads for library in record.machine.libraries or ()} for record in evidence.records
     )
     return any(one[library] != other[library] for library in one.keys() & other.keys())
 

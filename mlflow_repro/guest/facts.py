@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlflow_repro.code.program import find_program, probe_head
 from mlflow_repro.environment.digest import probe_interpreter
 from mlflow_repro.launch.capture import probe_launch
-from mlflow_repro.values.record import Section, missing, to_tag_value
+from mlflow_repro.values.captured import SECTIONS, Section, missing, to_tag_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlflow_repro.values.run import Fact
 
 _CAPTURE_SECONDS = 20.0  # for the facts that take longer, in the background
-SECTIONS = ("code", "launch", "seeds", "environment", "machine", "data")
 _SILENT = {"timeout", "no-git"}
 
 

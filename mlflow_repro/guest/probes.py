@@ -18,14 +18,13 @@ from mlflow_repro.code.worktree import TreeLimits
 from mlflow_repro.data.opened import written_files
 from mlflow_repro.environment.capture import record_environment
 from mlflow_repro.environment.digest import probe_packages
-from mlflow_repro.guest.facts import SECTIONS
 from mlflow_repro.launch.capture import record_session
 from mlflow_repro.machine.capture import record_machine
 from mlflow_repro.system.beginning import first_environ
 from mlflow_repro.system.spool import program_start
 from mlflow_repro.text.redact import redact_text
 from mlflow_repro.text.variables import list_set_later, record_variables
-from mlflow_repro.values.record import RECORD_SCHEMA, Section, missing
+from mlflow_repro.values.captured import RECORD_SCHEMA, SECTION_OF_FACT, SECTIONS, Section, missing
 from mlflow_repro.values.run import TAG_PREFIX, Fact
 
 if TYPE_CHECKING:
@@ -73,9 +72,6 @@ def tags_to_facts(tags: Mapping[str, str]) -> list[Fact]:
     return [Fact(name=tag[len(TAG_PREFIX) :], value=value) for tag, value in tags.items() if tag.startswith(TAG_PREFIX)]
 
 
-_SECTION_OF_FACT = {"git": "code", "launch": "launch", "env": "environment", "seed": "seeds"}
-
-
 def collect_sections(probes: Mapping[str, Callable[[float], Section]], *, seconds: float) -> dict[str, Section]:
     """Run probes that take longer, one after another, each told the common deadline; a failure becomes a reason."""
     deadline = time.monotonic() + seconds
@@ -101,9 +97,9 @@ def build_record(
     record.update({name: {} for name in SECTIONS})
     for fact in facts:
         group, _, name = fact.name.partition(".")
-        if group in _SECTION_OF_FACT:
+        if group in SECTION_OF_FACT:
             value = missing(fact.reason) if fact.value is None else _plain(name, fact.value)
-            record[_SECTION_OF_FACT[group]][name] = value
+            record[SECTION_OF_FACT[group]][name] = value
     for name, section in sections.items():
         record[name.partition(".")[0]].update(section.facts)
     return record
@@ -117,11 +113,6 @@ def describe_files(value: Any, known: Mapping[str, Mapping[str, Any]]) -> Any:
         return value
     plain = {name: describe_files(item, known) for name, item in value.items()}
     return {**plain, **known.get(str(value.get("file", "")), {})}
-
-
-def dump_record(record: Mapping[str, Any]) -> bytes:
-    """The stored form: strict JSON, UTF-8, for people to read."""
-    return json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _plain(name: str, value: str) -> Any:

@@ -20,7 +20,7 @@ from mlflow_repro.launch.capture import list_cells
 from mlflow_repro.seeding.state import take_states
 from mlflow_repro.system.spool import process_path
 from mlflow_repro.text.redact import redact_named
-from mlflow_repro.values.record import to_tag_value
+from mlflow_repro.values.captured import to_tag_value
 from mlflow_repro.values.run import unquote_param
 
 if TYPE_CHECKING:

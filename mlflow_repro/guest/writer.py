@@ -19,7 +19,7 @@ from mlflow_repro.data.capture import record_data
 from mlflow_repro.data.digests import Deadline
 from mlflow_repro.data.opened import opened_files, own_openings
 from mlflow_repro.environment.used import find_imports
-from mlflow_repro.guest.probes import build_record, collect_sections, describe_files, dump_record, tags_to_facts
+from mlflow_repro.guest.probes import build_record, collect_sections, describe_files, tags_to_facts
 from mlflow_repro.launch.capture import list_cells, record_session
 from mlflow_repro.seeding.control import encode_random_state
 from mlflow_repro.seeding.observe import current_seeds, digest_states
@@ -35,7 +35,7 @@ from mlflow_repro.store.writing import (
     write_tags,
 )
 from mlflow_repro.system.spool import read_reports
-from mlflow_repro.values.record import Section, missing
+from mlflow_repro.values.captured import Section, dump_record, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

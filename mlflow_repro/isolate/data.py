@@ -8,16 +8,17 @@ launch, the control among them; the other's that is not had cannot be tried.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_repro.isolate.factors import Factor
 from mlflow_repro.values.changes import NO_CHANGES, Changes
-from mlflow_repro.values.record import DataContent
+from mlflow_repro.values.sections import DataContent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from mlflow_repro.isolate.factors import Conditions
+    from mlflow_repro.values.sections import Data
 
 _SHOWN = 12  # digits of a digest
 
@@ -53,17 +54,15 @@ class DataFactors:
 NO_DATA = DataFactors()
 
 
-def list_contents(record: Mapping[str, Any]) -> dict[str, DataContent]:
+def list_contents(data: Data) -> dict[str, DataContent]:
     """What a run's record says of its data outside the repository, by path; ``~`` is the home directory.
 
     The repository's own files come with the code. What the run wrote itself is no data of it.
     """
     return {
-        str(row["path"]): DataContent(digest=digest, size=_size(row), is_folder="merkle_sha256" in row)
-        for row in _rows(record.get("data", {}))
-        if isinstance(digest := row.get("sha256", row.get("merkle_sha256")), str)
-        and row.get("place") != "repository"
-        and not (row.get("written") or row.get("produced"))
+        file.path: DataContent(digest=file.digest, size=file.size, is_folder=file.sha256 is None)
+        for file in data.files
+        if file.digest and file.place != "repository" and not file.is_result
     }
 
 
@@ -78,7 +77,7 @@ def list_changed_data(
 
     With ``finds_others`` those are among it that both runs had, and that have changed since.
     """
-    contents = list_contents(one.record)
+    contents = list_contents(one.record.data)
     if other.is_here:
         now = {path: look(path, (content,)) for path, content in contents.items()}
         return tuple(
@@ -86,7 +85,7 @@ def list_changed_data(
             for path, content in contents.items()
             if (there := now[path]) is not None and there.digest != content.digest
         )
-    theirs = list_contents(other.record)
+    theirs = list_contents(other.record.data)
     return tuple(
         ChangedData(path=path, one=content, other=theirs[path], now=look(path, (content, theirs[path])))
         for path, content in contents.items()
@@ -141,18 +140,3 @@ def _factor(data: ChangedData, there: DataContent, changes: Changes | None = Non
         weight=0.95,
         fix=f"put back the {data.path} whose sha256 begins with {before}",
     )
-
-
-def _rows(section: Any) -> Iterator[Mapping[str, Any]]:
-    if not isinstance(section, dict):
-        return
-    opened = section.get("opened")
-    rows: list[Any] = [*(section.get("params") or ()), *((opened or {}).get("files") or ())]
-    rows += section.get("named") or ()
-    rows += [row.get("file") for row in section.get("inputs") or () if isinstance(row, dict)]
-    yield from (row for row in rows if isinstance(row, dict) and "path" in row)
-
-
-def _size(row: Mapping[str, Any]) -> int | None:
-    size = row.get("size")
-    return size if isinstance(size, int) else None

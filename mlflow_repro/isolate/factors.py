@@ -16,9 +16,12 @@ from mlflow_repro.text.variables import is_exact, is_recorded, is_restored
 from mlflow_repro.text.versions import is_same_release
 from mlflow_repro.values.changes import GENERATORS, NO_CHANGES, Changes, merge_changes
 from mlflow_repro.values.environment import OURSELVES
+from mlflow_repro.values.record import NO_RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+
+    from mlflow_repro.values.record import Record
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _GENERATOR_NAMES = {
@@ -53,7 +56,7 @@ class Factor:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a run was made under: its own record and its stored random state, each empty where there is none.
+    """What a run was made under: its own record and its stored random state, empty where there is none.
 
     ``store`` is the tracking URI of the store that it is in.
 
@@ -62,7 +65,7 @@ class Conditions:
 
     run_id: str = ""
     store: str = ""
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: Record = NO_RECORD
     random_state: Mapping[str, Any] = field(default_factory=dict)
     is_here: bool = False
 
@@ -89,7 +92,7 @@ def _attach_states(found: list[Factor], one: Conditions, other: Conditions) -> l
     """
     states = {factor.changes.generators[0]: factor for factor in found if factor.kind == "random_state"}
     for generator, state in states.items():
-        seeds = [_get(side, "seeds", generator) for side in (one, other)]
+        seeds = [side.record.seeds.last_of(generator) for side in (one, other)]
         givers = [factor for factor in found if factor.kind == "parameter"]
         same = [factor for factor in givers if _values(factor) == seeds]
         named = [factor for factor in givers if SEED_NAME.search(factor.name)]
@@ -109,14 +112,15 @@ def _values(factor: Factor) -> list[str | None]:
 def _parameters(one: Conditions, other: Conditions) -> Iterator[Factor]:
     if other.is_here:
         return
-    sides = [_get(side, "launch", "params") for side in (one, other)]
-    if all(isinstance(side, dict) for side in sides):
+    params = [side.record.launch.params for side in (one, other)]
+    if None not in params:
+        sides = [side or {} for side in params]
         for name in dict.fromkeys([*sides[0], *sides[1]]):
             values = [side.get(name) for side in sides]
             if values[0] != values[1]:
                 yield _parameter(name, values[0], values[1], Changes(params={name: values[1]}))
         return
-    words = [read_arguments(_get(side, "launch", "argv")) for side in (one, other)]
+    words = [read_arguments(side.record.launch.argv) for side in (one, other)]
     if words[0] is None or words[1] is None:
         return
     for change in diff_arguments(words[0], words[1]):
@@ -137,18 +141,18 @@ def _parameter(name: str, one: Any, other: Any, changes: Changes) -> Factor:
 
 
 def _code(one: Conditions, other: Conditions) -> Iterator[Factor]:
-    codes = [side.record.get("code", {}) for side in (one, other)]
-    has_patch = any("file" in codes[0].get(part, ()) for part in ("patch", "untracked"))
+    codes = [side.record.code for side in (one, other)]
+    has_patch = any(part and part.file for part in (codes[0].patch, codes[0].untracked))
     if other.is_here:
         if has_patch:
             yield _code_factor("the uncommitted changes", "left out", Changes(without_patch=True))
         return
-    trees = [code.get("tree") for code in codes]
+    trees = [code.tree for code in codes]
     if not all(isinstance(tree, str) for tree in trees) or trees[0] == trees[1]:
         return
     store = "" if other.store == one.store else other.store
     changes = Changes(code=codes[1], code_run=other.run_id, code_store=store)
-    commits = [str(code.get("commit"))[:12] for code in codes]
+    commits = [str(code.commit)[:12] for code in codes]
     if commits[0] != commits[1]:
         yield _code_factor("the code", f"commit {commits[0]} -> {commits[1]}", changes)
     else:
@@ -164,9 +168,8 @@ def _generators(one: Conditions, other: Conditions) -> Iterator[Factor]:
     """The random state of each generator that drew numbers and began in another state."""
     if not one.random_state or not (other.random_state or other.is_here):
         return
-    imported = _get(one, "environment", "imported")
-    known = imported if isinstance(imported, list) else None
-    users = [user for side in (one, other) for user in _get(side, "seeds", "entropy", "users") or ()]
+    known = one.record.environment.imported
+    users = [user for side in (one, other) for user in side.record.seeds.entropy.users]
     for generator in GENERATORS:
         is_tensorflow = generator == "entropy" and "tensorflow" in users
         if _is_used(generator, one, other) and _starts(generator, one) != _starts(generator, other):
@@ -182,13 +185,18 @@ def _generators(one: Conditions, other: Conditions) -> Iterator[Factor]:
 
 def _is_used(generator: str, *sides: Conditions) -> bool:
     if generator == "entropy":
-        asked = any(_get(side, "seeds", "entropy", "asked") for side in sides)
-        return asked or any("tensorflow" in (_get(side, "seeds", "entropy", "users") or ()) for side in sides)
+        return any(side.record.seeds.entropy.asked or "tensorflow" in side.record.seeds.entropy.users for side in sides)
     for side in sides:
-        start, end = (_get(side, "seeds", "digests", moment) or {} for moment in ("start", "end"))
+        start, end = _digests(side)
         if end.get(generator) not in (None, start.get(generator)):
             return True
-    return _get(sides[0], "seeds", generator) is None and any(_drew_before(generator, side) for side in sides)
+    return sides[0].record.seeds.last_of(generator) is None and any(_drew_before(generator, side) for side in sides)
+
+
+def _digests(side: Conditions) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The digests of the generators' states when the run started, and when it ended."""
+    digests = side.record.seeds.digests
+    return digests.start or {}, digests.end or {}
 
 
 def _drew_before(generator: str, side: Conditions) -> bool:
@@ -206,11 +214,8 @@ def _weigh_generator(generator: str, one: Conditions, other: Conditions) -> floa
     """
     if _is_same_at_run(generator, one, other):
         return 0.1
-    imported = _get(one, "environment", "imported") or ()
-    starts, ends = (
-        [_get(side, "seeds", "digests", moment) or {} for side in (one, other)] for moment in ("start", "end")
-    )
-    is_idle = all(start.get(generator) == end.get(generator) for start, end in zip(starts, ends, strict=True))
+    imported = one.record.environment.imported or ()
+    is_idle = all(start.get(generator) == end.get(generator) for start, end in map(_digests, (one, other)))
     return 0.1 if generator == "python" and is_idle and "keras" not in imported else 0.75
 
 
@@ -233,7 +238,9 @@ def _is_same_at_run(generator: str, *sides: Conditions) -> bool:
 
 
 def _variables(one: Conditions, other: Conditions) -> Iterator[Factor]:
-    sides = [_get(side, "launch", "variables") or {} for side in (one, other)]
+    if other.record.launch.variables is None or one.record.launch.variables is None:
+        return
+    sides = [one.record.launch.variables, other.record.launch.variables]
     changed: dict[str, dict[str, str | None]] = {}
     for name in sorted({*sides[0], *sides[1]}):
         value = sides[1].get(name)
@@ -265,7 +272,7 @@ def _variables(one: Conditions, other: Conditions) -> Iterator[Factor]:
 def _threads(one: Conditions, other: Conditions) -> Iterator[Factor]:
     """The number of threads that BLAS used, where no variable says it."""
     counts = [_blas_threads(one), _cores_for(one, other) if other.is_here else _blas_threads(other)]
-    variables = [_get(side, "launch", "variables") or {} for side in (one, other)]
+    variables = [side.record.launch.variables or {} for side in (one, other)]
     is_said = any(name in side for side in variables for name in THREAD_VARIABLES)
     if None in counts or counts[0] == counts[1] or is_said:
         return
@@ -283,19 +290,17 @@ def _threads(one: Conditions, other: Conditions) -> Iterator[Factor]:
 
 def _cores_for(one: Conditions, here: Conditions) -> int | None:
     """The cores that are here, where the reference had a thread for each of its own: so will a launch here."""
-    cores = [_get(side, "machine", "cores", "available") for side in (one, here)]
-    is_default = cores[0] == _blas_threads(one)
-    return cores[1] if is_default and isinstance(cores[1], int) else None
+    is_default = one.record.machine.cores.available == _blas_threads(one)
+    return here.record.machine.cores.available if is_default else None
 
 
 def _packages(one: Conditions, other: Conditions) -> Iterator[Factor]:
     """The packages that can count, one by one, and all others as one factor; none that neither program uses."""
-    sides = [_get(side, "environment", "distributions") or {} for side in (one, other)]
+    sides = [side.record.environment.versions for side in (one, other)]
     if not all(sides):
         return
-    used = _find_used(one, other)
-    imported = _get(one, "environment", "imported")
-    known = used if used is not None else frozenset(imported) if isinstance(imported, list) else None
+    used, imported = _find_used(one, other), one.record.environment.imported
+    known = used if used is not None else frozenset(imported) if imported is not None else None
     changed = {
         name: sides[1].get(name)
         for name in sorted({*sides[0], *sides[1]} - {OURSELVES, "pip", "setuptools", "wheel", "uv"})
@@ -328,14 +333,14 @@ def _packages(one: Conditions, other: Conditions) -> Iterator[Factor]:
 
 def _find_used(one: Conditions, other: Conditions) -> frozenset[str] | None:
     """The packages that the programs use; None when that is not known of one of them."""
-    lists = [_get(side, "environment", "used") for side in (one, *(() if other.is_here else (other,)))]
-    known = [names for names in lists if isinstance(names, list)]
+    lists = [side.record.environment.used for side in (one, *(() if other.is_here else (other,)))]
+    known = [names for names in lists if names is not None]
     return frozenset().union(*known) if len(known) == len(lists) else None
 
 
 def _python(one: Conditions, other: Conditions) -> Iterator[Factor]:
-    versions = [_get(side, "environment", "python") for side in (one, other)]
-    if all(isinstance(version, str) for version in versions) and versions[0] != versions[1]:
+    versions = [side.record.environment.python or "" for side in (one, other)]
+    if all(versions) and versions[0] != versions[1]:
         is_minor = not is_same_release(versions[0], versions[1], 2)
         yield Factor(
             name="Python",
@@ -352,20 +357,9 @@ def _is_plain(version: Any) -> bool:
 
 
 def _blas_threads(side: Conditions) -> int | None:
-    libraries = _get(side, "machine", "libraries")
-    rows: Iterable[Any] = libraries if isinstance(libraries, list) else ()
-    counts = [row["threads"] for row in rows if isinstance(row, dict) and isinstance(row.get("threads"), int)]
-    return max(counts, default=None)
+    libraries = side.record.machine.libraries or ()
+    return max((library.threads for library in libraries if library.threads is not None), default=None)
 
 
 def _side(name: str, value: str | None) -> str:
     return "not set" if value is None else shorten(redact_named(name, value))
-
-
-def _get(side: Conditions, *path: str) -> Any:
-    value: Any = side.record
-    for key in path:
-        if not isinstance(value, dict) or key not in value:
-            return None
-        value = value[key]
-    return None if isinstance(value, dict) and "absent" in value else value

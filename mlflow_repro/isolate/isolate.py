@@ -39,7 +39,9 @@ from mlflow_repro.values.changes import merge_changes, names_file
 from mlflow_repro.values.comparison import Verdict
 from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.proofs import Conclusion, Isolation
+from mlflow_repro.values.record import Record
 from mlflow_repro.values.report import Cause
+from mlflow_repro.values.sections import Cores, Environment, Launch, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +85,7 @@ def isolate_with(run_id: str, options: IsolateOptions) -> Isolation:
         if named and _name(sides) == run_id:
             raise UsageError("a run is held against itself", "give another run with --other")
         one = _read_conditions(sides[0])
-        if not one.record:
+        if not one.record.exists:
             raise CannotJudgeError(f"run {run_id} has no record of itself", "it was made without mlflow-repro")
         comparison = judge_runs(sides[0], sides[1], trials.judged_here) if named else None
         if comparison is not None and comparison.verdict.exit_code is ExitCode.NOT_JUDGED:
@@ -286,14 +288,17 @@ def _read_conditions(side: Side) -> Conditions:
     return Conditions(
         run_id=run_id,
         store=store.uri,
-        record=store.read_own_record(run_id) or {},
+        record=store.read_own_record(run_id),
         random_state=json.loads(content) if content else {},
     )
 
 
 def _describe_here() -> Conditions:
     current = describe_current()
-    environment = {"distributions": dict(current.distributions), "python": current.python.version}
-    launch = {"variables": record_variables(os.environ)}
-    machine = {"cores": {"available": len(os.sched_getaffinity(0))}} if hasattr(os, "sched_getaffinity") else {}
-    return Conditions(record={"environment": environment, "launch": launch, "machine": machine}, is_here=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    here = Record(
+        environment=Environment(distributions=current.distributions, python=current.python.version),
+        launch=Launch(variables=record_variables(os.environ)),
+        machine=Machine(cores=Cores(available=cores)),
+    )
+    return Conditions(record=here, is_here=True)

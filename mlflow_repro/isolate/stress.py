@@ -54,7 +54,7 @@ def stress_with(run_id: str, options: StressOptions) -> Profile:
         reference = store.read_run(run_id)
         check_reference(reference, trials.launch.plan_options(store.uri))
         record = store.read_own_record(run_id)
-        if record is None:
+        if not record.exists:
             raise CannotJudgeError(f"run {run_id} has no record of itself", "it was made without mlflow-repro")
         wanted = options.vary or VARIATIONS
         variations = [one for one in vary(record, _make_places(Path(folder))) if one.name in wanted]

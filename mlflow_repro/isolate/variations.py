@@ -12,6 +12,8 @@ from mlflow_repro.values.changes import Changes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mlflow_repro.values.record import Record
+
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _TF_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 # Beyond its baseline numpy can be told to do without a feature; it passes over those that it has not. From 2.4 on the
@@ -42,29 +44,28 @@ class Variation:
     skipped: str = ""
 
 
-def vary(record: Mapping[str, Any], place: Place) -> list[Variation]:
+def vary(record: Record, place: Place) -> list[Variation]:
     """The variations for a run with this record of its own."""
     return [make(record, place) for make in VARIATIONS.values()]
 
 
-def _vary_threads(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
-    libraries = record.get("machine", {}).get("libraries")
-    rows = libraries if isinstance(libraries, list) else []
-    used = max((row["threads"] for row in rows if isinstance(row.get("threads"), int)), default=2)
+def _vary_threads(record: Record, place: Place) -> Variation:  # noqa: ARG001
+    libraries = record.machine.libraries or ()
+    used = max((library.threads for library in libraries if library.threads is not None), default=2)
     count = "2" if used == 1 else "1"
     names = (*_THREADS, *(_TF_THREADS if _has(record, "tensorflow") else ()))
     variables = dict.fromkeys(names, count)
     return Variation(name="threads", what=f"{used} -> {count} threads", changes=Changes(variables=variables))
 
 
-def _vary_hash_seed(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
+def _vary_hash_seed(record: Record, place: Place) -> Variation:  # noqa: ARG001
     now = _variables(record).get("PYTHONHASHSEED")
     other = "12345" if now != "12345" else "54321"
     what = f"PYTHONHASHSEED={other} (it was {now or 'not set'})"
     return Variation(name="hash seed", what=what, changes=Changes(variables={"PYTHONHASHSEED": other}))
 
 
-def _vary_locale(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
+def _vary_locale(record: Record, place: Place) -> Variation:  # noqa: ARG001
     now = _variables(record).get("LC_ALL") or _variables(record).get("LANG")
     name = next((name for name in _LOCALES if name != now and _is_installed(name)), "")
     changes = Changes(variables={"LC_ALL": name, "LANG": name, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
@@ -73,12 +74,12 @@ def _vary_locale(record: Mapping[str, Any], place: Place) -> Variation:  # noqa:
     )
 
 
-def _vary_time_zone(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
+def _vary_time_zone(record: Record, place: Place) -> Variation:  # noqa: ARG001
     other = "Pacific/Kiritimati" if _variables(record).get("TZ") != "Pacific/Kiritimati" else "UTC"
     return Variation(name="time zone", what=f"TZ={other}", changes=Changes(variables={"TZ": other}))
 
 
-def _vary_directory(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
+def _vary_directory(record: Record, place: Place) -> Variation:  # noqa: ARG001
     return Variation(
         name="directory",
         what="a checkout in a folder with a blank in its name",
@@ -86,12 +87,12 @@ def _vary_directory(record: Mapping[str, Any], place: Place) -> Variation:  # no
     )
 
 
-def _vary_home(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
+def _vary_home(record: Record, place: Place) -> Variation:  # noqa: ARG001
     variables = {"HOME": place.home, "XDG_CONFIG_HOME": None, "XDG_CACHE_HOME": None, "XDG_DATA_HOME": None}
     return Variation(name="home", what="an empty home directory", changes=Changes(variables=variables))
 
 
-def _vary_file_order(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
+def _vary_file_order(record: Record, place: Place) -> Variation:  # noqa: ARG001
     return Variation(
         name="file order",
         what="folders are listed backwards by os.listdir, os.scandir, os.walk, glob and pathlib",
@@ -99,13 +100,11 @@ def _vary_file_order(record: Mapping[str, Any], place: Place) -> Variation:  # n
     )
 
 
-def _vary_processor(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
+def _vary_processor(record: Record, place: Place) -> Variation:  # noqa: ARG001
     """Fewer features of the processor than it has, for the libraries that can be told so."""
-    architecture = record.get("machine", {}).get("cpu", {}).get("architecture")
-    rows = record.get("machine", {}).get("libraries")
-    libraries = {str(row.get("library")) for row in rows} if isinstance(rows, list) else set()
+    libraries = {library.library for library in record.machine.libraries or ()}
     name = "processor"
-    if architecture != "x86_64" or not (libraries or _has(record, "numpy")):
+    if record.machine.cpu.architecture != "x86_64" or not (libraries or _has(record, "numpy")):
         return Variation(name=name, what="fewer features", skipped="no library that it uses can be told so")
     variables: dict[str, str | None] = {"NPY_DISABLE_CPU_FEATURES": " ".join(_X86_FEATURES)}
     if "openblas" in libraries:
@@ -117,11 +116,11 @@ def _vary_processor(record: Mapping[str, Any], place: Place) -> Variation:  # no
     return Variation(name=name, what=f"{', '.join(sorted(variables))} set", changes=Changes(variables=variables))
 
 
-def _vary_seed(record: Mapping[str, Any], place: Place) -> Variation:  # noqa: ARG001
+def _vary_seed(record: Record, place: Place) -> Variation:  # noqa: ARG001
     return Variation(name="seed", what="everything that sets no seed itself is seeded with 1", settings={"seed": 1})
 
 
-VARIATIONS: dict[str, Callable[[Mapping[str, Any], Place], Variation]] = {
+VARIATIONS: dict[str, Callable[[Record, Place], Variation]] = {
     "threads": _vary_threads,
     "hash seed": _vary_hash_seed,
     "locale": _vary_locale,
@@ -134,14 +133,12 @@ VARIATIONS: dict[str, Callable[[Mapping[str, Any], Place], Variation]] = {
 }
 
 
-def _variables(record: Mapping[str, Any]) -> Mapping[str, str]:
-    found = record.get("launch", {}).get("variables", {})
-    return found if isinstance(found, dict) else {}
+def _variables(record: Record) -> Mapping[str, str]:
+    return record.launch.variables or {}
 
 
-def _has(record: Mapping[str, Any], name: str) -> bool:
-    imported = record.get("environment", {}).get("imported")
-    return isinstance(imported, list) and any(one.split("-")[0] == name for one in imported)
+def _has(record: Record, name: str) -> bool:
+    return any(one.split("-")[0] == name for one in record.environment.imported or ())
 
 
 def _is_installed(name: str) -> bool:

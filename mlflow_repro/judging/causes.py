@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import CannotJudgeError, ReproError
+from mlflow_repro.errors import ReproError
 from mlflow_repro.explain import explain
 from mlflow_repro.explain.evidence import Evidence
 from mlflow_repro.explain.randomness import compare_traces
@@ -24,14 +24,16 @@ from mlflow_repro.values.comparison import Verdict
 from mlflow_repro.values.options import make_options, takes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlflow_repro.explain.evidence import Divergence
     from mlflow_repro.judging.options import CompareOptions
     from mlflow_repro.judging.sides import Side
     from mlflow_repro.values.comparison import Comparison, Finding
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.report import Cause, Report
+    from mlflow_repro.values.sections import SeedFacts
 
 _MOST_POINTS = 10_000  # of a history that is read for its times
 _SHOWN = 3
@@ -85,17 +87,17 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
     """
     if comparison.verdict is not Verdict.DIFFERENT:
         return ()
-    records = tuple(side.store.read_own_record(side.run.run_id) or {} for side in (one, other))
+    records = one.store.read_own_record(one.run.run_id), other.store.read_own_record(other.run.run_id)
     facts: Sequence[Finding] = [row for row in comparison.findings if row.kind in _EXPLAINING]
     if not any(row.kind != "param" for row in facts):  # a reproduction's comparison has no facts
         facts = [*facts, *compare_facts_of(one, other)]
-    view = look_at_code((one, other), (records[0], records[1]), folder, fetches=fetches)
+    view = look_at_code((one, other), records, folder, fetches=fetches)
     evidence = Evidence(
         comparison=comparison,
         reference=one.run,
         reproduction=other.run,
         facts=tuple(facts),
-        records=(records[0], records[1]),
+        records=records,
         caveats=tuple(caveats),
         changed_files=view.changed_files,
         loaded=view.loaded,
@@ -106,18 +108,12 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
         store="" if one.store.uri == other.store.uri else strip_credentials(other.store.uri),
         between=_look_between(one, records[0], comparison),
     )
-    try:
-        return explain(evidence)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CannotJudgeError(
-            f"the records of the two runs cannot be read: {type(error).__name__}: {error}", "one of them is damaged"
-        ) from error
+    return explain(evidence)
 
 
-def _look_between(one: Side, record: Mapping[str, Any], comparison: Comparison) -> tuple[str, ...]:
+def _look_between(one: Side, record: Record, comparison: Comparison) -> tuple[str, ...]:
     """What the reference's record tells of the time between the last step that agrees and the first that does not."""
     shape = find_shape(comparison)
-    calls = record.get("seeds", {}).get("calls") or ()
     if not (shape.is_later and shape.step is not None):
         return ()
     rows = [row for row in comparison.of_kind("history") if row.details.get("first_inexact_step") == shape.step]
@@ -128,14 +124,14 @@ def _look_between(one: Side, record: Mapping[str, Any], comparison: Comparison) 
     if last is None or shape.step not in times:
         return ()
     start, end = times[last], times[shape.step]
-    found = [call for call in calls if start <= call.get("when", 0) <= end]
-    texts = [f"{call['generator']} was seeded with {call['value']} by {_place(call)}" for call in found[:_SHOWN]]
+    found = [call for call in record.seeds.calls if start <= call.when <= end]
+    texts = [f"{call.generator} was seeded with {call.value} by {_place(call)}" for call in found[:_SHOWN]]
     text = "; ".join(texts) or "nothing was seeded in the reference"
     return (f"between steps {last} and {shape.step} ({end - start:.1f} s): {text}",)
 
 
-def _place(call: Mapping[str, Any]) -> str:
-    return str(call.get("where") or "an unknown line").rpartition("/")[2]
+def _place(call: SeedFacts) -> str:
+    return (call.where or "an unknown line").rpartition("/")[2]
 
 
 def _read_traces(one: Side, other: Side) -> tuple[Divergence, ...] | None:

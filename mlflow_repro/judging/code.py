@@ -9,27 +9,30 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_repro.code.checkout import checkout, restore_working_tree
 from mlflow_repro.code.difference import diff_folders, read_sources
-from mlflow_repro.errors import ReproError
+from mlflow_repro.errors import CannotJudgeError, ReproError
 from mlflow_repro.explain.evidence import ChangedFile
 from mlflow_repro.explain.hints import find_program_hints
 from mlflow_repro.explain.names import Program
 from mlflow_repro.judging.sides import read_tree
 from mlflow_repro.plan.launch import recorded_commit, recorded_uri
+from mlflow_repro.store.recorded import read_recorded
 from mlflow_repro.text.giturl import local_path, parse_git_uri
 from mlflow_repro.values.plan import Source
 from mlflow_repro.values.run import is_project_run
+from mlflow_repro.values.sections import StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mlflow_repro.explain.evidence import CodeHint
     from mlflow_repro.judging.sides import Side
+    from mlflow_repro.values.record import Record
 
-    Records = tuple[Mapping[str, Any], Mapping[str, Any]]
+    Records = tuple[Record, Record]
 
 _CELLS = "the notebook"
 _MAGIC = re.compile(r"^(\s*)[%!?].*$", re.MULTILINE)
@@ -53,7 +56,7 @@ def look_at_code(sides: tuple[Side, Side], records: Records, folder: Path | None
     ``folder`` is a checkout of the code that both had; without it the code is fetched: from this machine, or with
     ``fetches`` from wherever it is. Nothing of it is run.
     """
-    trees = [record.get("code", {}).get("tree") for record in records]
+    trees = [record.code.tree for record in records]
     is_same = isinstance(trees[0], str) and trees[0] == trees[1]
     if folder is not None:
         return _read_view(sides, records, (folder,), () if is_same else None)
@@ -95,12 +98,10 @@ def _read_view(
     return CodeView(changed_files=changed, loaded=loaded, texts=texts, hints=hints)
 
 
-def _find_loaded(side: Side, record: Mapping[str, Any], folders: tuple[Path, ...]) -> frozenset[str] | None:
+def _find_loaded(side: Side, record: Record, folders: tuple[Path, ...]) -> frozenset[str] | None:
     """The repository's modules that a run had loaded, as it recorded them; else all that its script would import."""
-    modules = record.get("code", {}).get("modules")
-    if isinstance(modules, list):
-        rows = [row for row in modules if isinstance(row, dict) and row.get("place") == "repository"]
-        return frozenset(str(row.get("path")) for row in rows)
+    if record.code.modules is not None:
+        return frozenset(module.path for module in record.code.modules if module.place == "repository")
     sources = read_sources(folders[0]) if folders else {}
     starts = [path for path in sources if any(_is_path_of(name, path) for name in _list_starts(side, folders[0]))]
     reached = Program(sources).reach(starts)
@@ -124,13 +125,12 @@ def _list_starts(side: Side, folder: Path) -> Iterator[str]:
         yield side.run.tags.get("mlflow.source.name", "")
 
 
-def _read_cells(side: Side, record: Mapping[str, Any]) -> dict[str, str]:
+def _read_cells(side: Side, record: Record) -> dict[str, str]:
     """The cells of a notebook, as one file; empty for another program."""
-    notebook = record.get("launch", {}).get("notebook", {})
-    file = notebook.get("file") if isinstance(notebook, dict) else None
-    content = side.store.read_file(side.run.run_id, file) if isinstance(file, str) else None
-    with suppress(ValueError):
-        cells = json.loads(content) if content else None
+    notebook = record.launch.notebook
+    with suppress(ValueError, RecursionError, CannotJudgeError):
+        content = read_recorded(side.store, side.run.run_id, StoredFile(file=notebook.file)) if notebook else b"null"
+        cells = json.loads(content)
         if isinstance(cells, list):
             return {_CELLS: "\n".join(_MAGIC.sub(r"\1pass", str(cell)) for cell in cells)}
     return {}
@@ -143,7 +143,7 @@ def _list_texts(source: str) -> Iterator[str]:
                 yield node.value
 
 
-def _fetch(side: Side, record: Mapping[str, Any], place: Path, uri: str, *, fetches: bool) -> bool:
+def _fetch(side: Side, record: Record, place: Path, uri: str, *, fetches: bool) -> bool:
     """Make ``place`` the tree that a run had; False where that cannot be done."""
     commit = recorded_commit(side.run)
     if not (uri and commit):

@@ -13,13 +13,14 @@ from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlflow_repro.compare.curves import CurveSampler
     from mlflow_repro.judging.artifacts import Selection
     from mlflow_repro.judging.options import ExplainOptions, JudgeOptions, SpreadOptions
     from mlflow_repro.judging.predictions import PredictionWish
     from mlflow_repro.values.comparison import Comparison
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.rules import Rules
     from mlflow_repro.values.run import Run
 
@@ -143,16 +144,24 @@ def compare_facts_of(one: Side, other: Side) -> list[Finding]:
         inputs = [read_data(side.store.uri, side.run.run_id)[0] for side in (one, other)]
     records = [side.store.read_own_record(side.run.run_id) for side in (one, other)]
     findings = [
-        *compare_tags(one.run, other.run, with_facts=None in records),
+        *compare_tags(one.run, other.run, with_facts=not all(record.exists for record in records)),
         *compare_datasets(*inputs),
+        *_tell_damage(*records),
     ]
-    if None not in records:
+    if all(record.exists for record in records):
         return [*findings, *compare_facts(*records)]
-    has = ["nothing" if record is None else "repro/record.json" for record in records]
+    has = ["repro/record.json" if record.exists else "nothing" for record in records]
     note = "code, seeds and environment are compared by tags alone"
     status = Status.IDENTICAL if has[0] == has[1] else Status.DIFFERENT
     row = Finding(kind="record", name="of itself", reference=has[0], reproduction=has[1], status=status, note=note)
     return [*findings, row]
+
+
+def _tell_damage(one: Record, other: Record) -> Iterator[Finding]:
+    """A row for each of the two records that is damaged."""
+    for name, record in (("of the reference", one), ("of the reproduction", other)):
+        if note := record.damage_note:
+            yield Finding(kind="record", name=name, reference=None, reproduction=None, status=Status.UNKNOWN, note=note)
 
 
 def _judge_artifacts(one: Side, other: Side, rules: Rules, selection: Selection | None) -> tuple[Finding, ...]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mlflow_repro.errors import UsageError
+from mlflow_repro.errors import CannotJudgeError, UsageError
 from mlflow_repro.values.run import check_run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from mlflow_repro.code.worktree.values import TakenTree
     from mlflow_repro.store.store import TrackingStore
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
 
 
@@ -52,10 +53,14 @@ def read_sides(names: Iterable[tuple[str, str]]) -> list[Side]:
     return sides
 
 
-def read_tree(store: TrackingStore, run_id: str, record: Mapping[str, Any]) -> TakenTree | None:
-    """What the run recorded of its working tree, None when it recorded nothing. Raises the errors of `read_code`."""
-    from mlflow_repro.code.capture import read_code
+def read_tree(store: TrackingStore, run_id: str, record: Record) -> TakenTree | None:
+    """What the run recorded of its working tree, None when it recorded nothing.
+
+    Raises CannotJudgeError when that is damaged, and the errors of `read_code`.
+    """
+    from mlflow_repro.code.recorded import read_code
     from mlflow_repro.store.recorded import read_recorded
 
-    is_recorded = "tree" in record.get("code", {})
-    return read_code(record["code"], partial(read_recorded, store, run_id)) if is_recorded else None
+    if record.has_damaged_tree:
+        raise CannotJudgeError(record.damage_note, "--commit COMMIT runs a commit alone")
+    return None if record.code.tree is None else read_code(record.code, partial(read_recorded, store, run_id))

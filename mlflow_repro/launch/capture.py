@@ -13,7 +13,7 @@ from mlflow_repro.code.places import find_places
 from mlflow_repro.code.program import is_installed, main_script, program_directory, relative_to_top
 from mlflow_repro.text.command_line import parse_python_argv
 from mlflow_repro.text.redact import redact_argv, redact_text
-from mlflow_repro.values.record import Section, missing
+from mlflow_repro.values.captured import Section, missing
 from mlflow_repro.values.run import Fact, absent
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_repro.values.plan import LaunchPlan
+    from mlflow_repro.values.sections import NotebookFacts
 
 NEEDED = ("papermill", "ipykernel")
 """What has to be installed where the notebook is executed; the extra ``notebook``."""
@@ -53,21 +54,19 @@ class _Code:
     tagged: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_recorded_notebook(launch: Mapping[str, Any], content: bytes | None) -> RecordedNotebook:
-    """What the section ``launch`` of a record and the artifact with the cells say. Raises nothing."""
-    facts = launch.get("notebook")
-    facts = facts if isinstance(facts, dict) else {}
-    path = facts.get("path") if facts.get("place") == "repository" else ""
+def read_recorded_notebook(facts: NotebookFacts | None, content: bytes | None) -> RecordedNotebook:
+    """What a record and the artifact with the cells say of a notebook. Raises nothing."""
+    path = (facts.path or "") if facts and facts.place == "repository" else ""
     try:
         cells = json.loads(content or b"[]")
-    except ValueError:
+    except (ValueError, RecursionError):
         cells = None
     if not isinstance(cells, list) or not all(isinstance(cell, str) for cell in cells):
-        return RecordedNotebook(is_whole=False, path=path if isinstance(path, str) else "")
+        return RecordedNotebook(is_whole=False, path=path)
     return RecordedNotebook(
         cells=tuple(cell for cell in cells if cell.strip()),
-        is_whole=len(cells) == facts.get("cells"),
-        path=path if isinstance(path, str) else "",
+        is_whole=facts is not None and len(cells) == facts.cells,
+        path=path,
     )
 
 

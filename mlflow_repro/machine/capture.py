@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.machine.gpus import describe_gpus
 from mlflow_repro.machine.numerics import describe_frameworks, describe_libraries
 from mlflow_repro.system.folders import read_text, try_read
-from mlflow_repro.values.record import Section, missing, run_steps
+from mlflow_repro.values.captured import Section, missing, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.system.folders import try_read
-from mlflow_repro.values.record import missing
+from mlflow_repro.values.captured import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.system.folders import read_text
-from mlflow_repro.values.record import missing
+from mlflow_repro.values.captured import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -78,7 +78,7 @@ def choose_environment(
             kind="recorded",
             reason=reason,
             python=recorded.installed.python.version,
-            locks={lock.path: lock.index for lock in recorded.locks},
+            locks={lock.file: lock.index for lock in recorded.locks},
         )
         return replace(plan, environment=environment)
     if not differences:

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from mlflow_repro.report.verdict_text import render_runs_equal, render_verdict
 from mlflow_repro.text.redact import redact_text, show
-from mlflow_repro.values.comparison import Verdict
+from mlflow_repro.values.comparison import Status, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,6 +167,8 @@ def render_explanation(report: Report) -> str:
     if comparison is None:
         return ""
     lines = [f"Verdict: {render_verdict(comparison)}"]
+    damaged = [row for row in comparison.of_kind("record") if row.status is Status.UNKNOWN]
+    lines += [f"Record {row.name}: {_show(row.note)}" for row in damaged]
     if comparison.verdict is not Verdict.DIFFERENT:
         lines.append("There is no difference to explain.")
     lines += render_causes(report.causes, limit=len(report.causes), least=0)

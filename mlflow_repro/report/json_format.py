@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.text.redact import redact_named, redact_text
+from mlflow_repro.text.redact import REDACTED, is_secret_name, redact_text
 from mlflow_repro.values.report import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -35,13 +35,14 @@ def _dump(plain: dict[str, Any]) -> str:
     return json.dumps(_redact(plain), indent=2, allow_nan=False)
 
 
-def _redact(plain: Any, name: str = "") -> Any:
+def _redact(plain: Any, *, is_secret: bool = False) -> Any:
     """``plain`` without secrets: each text is judged by itself and by the name that it stands under."""
     if isinstance(plain, dict):
         sides = ("reference", "reproduction") if "judged" in plain else ()  # a finding's values
-        return {
-            key: _redact(value, str(plain.get("name", "")) if key in sides else key) for key, value in plain.items()
-        }
+        names = {key: str(plain.get("name", "")) if key in sides else key for key in plain}
+        return {key: _redact(value, is_secret=is_secret_name(names[key])) for key, value in plain.items()}
     if isinstance(plain, list):
-        return [_redact(row, name) for row in plain]
-    return redact_text(redact_named(name, plain)) if isinstance(plain, str) else plain
+        return [_redact(row, is_secret=is_secret) for row in plain]
+    if not (plain and isinstance(plain, str)):
+        return plain
+    return REDACTED if is_secret else redact_text(plain)

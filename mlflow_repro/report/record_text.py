@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.text.redact import redact_text, show
+from mlflow_repro.values.captured import is_missing
 from mlflow_repro.values.report import Grade
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ def render_record(record: Mapping[str, Any]) -> str:
         if section in _HEAD:
             continue
         lines += ["", section]
-        lines += list(_render(facts, "  ")) or ["  nothing recorded"]
+        rows = _render(facts, "  ") if isinstance(facts, dict) else [f"  {_text(facts)}"]
+        lines += list(rows) or ["  nothing recorded"]
     return "\n".join(lines)
 
 
 def _render(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
     for name, value in facts.items():
-        if isinstance(value, dict) and set(value) == {"absent"}:
+        if is_missing(value):
             yield f"{indent}{show(name)}: - ({_text(value['absent'])})"
         elif isinstance(value, dict) and value:
             yield f"{indent}{show(name)}:"

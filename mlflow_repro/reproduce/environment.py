@@ -9,7 +9,7 @@ import sysconfig
 import time
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_repro.environment.build import Wanted, provide_environment
 from mlflow_repro.environment.digest import digest_distributions
@@ -32,12 +32,13 @@ from mlflow_repro.values.environment import (
 from mlflow_repro.values.plan import Surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     from mlflow_repro.plan.environment import EnvironmentWish
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.plan import LaunchPlan
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
 
 _READ_SECONDS = 20.0
@@ -54,11 +55,11 @@ class Rebuild:
 
 
 def plan_environment(
-    plan: LaunchPlan, reference: Run, record: Mapping[str, Any], store: TrackingStore, wish: EnvironmentWish
+    plan: LaunchPlan, reference: Run, record: Record, store: TrackingStore, wish: EnvironmentWish
 ) -> tuple[LaunchPlan, Rebuild | None]:
     """The plan with its environment, and what is needed to rebuild it when it is the recorded one.
 
-    ``record`` is the run's own, empty when it made none. Raises CannotJudgeError when the recorded environment is to be
+    ``record`` is the run's own. Raises CannotJudgeError when the recorded environment is to be
     rebuilt and the record does not say enough, RefusedError when it holds what no installer may be given, UsageError.
     """
     planned = plan_surroundings(plan, reference, wish)
@@ -143,22 +144,18 @@ def _is_same(reference: Run, current: Installed) -> bool:
     return same_python and reference.fact("env.digest").value == digest_distributions(list_names())
 
 
-def _read_recorded(
-    reference: Run, record: Mapping[str, Any], *, is_wanted: bool
-) -> tuple[RecordedEnvironment | None, str]:
+def _read_recorded(reference: Run, record: Record, *, is_wanted: bool) -> tuple[RecordedEnvironment | None, str]:
     """The environment that the run recorded, or why there is none."""
     if not reference.is_captured:
         return None, "the run was made without mlflow-repro"
-    if not record:
+    if not record.exists:
         return None, "the run has no record of itself"
     try:
-        return read_environment(record["environment"]), ""
+        return read_environment(record.environment), ""
     except CannotJudgeError as error:
         if is_wanted:
             raise
         return None, error.message
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None, "the run's record cannot be read"
 
 
 def _fetch_locks(
@@ -167,10 +164,10 @@ def _fetch_locks(
     groups = []
     for lock in recorded.locks:
         try:
-            content = read_recorded(store, reference.run_id, {"file": lock.path, **lock.facts})
+            content = read_recorded(store, reference.run_id, lock)
         except CannotJudgeError as error:
             raise CannotJudgeError(error.message, "pass --env current") from error
-        groups.append((lock.index, parse_lock(content.decode("utf-8", "replace"), lock.path)))
+        groups.append((lock.index, parse_lock(content.decode("utf-8", "replace"), lock.file)))
     return tuple(groups)
 
 

@@ -20,9 +20,10 @@ from mlflow_repro.values.plan import EnvironmentPlan
 from mlflow_repro.values.progress import BUILDING, COMPARING, FETCHING
 from mlflow_repro.values.report import Report
 from mlflow_repro.values.run import check_run_id
+from mlflow_repro.values.sections import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mlflow_repro.judging.trees import Target
     from mlflow_repro.launch.launcher import Launcher
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.system.folders import HeldFolder
     from mlflow_repro.values.changes import Changes
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.report import Readiness
 
 
@@ -52,7 +54,7 @@ def read_record(run_id: str, *, tracking_uri: str = "") -> dict[str, Any]:
 
     Raises CannotJudgeError when the run has none, UnreachableError when the store does not answer.
     """
-    return _open_record(run_id, tracking_uri)[1]
+    return dict(_open_record(run_id, tracking_uri)[1].plain)
 
 
 def save_record(run_id: str, directory: Path, *, tracking_uri: str = "") -> dict[str, Any]:
@@ -67,10 +69,10 @@ def save_record(run_id: str, directory: Path, *, tracking_uri: str = "") -> dict
         save_recorded(store, run_id, record, directory)
     except OSError as error:
         raise UsageError(f"nothing can be written into {directory}: {error}", "name another folder") from error
-    return record
+    return dict(record.plain)
 
 
-def _open_record(run_id: str, tracking_uri: str) -> tuple[TrackingStore, dict[str, Any]]:
+def _open_record(run_id: str, tracking_uri: str) -> tuple[TrackingStore, Record]:
     from mlflow_repro.store.opening import open_store, short_retries
 
     check_run_id(run_id)
@@ -78,7 +80,7 @@ def _open_record(run_id: str, tracking_uri: str) -> tuple[TrackingStore, dict[st
         store = open_store(tracking_uri)
         store.read_run(run_id)
         record = store.read_own_record(run_id)
-    if record is None:
+    if not record.exists:
         raise CannotJudgeError(
             f"run {run_id} has no record of itself",
             "it was made without mlflow-repro, or ended before it was written",
@@ -236,14 +238,14 @@ def _prepare(
     from mlflow_repro.store.opening import open_store
 
     reference = target.root
-    record: Mapping[str, Any] = store.read_own_record(reference.run_id) or {}
+    record = store.read_own_record(reference.run_id)
     plan = plan_launch(recast_reference(reference, changes), options.plan_options(store.uri))
     plan = replace(plan, caveats=(*target.notes, *plan.caveats))
     wish = options.launch.environment_wish
     wish = replace(wish, env="recorded") if changes.needs_environment else wish
     plan, rebuild = plan_environment(plan, reference, record, store, wish)
     rebuild = recast_rebuild(rebuild, changes)
-    notebook = read_notebook(store, reference, record)
+    notebook = read_notebook(store, reference, record.launch)
     if notebook is not None:
         check_installed(*list_installed(plan, rebuild))
     random_state = None
@@ -280,10 +282,10 @@ def _fetch_states(
     return recast_folder(fetch_random_states(store, target, folder, is_same_launch=is_same_launch), changes)
 
 
-def _recast(record: Mapping[str, Any], options: ReproduceOptions, changes: Changes) -> Mapping[str, Any]:
+def _recast(record: Record, options: ReproduceOptions, changes: Changes) -> Record:
     """The record as this launch has it: what the run's own commit lacked does not belong to another commit."""
     record = recast_record(record, changes)
-    return {**record, "code": {}} if record and options.commit else record
+    return record.with_code(Code()) if options.commit else record
 
 
 def _judge_existing(options: ReproduceOptions) -> Report:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_repro.code.checkout import check_subdirectory, checkout, make_independent, restore_working_tree
 from mlflow_repro.errors import CannotJudgeError, UsageError
@@ -33,17 +33,19 @@ if TYPE_CHECKING:
     from mlflow_repro.system.folders import HeldFolder
     from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.plan import LaunchPlan, Project
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run, RunPair
+    from mlflow_repro.values.sections import Code, Launch
 
 
-def read_notebook(store: TrackingStore, reference: Run, record: Mapping[str, Any]) -> RecordedNotebook | None:
+def read_notebook(store: TrackingStore, reference: Run, launch: Launch) -> RecordedNotebook | None:
     """What the run recorded of the notebook that it was made in, None when it was made in none."""
     from mlflow_repro.launch.capture import CELLS_FILE
     from mlflow_repro.launch.notebook import read_recorded_notebook
 
     if reference.fact("launch.kind").value != "notebook" or is_project_run(reference):
         return None
-    return read_recorded_notebook(record.get("launch", {}), store.read_file(reference.run_id, CELLS_FILE))
+    return read_recorded_notebook(launch.notebook, store.read_file(reference.run_id, CELLS_FILE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +58,8 @@ class PutBack:
     ignore_diff: bool = False
 
 
-def complete_plan(plan: LaunchPlan, reference: Run, record: Mapping[str, Any], put_back: PutBack) -> LaunchPlan:
-    """The plan with what is put back of the record (empty for a run that made none), and what is not, and why.
+def complete_plan(plan: LaunchPlan, reference: Run, record: Record, put_back: PutBack) -> LaunchPlan:
+    """The plan with what is put back of the record, and what is not, and why.
 
     Raises UsageError when a seed is wanted where it cannot be set.
     """
@@ -66,27 +68,27 @@ def complete_plan(plan: LaunchPlan, reference: Run, record: Mapping[str, Any], p
             f"a seed is set for processes of this machine, and the backend is {plan.backend!r}",
             "leave --seed out, or pass --backend local",
         )
-    variables = choose_variables(record["launch"]["variables"], os.environ) if record else {}
+    recorded = record.launch.variables
+    variables = {} if recorded is None else choose_variables(recorded, os.environ)
     if put_back.seed is not None:
         variables["MLFLOW_REPRO_SEED"] = str(put_back.seed)
     return replace(
         plan,
         variables=variables,
-        restores=_list_restores(record, put_back),
+        restores=_list_restores(record.code, put_back),
         caveats=(*plan.caveats, *_find_gaps(plan, reference, record, put_back)),
     )
 
 
-def _list_restores(record: Mapping[str, Any], put_back: PutBack) -> tuple[str, ...]:
-    code = record.get("code", {})
-    parts = ("bundle",) if put_back.ignore_diff else ("bundle", "patch", "untracked")
-    files = [code[part]["file"] for part in parts if "file" in code.get(part, ())]
+def _list_restores(code: Code, put_back: PutBack) -> tuple[str, ...]:
+    parts = (code.bundle,) if put_back.ignore_diff else (code.bundle, code.patch, code.untracked)
+    files = [part.file for part in parts if part and part.file]
     return (*files, *([RANDOM_STATE_FILE] if put_back.has_random_state else ()))
 
 
-def _find_gaps(plan: LaunchPlan, reference: Run, record: Mapping[str, Any], put_back: PutBack) -> list[str]:
-    gaps = []
-    dirty, has_tree = reference.fact("git.dirty").value, "tree" in record.get("code", {})
+def _find_gaps(plan: LaunchPlan, reference: Run, record: Record, put_back: PutBack) -> list[str]:
+    gaps = [record.damage_note] if record.damage else []
+    dirty, has_tree = reference.fact("git.dirty").value, record.code.tree is not None
     if dirty == "true" and not has_tree:
         gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
     if dirty is None and reference.is_captured and not has_tree:
@@ -96,6 +98,8 @@ def _find_gaps(plan: LaunchPlan, reference: Run, record: Mapping[str, Any], put_
             f"the backend {plan.backend!r} gets the recorded tree as a folder; environment variables, the random state"
             " and the recorded environment are put back on this machine only"
         )
+    if record.exists and record.launch.variables is None:
+        gaps.append("the environment variables of the reference are not recorded: those that are here stay")
     if put_back.seed is not None:
         gaps.append(
             f"everything is seeded with {put_back.seed}, but where the code sets a seed of its own: this asks whether"

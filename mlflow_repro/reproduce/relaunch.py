@@ -23,9 +23,9 @@ from mlflow_repro.reproduce.watch import Watch
 from mlflow_repro.seeding.restoring import RESTORE_VARIABLE
 from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.text.redact import redact_named, redact_value
+from mlflow_repro.values.captured import TAG_LIMIT
 from mlflow_repro.values.plan import Surroundings
 from mlflow_repro.values.progress import RUNNING, Moment
-from mlflow_repro.values.record import TAG_LIMIT
 from mlflow_repro.values.rules import Rules
 from mlflow_repro.values.run import RunPair
 

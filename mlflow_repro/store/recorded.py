@@ -7,7 +7,6 @@ same for all runs of a process is with the first of them: there the record names
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -15,30 +14,35 @@ from zipfile import BadZipFile, ZipFile
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
 from mlflow_repro.store.writing import RANDOM_STATE_FILE, RECORD_FILE, RNG_TRACE_FILE, START_ARCHIVE
+from mlflow_repro.values.captured import dump_record
 from mlflow_repro.values.run import check_run_id
+from mlflow_repro.values.sections import StoredFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from io import BytesIO
     from pathlib import Path
 
     from mlflow_repro.store.store import TrackingStore
+    from mlflow_repro.values.record import Record
 
 _MEMBER_LIMIT = 200_000_000  # bytes; no file of ours comes near
 _FOLDER = "repro/"
 _OWN_PATH = re.compile(r"repro/(?:[\w-][\w.-]*/)*[\w-][\w.-]*", re.ASCII)
 
 
-def read_recorded(store: TrackingStore, run_id: str, facts: Mapping[str, Any]) -> bytes:
-    """The file that the record of ``run_id`` names by ``facts``: its ``file``, and ``run_id`` and ``sha256`` if told.
+def read_recorded(store: TrackingStore, run_id: str, named: StoredFile) -> bytes:
+    """The file that the record of ``run_id`` names.
 
     Raises CannotJudgeError when it is not there or is not the one that was recorded, UnreachableError.
     """
-    path, keeper = str(facts["file"]), str(facts.get("run_id") or run_id)
+    path, keeper = named.file, named.run_id or run_id
+    if not _OWN_PATH.fullmatch(path):
+        raise CannotJudgeError(f"the record names a file outside its own folder: {path[:80]!r}", "it is damaged")
     content = _read_from(store, _check_keeper(keeper), path) if keeper != run_id else store.read_file(run_id, path)
     if content is None:
         raise CannotJudgeError(f"run {keeper} has no artifact {path}, which the record names", "it was deleted")
-    if "sha256" in facts and hashlib.sha256(content).hexdigest() != facts["sha256"]:
+    if named.sha256 is not None and hashlib.sha256(content).hexdigest() != named.sha256:
         raise CannotJudgeError(f"the artifact {path} is not the one that was recorded", "it is damaged")
     return content
 
@@ -80,19 +84,17 @@ def read_member(archive: BytesIO, path: str) -> bytes | None:
         raise CannotJudgeError(f"{START_ARCHIVE} cannot be read: {error}", "it was replaced or damaged") from error
 
 
-def save_recorded(store: TrackingStore, run_id: str, record: Mapping[str, Any], directory: Path) -> list[Path]:
+def save_recorded(store: TrackingStore, run_id: str, record: Record, directory: Path) -> list[Path]:
     """Write the record of a run and every file that it names into ``directory``, as they are named; their paths.
 
     Raises what `read_recorded` raises, and OSError.
     """
-    contents = {RECORD_FILE: json.dumps(record, indent=1, ensure_ascii=False).encode()}
+    contents = {RECORD_FILE: dump_record(record.plain)}
     for path in (RANDOM_STATE_FILE, RNG_TRACE_FILE):
         content = store.read_file(run_id, path)
         contents.update({path: content} if content is not None else {})
-    for facts in _find_files(record):
-        if not _OWN_PATH.fullmatch(facts["file"]):
-            raise CannotJudgeError(f"the record names a file outside its own folder: {facts['file'][:80]!r}")
-        contents[facts["file"]] = read_recorded(store, run_id, facts)
+    for named in find_files(record.plain):
+        contents[named.file] = read_recorded(store, run_id, named)
     for path, content in contents.items():
         place = directory / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -100,15 +102,20 @@ def save_recorded(store: TrackingStore, run_id: str, record: Mapping[str, Any], 
     return [directory / path for path in contents]
 
 
-def _find_files(value: Any) -> Iterator[Mapping[str, Any]]:
-    """The parts of a record that name a file that is kept with it."""
+def find_files(value: Any) -> Iterator[StoredFile]:
+    """The files that are kept with a record, as its stored form names them."""
     if isinstance(value, dict):
         if isinstance(value.get("file"), str) and value["file"].startswith(_FOLDER):
-            yield value
+            digest, keeper = value.get("sha256"), value.get("run_id")
+            yield StoredFile(
+                file=value["file"],
+                sha256=digest if isinstance(digest, str) else None,
+                run_id=keeper if isinstance(keeper, str) else "",
+            )
         if isinstance(value.get("all"), str) and value["all"].startswith(_FOLDER):
-            yield {"file": value["all"]}
+            yield StoredFile(file=value["all"])
         for item in value.values():
-            yield from _find_files(item)
+            yield from find_files(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _find_files(item)
+            yield from find_files(item)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,7 @@ from mlflow_repro.store.writing import RECORD_FILE, START_ARCHIVE, write_files, 
 from mlflow_repro.system.folders import hold_folder
 from mlflow_repro.text.redact import redact_value
 from mlflow_repro.values.comparison import ModelMetric
-from mlflow_repro.values.record import RECORD_SCHEMA
+from mlflow_repro.values.record import NO_RECORD, parse_record
 from mlflow_repro.values.run import OWN_METRICS, Run
 
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as StoredRun
     from sqlalchemy import Engine
+
+    from mlflow_repro.values.record import Record
 
 _RETRY_SECONDS = 30.0
 _PARAM_LIMIT = 6000  # characters that MLflow keeps of a parameter
@@ -127,22 +127,13 @@ class TrackingStore:
             found = self.download_file(run_id, path, Path(folder.path))
             return None if found is None else found.read_bytes()
 
-    def read_own_record(self, run_id: str) -> dict[str, Any] | None:
-        """The record that a run made of itself, or None. Raises UnreachableError, CannotJudgeError for a broken one."""
+    def read_own_record(self, run_id: str) -> Record:
+        """The record that a run made of itself, or `NO_RECORD`.
+
+        Raises UnreachableError, CannotJudgeError for one that cannot be read at all.
+        """
         content = self.read_file(run_id, RECORD_FILE)
-        if content is None:
-            return None
-        record: Any = None
-        with suppress(ValueError):
-            record = json.loads(content)
-        if not isinstance(record, dict):
-            raise CannotJudgeError(f"{RECORD_FILE} of run {run_id} is no JSON object", "it was replaced or damaged")
-        if record.get("schema") not in range(1, RECORD_SCHEMA + 1):
-            raise CannotJudgeError(
-                f"{RECORD_FILE} of run {run_id} has another form than this version reads ({RECORD_SCHEMA})",
-                "use the version of mlflow-repro that wrote it, or a newer one",
-            )
-        return record
+        return NO_RECORD if content is None else parse_record(content, f"{RECORD_FILE} of run {run_id}")
 
     def search_runs(self, wanted: str, experiment_ids: Collection[str] = ()) -> list[Run]:
         """The runs, deleted ones too, that fulfil MLflow's filter ``wanted``, in all experiments."""

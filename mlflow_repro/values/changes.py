@@ -13,7 +13,9 @@ from mlflow_repro.values.run import TAG_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
+    from mlflow_repro.values.sections import Code
 
 GENERATORS = ("python", "numpy", "torch", "entropy")
 """Whose random state can be changed for itself; ``entropy`` is what numpy's unseeded generators and TensorFlow ask."""
@@ -34,7 +36,7 @@ class Changes:
     variables: Mapping[str, str | None] = field(default_factory=dict)
     generators: tuple[str, ...] = ()
     random_state: Mapping[str, Any] = field(default_factory=dict)
-    code: Mapping[str, Any] = field(default_factory=dict)
+    code: Code | None = None
     code_run: str = ""
     code_store: str = ""
     without_patch: bool = False
@@ -95,9 +97,8 @@ def recast_reference(reference: Run, changes: Changes) -> Run:
         params = {**json.loads(stored), **changes.params}
         kept = {name: _replace_file(value, files) for name, value in params.items() if value is not None}
         tags[f"{TAG_PREFIX}launch.params"] = json.dumps(kept)
-    for key, tag in (("commit", "git.commit"), ("uri", "git.uri")):
-        if isinstance(changes.code.get(key), str):
-            tags[TAG_PREFIX + tag] = changes.code[key]
+    code = {"git.commit": changes.code.commit, "git.uri": changes.code.uri} if changes.code else {}
+    tags.update({TAG_PREFIX + name: value for name, value in code.items() if value is not None})
     return replace(reference, tags=tags)
 
 
@@ -113,9 +114,9 @@ def _replace_file(word: str, files: Mapping[str, str]) -> str:
     return f"{option}{equals}{instead}" if instead else word
 
 
-def recast_record(record: Mapping[str, Any], changes: Changes) -> Mapping[str, Any]:
+def recast_record(record: Record, changes: Changes) -> Record:
     """The run's own record with the other run's code in it."""
-    return {**record, "code": changes.code} if changes.code else record
+    return record.with_code(changes.code) if changes.code else record
 
 
 def recast_random_state(stored: Mapping[str, Any], changes: Changes) -> dict[str, Any]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError, RefusedError
 from mlflow_repro.text.pins import is_known_index, normalise_name
+from mlflow_repro.values.sections import Interpreter, Missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mlflow_repro.text.pins import Pin
+    from mlflow_repro.values.sections import Direct, Environment, Lock
 
 OURSELVES = "mlflow-repro"
 IMPLEMENTATIONS = ("cpython", "pypy", "graalpy")
@@ -56,15 +58,6 @@ class Installed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LockFile:
-    """A lock of a record: the artifact's path, the index that serves it, and what else the record says of the file."""
-
-    path: str
-    index: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RecordedEnvironment:
     """The section ``environment`` of a run's record, checked.
 
@@ -75,7 +68,7 @@ class RecordedEnvironment:
 
     installed: Installed
     imported: tuple[str, ...] | None
-    locks: tuple[LockFile, ...]
+    locks: tuple[Lock, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     checkouts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -86,29 +79,27 @@ class RecordedEnvironment:
         return tuple(sorted(set(names) - {OURSELVES}))
 
 
-def read_environment(section: Mapping[str, Any]) -> RecordedEnvironment:
+def read_environment(section: Environment) -> RecordedEnvironment:
     """The section ``environment`` of a record. Raises CannotJudgeError when it does not say enough, RefusedError."""
-    interpreter = _table(section.get("interpreter"))
-    version = str(interpreter.get("version") or section.get("python") or "")
-    implementation = str(interpreter.get("implementation") or "CPython").lower()
+    interpreter = section.interpreter or Interpreter()
+    version = interpreter.version or section.python or ""
+    implementation = (interpreter.implementation or "CPython").lower()
     if not _PYTHON.fullmatch(version) or implementation not in IMPLEMENTATIONS:
         raise CannotJudgeError(f"the recorded Python {implementation[:20]} {version[:20]!r} is not one that is known")
-    distributions = {
-        normalise_name(name): value
-        for name, value in _table(section.get("distributions")).items()
-        if isinstance(value, str) and name != "absent"
-    }
+    locks = section.locks
+    distributions = {normalise_name(name): version for name, version in section.versions.items()}
     if not distributions:
-        raise CannotJudgeError(f"the packages of the run are not recorded: {_why(section.get('distributions'))}")
-    imported, locks = section.get("imported"), section.get("locks")
-    is_free_threaded = bool(_FREE_THREADED.match(str(interpreter.get("abi") or "")))
+        packages = section.distributions
+        why = packages.reason[:200] if isinstance(packages, Missing) else "nothing was written"
+        raise CannotJudgeError(f"the packages of the run are not recorded: {why}")
+    is_free_threaded = bool(_FREE_THREADED.match(interpreter.abi or ""))
     python = PythonVersion(version=version, implementation=implementation, is_free_threaded=is_free_threaded)
     return RecordedEnvironment(
         installed=Installed(python=python, distributions=distributions),
-        imported=tuple(str(name) for name in imported) if isinstance(imported, list) else None,
-        locks=tuple(map(_read_lock, locks)) if isinstance(locks, list) else (),
-        left_out={str(name): str(why) for name, why in _table(section.get("left_out_of_locks")).items()},
-        checkouts=_find_checkouts(section.get("direct")),
+        imported=section.imported,
+        locks=() if locks is None or isinstance(locks, Missing) else tuple(map(_check_lock, locks)),
+        left_out=section.left_out_of_locks or {},
+        checkouts=_find_checkouts(section.direct or ()),
     )
 
 
@@ -135,34 +126,18 @@ def digest_environment(python: PythonVersion, platform: str, groups: Iterable[tu
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _read_lock(plain: Any) -> LockFile:
-    row = _table(plain)
-    path, index = str(row.get("file")), str(row.get("index"))
-    index = "" if index.startswith("none") else index
-    if not _LOCK_PATH.fullmatch(path):
-        raise RefusedError(f"the record names a lock outside its own folder: {path[:80]!r}")
+def _check_lock(lock: Lock) -> Lock:
+    """The lock, whose index is empty where it has none."""
+    if not _LOCK_PATH.fullmatch(lock.file):
+        raise RefusedError(f"the record names a lock outside its own folder: {lock.file[:80]!r}")
+    index = "" if lock.index.startswith("none") else lock.index
     if index and not is_known_index(index):
         raise RefusedError(
             f"the record names a package index that is not asked: {index[:80]!r}", "--env current does without it"
         )
-    facts = {name: row[name] for name in ("sha256", "run_id") if name in row}
-    return LockFile(path=path, index=index, facts=facts)
+    return replace(lock, index=index)
 
 
-def _find_checkouts(direct: Any) -> dict[str, tuple[str, str]]:
+def _find_checkouts(direct: Iterable[Direct]) -> dict[str, tuple[str, str]]:
     """Of what was imported from a source tree in a git repository: the commit and the folder, by name."""
-    rows = [_table(row) for row in direct] if isinstance(direct, list) else []
-    found = {}
-    for row in rows:
-        commit = _table(row.get("git")).get("commit")
-        if row.get("editable") is True and isinstance(commit, str):
-            found[str(row.get("name"))] = (commit, str(row.get("url")))
-    return found
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _why(value: Any) -> str:
-    return str(_table(value).get("absent", "nothing was written"))[:200]
+    return {row.name: (row.git.commit, row.url or "") for row in direct if row.editable and row.git and row.git.commit}

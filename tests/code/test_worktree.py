@@ -21,8 +21,10 @@ import pytest
 from conftest import Repository, git
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from records import make_record
 
-from mlflow_repro.code.capture import read_code, record_code
+from mlflow_repro.code.capture import record_code
+from mlflow_repro.code.recorded import read_code
 from mlflow_repro.code.worktree import TakenTree, TreeLimits, fetch_bundle, restore_tree, take_tree
 from mlflow_repro.code.worktree.commits import read_bundle_header
 from mlflow_repro.code.worktree.patchtext import PatchFormError, check_patch, read_patch
@@ -1640,7 +1642,7 @@ class TestRecordCode:
         assert facts["bundle"]["prerequisites"] == [git("rev-parse", "origin/main", cwd=repo.clone)]
         assert (facts["is_clean"], facts["is_pushed"]) == (False, False)
         facts["commit"] = git("rev-parse", "HEAD", cwd=repo.clone)  # the record has it from the tags
-        taken = read_code(facts, lambda part: files[part["file"].removeprefix("repro/")])
+        taken = read_code(make_record(code=facts).code, lambda part: files[part.file.removeprefix("repro/")])
         rebuild(repo, taken, tmp_path / "place")
 
     def test_damaged(self, repo: Repository):
@@ -1648,7 +1650,7 @@ class TestRecordCode:
         make_dirty(repo)
         facts, _ = self.record(repo.clone)
         with pytest.raises(CannotJudgeError, match="the record of the working tree cannot be read"):
-            read_code({"patch": facts["patch"]}, lambda _: b"")
+            read_code(make_record(code={"patch": facts["patch"]}).code, lambda _: b"")
 
     def test_withheld(self, repo: Repository):
         (repo.clone / "train.py").write_text(TOKEN, encoding="utf-8")
@@ -1657,7 +1659,8 @@ class TestRecordCode:
         assert files == {}
         assert facts["patch"]["absent"] == "the changes of 'train.py' hold a secret"
         assert len(facts["patch"]["sha256"]) == 64
-        assert read_code(facts, files.__getitem__).withheld == {"patch": "the changes of 'train.py' hold a secret"}
+        withheld = read_code(make_record(code=facts).code, lambda part: files[part.file]).withheld
+        assert withheld == {"patch": "the changes of 'train.py' hold a secret"}
         assert facts["left_out"] == [{"path": "[redacted].txt", "reason": "more than 1 MB", "size": 2_000_000}]
 
     def test_no_repository(self, tmp_path: Path):
@@ -1690,7 +1693,8 @@ class TestRecordCode:
         assert (module["path"], module["is_dirty"], facts["is_clean"]) == ("sub", True, False)
         assert module["patch"]["file"] == "repro/code/submodules/0/changes.patch"
         assert set(files) == {"code/submodules/0/changes.patch"}
-        (read,) = read_code(facts, lambda part: files[part["file"].removeprefix("repro/")]).submodules
+        code = make_record(code=facts).code
+        (read,) = read_code(code, lambda part: files[part.file.removeprefix("repro/")]).submodules
         assert (read.path, read.commit, read.patch) == (
             "sub",
             module["commit"],

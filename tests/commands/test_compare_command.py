@@ -7,10 +7,12 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from records import make_plain, make_record
 
 from mlflow_repro.cli import main
 from mlflow_repro.compare.facts import compare_datasets, compare_facts, compare_tags
 from mlflow_repro.values.comparison import Status
+from mlflow_repro.values.record import read_record
 from mlflow_repro.values.report import Report
 from mlflow_repro.values.run import Run
 
@@ -18,10 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_repro.values.comparison import Finding
-
-
-def record(**sections: object) -> dict:
-    return {"schema": 1, "run_id": "a", "complete": True, **sections}
 
 
 def differing(findings: list[Finding]) -> dict[str, tuple]:
@@ -70,37 +68,41 @@ class TestFacts:
     """What is put side by side."""
 
     def test_leaves_are_named_by_their_path(self):
-        one = record(
+        one = make_record(
             environment={
-                "python": "3.10.1", "digest": "x", "distributions": [{"name": "numpy", "version": "1.26"}],
+                "python": "3.10.1", "digest": "x", "extras": [{"name": "numpy", "version": "1.26"}],
                 "os": {"name": "Linux", "release": "6.1"}, "conda": {"absent": "no conda"},
             },
-            seeds={"python": "3", "calls": [1, 2]},
+            seeds={"python": "3", "calls": [{"value": "1"}]},
         )  # fmt: skip
-        other = record(
+        other = make_record(
             environment={
                 "python": "3.10.1", "digest": "y",
-                "distributions": [{"name": "numpy", "version": "2.0"}, {"name": "x"}],
+                "extras": [{"name": "numpy", "version": "2.0"}, {"name": "x"}],
                 "os": {"name": "Linux", "release": "6.2"}, "conda": "24.1",
             },
-            seeds={"python": "4", "calls": [3]},
+            seeds={"python": "4", "calls": []},
         )  # fmt: skip
         assert differing(compare_facts(one, other)) == {
-            "environment distributions.numpy": ("1.26", "2.0"),
-            "environment distributions.x": (None, "{}"),
+            "environment extras.numpy": ("1.26", "2.0"),
+            "environment extras.x": (None, "{}"),
             "environment os.release": ("6.1", "6.2"),
             "environment conda": (None, "24.1"),
             "seeds python": ("3", "4"),
         }
 
     def test_equal_facts_are_rows_too(self):
-        found = compare_facts(record(code={"commit": "c"}), record(code={"commit": "c"}))
+        found = compare_facts(make_record(code={"commit": "c"}), make_record(code={"commit": "c"}))
         assert [(row.kind, row.name, row.status) for row in found] == [("code", "commit", Status.IDENTICAL)]
 
-    @pytest.mark.parametrize("broken", [{"code": "text"}, {"code": [1, {"name": "x"}]}, {"data": None}, {}])
-    def test_record_of_another_shape_is_shown_as_it_is(self, broken: dict):
-        assert compare_facts(broken, broken) == compare_facts(broken, broken)
-        assert not differing(compare_facts(broken, broken))
+    @pytest.mark.parametrize(
+        "broken", [{"code": "text"}, {"code": [1, {"name": "x"}]}, {"code": {"commit": 3}}, {"code": None}]
+    )
+    def test_what_is_damaged_on_one_side_is_no_difference(self, broken: dict):
+        whole = make_record(code={"commit": "c"}, launch={"cwd": "."})
+        damaged = read_record(make_plain(launch={"cwd": "a"}, **broken))
+        for sides in ((whole, damaged), (damaged, whole)):
+            assert differing(compare_facts(*sides)).keys() == {"launch cwd"}
 
     def test_tags_stand_in_for_a_record(self):
         one = Run(run_id="a", tags={"repro.git.commit": "1", "mlflow.user": "x", "team": "red"})
@@ -123,8 +125,8 @@ class TestCommand:
     """Through the command line, with real stores."""
 
     def test_only_what_differs(self, compare, uri: str):
-        one = log_run(uri, loss=0.5, own=record(code={"commit": "c1" * 20, "uri": "u"}), team="red")
-        other = log_run(uri, loss=0.25, own=record(code={"commit": "c2" * 20, "uri": "u"}), team="blue")
+        one = log_run(uri, loss=0.5, own=make_plain(code={"commit": "c1" * 20, "uri": "u"}), team="red")
+        other = log_run(uri, loss=0.25, own=make_plain(code={"commit": "c2" * 20, "uri": "u"}), team="blue")
         code, out, err = compare(one, other, "--tracking_uri", uri)
         assert (code, err) == (1, "")
         lines = out.splitlines()
@@ -152,7 +154,7 @@ class TestCommand:
         assert compare(f"{tracking_server}/#{other}", f"sqlite:///{tmp_path}/mlflow.db#{one}")[0] == 0
 
     def test_json_is_a_report_without_a_plan(self, compare, uri: str):
-        one, other = log_run(uri, loss=0.5, own=record(code={"commit": "c"})), log_run(uri, loss=0.5)
+        one, other = log_run(uri, loss=0.5, own=make_plain(code={"commit": "c"})), log_run(uri, loss=0.5)
         code, out, _ = compare(one, other, "--tracking_uri", uri, "--json")
         plain = json.loads(out, parse_constant=pytest.fail)
         assert (code, plain["plan"], plain["comparison"]["verdict"]) == (0, None, "IDENTICAL")

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import pytest
+from records import make_record
 
 import mlflow_repro
 from mlflow_repro.cli import cli, main
@@ -241,15 +242,6 @@ BESIDE = {
     "prediction_timeout": ("--compare-predictions",),
 }
 """What must be given, too, for an option to mean something."""
-RECORD: dict[str, Any] = {
-    "schema": 1,
-    "code": {},
-    "launch": {},
-    "seeds": {},
-    "environment": {},
-    "machine": {},
-    "data": {},
-}
 SHOWN_OF_LAUNCH = ("timeout", "fail_fast", "rules", "random_state", "allow_registry", "isolated_home")
 INSTEAD = {"model": "--run_id", "run_id": "--run_id", "other": "--other"}
 TIMELESS = re.compile(r"0x[0-9a-f]+|/[^ ',]*mlflow-repro-\w+|'?seconds'?: [\d.]+")
@@ -327,7 +319,7 @@ def world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     watch(made, monkeypatch, "reproduce.answer.annotate_repeats", lambda *_, **k: k, lambda *_, **__: ())
     watch(made, monkeypatch, "reproduce.answer.with_causes", lambda o, *_: o.explain, lambda _, report, *__: report)
     monkeypatch.setattr("mlflow_repro.judging.causes.find_causes", lambda *_, **__: ())
-    monkeypatch.setattr("mlflow_repro.store.store.TrackingStore.read_own_record", lambda *_: dict(RECORD))
+    monkeypatch.setattr("mlflow_repro.store.store.TrackingStore.read_own_record", lambda *_: make_record())
     stub_launches(made, monkeypatch)
     return made
 

@@ -25,7 +25,7 @@ from mlflow_repro.environment.used import find_imports
 from mlflow_repro.machine.capture import record_machine
 from mlflow_repro.text.pins import normalise_name
 from mlflow_repro.text.variables import is_exact, is_recorded, record_variables
-from mlflow_repro.values.record import NO_TIME, run_steps, to_plain
+from mlflow_repro.values.captured import NO_TIME, run_steps, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

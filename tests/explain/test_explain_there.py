@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records import record_of
 from test_explain import RECORD, changed, command, evidence_of, history
 
 from mlflow_repro.explain import explain
@@ -245,7 +246,7 @@ class TestNotPutBack:
             tracking_uri="", backend="local", env_manager="local",
         )  # fmt: skip
         reference = Run(run_id="a", tags={"repro.capture": "complete"})
-        caveats = tuple(_find_gaps(plan, reference, RECORD, put_back))
+        caveats = tuple(_find_gaps(plan, reference, record_of(RECORD), put_back))
         unseeded = changed("seeds/numpy", None)
         unseeded["environment"]["used"] = ["numpy"]
         other = changed("launch/variables/TZ", "UTC", unseeded)

@@ -128,25 +128,23 @@ def test_a_trial_has_the_files_of_its_process(bench, sweep):
     plan = bench.reproduce(trials[1], "--dry-run")
     assert plan.returncode == 0, plan.stderr
     bench.client().delete_run(first)
-    assert (
-        read_recorded(store, trials[1], files_of(store.read_own_record(trials[1]))[0])
-        == saved[first]["code/changes.patch"]
-    )
+    patch = store.read_own_record(trials[1]).code.patch
+    assert read_recorded(store, trials[1], patch) == saved[first]["code/changes.patch"]
     bench.client()._tracking_client.store._hard_delete_run(first)
     store = TrackingStore(f"sqlite:///{bench.store}")
     with pytest.raises(CannotJudgeError, match=f"the files are with run {first}, which is deleted"):
-        read_recorded(store, trials[1], files_of(store.read_own_record(trials[1]))[0])
+        read_recorded(store, trials[1], patch)
 
 
 def test_a_record_of_the_first_form_is_read(bench, sweep):
     """Each file by itself beside the record, which says no more of it than its name."""
     first, _ = sweep
     store = TrackingStore(f"sqlite:///{bench.store}")
-    record = store.read_own_record(first)
-    save_recorded(store, first, record, bench.root / "old")
-    for lock in record["environment"]["locks"]:
+    save_recorded(store, first, store.read_own_record(first), bench.root / "old")
+    plain = json.loads((bench.root / "old/repro/record.json").read_bytes())
+    for lock in plain["environment"]["locks"]:
         del lock["sha256"], lock["size"]
-    (bench.root / "old/repro/record.json").write_text(json.dumps({**record, "schema": 1}))
+    (bench.root / "old/repro/record.json").write_text(json.dumps({**plain, "schema": 1}))
     run_id = bench.client().create_run("0", tags=bench.get(first).data.tags).info.run_id
     bench.client().log_artifacts(run_id, str(bench.root / "old"))
     bench.client().set_terminated(run_id)

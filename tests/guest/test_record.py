@@ -13,8 +13,9 @@ import pytest
 
 from mlflow_repro.cli import main
 from mlflow_repro.data.digests import is_young, stamp_of
-from mlflow_repro.guest.probes import build_record, collect_sections, dump_record
-from mlflow_repro.values.record import Section
+from mlflow_repro.guest.probes import build_record, collect_sections
+from mlflow_repro.values.captured import Section, dump_record
+from mlflow_repro.values.record import read_record
 from mlflow_repro.values.run import Fact, absent
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "record_fields.json"
@@ -43,6 +44,7 @@ def test_record_of_a_dirty_tree(bench):
     fields = {name: sorted(value) if isinstance(value, dict) else "value" for name, value in record.items()}
     assert fields == json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert record["complete"] is True
+    assert read_record(record).damage == {}
     assert record["code"]["is_clean"] is False
     assert record["code"]["is_pushed"] is True
     assert record["launch"]["argv"][1:] == ["train.py", "--api-key", "[redacted]"]

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from records import make_record, record_of
 
 from mlflow_repro.cli import main
 from mlflow_repro.errors import CannotJudgeError
@@ -208,7 +209,7 @@ class TestChanges:
 
 
 def conditions(run_id: str, state: dict | None = None, **sections: object) -> Conditions:
-    return Conditions(run_id=run_id, record=sections, random_state=state or {})
+    return Conditions(run_id=run_id, record=record_of(sections), random_state=state or {})
 
 
 USED = {"digests": {"start": {"numpy": "1", "python": "1"}, "end": {"numpy": "2", "python": "1"}}}
@@ -300,7 +301,7 @@ class TestFactors:
         assert base == Changes(variables={"OPENBLAS_CORETYPE": "Haswell", "CUDA_VISIBLE_DEVICES": None})
 
     def test_the_cores_that_are_here_where_the_reference_had_a_thread_for_each(self):
-        here = Conditions(record={"machine": {"cores": {"available": 2}}}, is_here=True)
+        here = Conditions(record=make_record(machine={"cores": {"available": 2}}), is_here=True)
         for cores, expected in ((8, "2"), (16, None)):  # of 16 it had used 8: somebody had said so
             machine = {"libraries": [{"threads": 8}], "cores": {"available": cores}}
             factors = list_factors(conditions("a", machine=machine), here)
@@ -332,7 +333,7 @@ class TestFactors:
 
     def test_here_nothing_is_put_back(self):
         one = conditions("a", STATE, seeds=USED, code={"tree": "x", "patch": {"file": "p"}}, launch={"variables": {}})
-        here = Conditions(record={"launch": {"variables": {"TZ": "UTC"}}}, is_here=True)
+        here = Conditions(record=make_record(launch={"variables": {"TZ": "UTC"}}), is_here=True)
         found = self.factors(one, here)
         assert found["random state of numpy"] == Changes(generators=("numpy",))
         assert found["the uncommitted changes"] == Changes(without_patch=True)
@@ -485,14 +486,14 @@ class TestVariations:
     """What a stress varies."""
 
     def test_each_has_its_way_or_its_reason(self):
-        found = vary({}, Place(home="/h", work_directory="/w"))
+        found = vary(make_record(), Place(home="/h", work_directory="/w"))
         assert [one.name for one in found] == list(VARIATIONS)
         assert all(one.skipped or one.changes != NO_CHANGES or one.settings for one in found)
         processor = next(one for one in found if one.name == "processor")
         assert processor.skipped
 
     def test_the_other_number_of_threads(self):
-        record = {"machine": {"libraries": [{"threads": 1}], "cpu": {}}}
+        record = make_record(machine={"libraries": [{"threads": 1}], "cpu": {}})
         threads = vary(record, Place(home="/h", work_directory="/w"))[0]
         assert threads.changes.variables["OMP_NUM_THREADS"] == "2"
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import record_of
 
 from mlflow_repro.cli import main
 from mlflow_repro.data.finder import DataFinder
@@ -26,8 +27,8 @@ from mlflow_repro.report.isolation_text import render_sentence
 from mlflow_repro.store import open_store
 from mlflow_repro.values.changes import Changes, names_file, recast_reference
 from mlflow_repro.values.proofs import Blame, Conclusion, Isolation, Trial
-from mlflow_repro.values.record import DataContent
 from mlflow_repro.values.run import Run
+from mlflow_repro.values.sections import DataContent
 
 OLD, NEW, OTHER = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -37,7 +38,7 @@ def file_row(digest: str, path: str = "/d/a.csv", **more: Any) -> dict[str, Any]
 
 
 def with_data(*rows: dict[str, Any], is_here: bool = False) -> Conditions:
-    return Conditions(record={} if is_here else {"data": {"params": list(rows)}}, is_here=is_here)
+    return Conditions(record=record_of({} if is_here else {"data": {"params": list(rows)}}), is_here=is_here)
 
 
 def content(digest: str) -> DataContent:
@@ -50,14 +51,14 @@ class TestContents:
     def test_files_folders_inputs_and_opened_files_outside_the_repository(self):
         record = {
             "data": {
-                "params": [file_row(OLD), file_row(OLD, "code.csv", place="repository"), [], {"path": "/x"}],
+                "params": [file_row(OLD), file_row(OLD, "code.csv", place="repository"), {"path": "/x"}],
                 "inputs": [{"name": "set", "file": file_row(NEW, "/d/b.csv")}, {"name": "no file"}],
                 "opened": {"files": [file_row(OTHER, "~/c"), file_row(OLD, "/d/log", written=True)]},
                 "named": [file_row(NEW, "/d/named.csv"), file_row(OLD, "settings.json", place="repository")],
             }
         }
         record["data"]["params"].append({"path": "/d/f", "size": 3, "merkle_sha256": OLD, "place": "absolute"})
-        assert list_contents(record) == {
+        assert list_contents(record_of(record).data) == {
             "/d/a.csv": content(OLD),
             "/d/f": DataContent(digest=OLD, size=3, is_folder=True),
             "~/c": content(OTHER),

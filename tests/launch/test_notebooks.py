@@ -22,6 +22,7 @@ from mlflow_repro.launch.notebook import (
     write_kernel,
 )
 from mlflow_repro.values.plan import LaunchPlan, Source
+from mlflow_repro.values.sections import NotebookFacts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,9 +206,9 @@ class TestRecord:
 
     @pytest.mark.parametrize("content", [None, b"", b"no json", b'{"a": 1}', b"[1]"])
     def test_cells_that_cannot_be_read(self, content: bytes | None):
-        launch = {"notebook": {"path": "a.ipynb", "place": "repository", "cells": 3}}
-        assert read_recorded_notebook(launch, content) == RecordedNotebook(is_whole=False, path="a.ipynb")
-        assert not read_recorded_notebook({}, content).path
+        facts = NotebookFacts(path="a.ipynb", place="repository", cells=3, cells_kept=3, file="repro/launch/cells.json")
+        assert read_recorded_notebook(facts, content) == RecordedNotebook(is_whole=False, path="a.ipynb")
+        assert not read_recorded_notebook(None, content).path
 
 
 @pytest.mark.parametrize("lacking", ["papermill", "ipykernel"])

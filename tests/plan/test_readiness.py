@@ -8,6 +8,7 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
+from records import record_of
 
 from mlflow_repro.cli import main
 from mlflow_repro.errors import ExitCode
@@ -60,11 +61,14 @@ def change(path: str, value: object) -> dict:
 
 
 def rows(record: dict | None, reference: Run = REFERENCE) -> dict[str, tuple[Grade, str]]:
-    return {check.name: (check.grade, check.text) for check in grade_run(reference, record, PlanOptions()).checks}
+    return {
+        check.name: (check.grade, check.text)
+        for check in grade_run(reference, record_of(record or {}), PlanOptions()).checks
+    }
 
 
 def test_run_that_recorded_everything_is_ready():
-    readiness = grade_run(REFERENCE, RECORD, PlanOptions())
+    readiness = grade_run(REFERENCE, record_of(RECORD), PlanOptions())
     assert {check.grade for check in readiness.checks} == {Grade.READY}
     assert (readiness.grade, readiness.exit_code) == (Grade.READY, ExitCode.EQUAL)
     assert [check.name for check in readiness.checks] == [
