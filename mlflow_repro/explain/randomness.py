@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.explain.code import changed_seed_parameters
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     _Digests = tuple[Mapping[str, str] | None, Mapping[str, str] | None]
 
+_STEP = re.compile(r"-?\d{1,19}", re.ASCII)
 _LONGEST_SEED = 20  # digits of a seed that a line repeats
 _NAMES = {
     "python": "Python's random",
@@ -307,6 +309,14 @@ def _since(evidence: Evidence, generator: str) -> list[str]:
             before = "" if divergence.before is None else f"; up to step {divergence.before} they are the same"
             return [f"its states differ from step {divergence.step} on{before}"]
     return []
+
+
+def is_trace(plain: Mapping[str, Any]) -> bool:
+    """True for what `compare_traces` takes."""
+    steps = plain.get("steps", {})
+    return isinstance(steps, dict) and all(
+        _STEP.fullmatch(step) and isinstance(digests, dict) for step, digests in steps.items()
+    )
 
 
 def compare_traces(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Divergence, ...]:

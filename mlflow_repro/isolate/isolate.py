@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -30,8 +29,8 @@ from mlflow_repro.report.isolation_text import render_isolation
 from mlflow_repro.report.markdown import render_text_note
 from mlflow_repro.report.verdict_text import render_verdict
 from mlflow_repro.reproduce.environment import describe_current
+from mlflow_repro.reproduce.random_state import read_random_state
 from mlflow_repro.store.opening import open_store, short_retries
-from mlflow_repro.store.writing import RANDOM_STATE_FILE
 from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.text.redact import redact_text
 from mlflow_repro.text.variables import record_variables
@@ -284,12 +283,11 @@ def _rank(factors: Sequence[Factor], comparison: Comparison | None) -> list[Fact
 
 def _read_conditions(side: Side) -> Conditions:
     store, run_id = side.store, side.run.run_id
-    content = store.read_file(run_id, RANDOM_STATE_FILE)
     return Conditions(
         run_id=run_id,
         store=store.uri,
         record=store.read_own_record(run_id),
-        random_state=json.loads(content) if content else {},
+        random_state=read_random_state(store, side.run) or {},
     )
 
 

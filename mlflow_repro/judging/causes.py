@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.errors import ReproError
 from mlflow_repro.explain import explain
 from mlflow_repro.explain.evidence import Evidence
-from mlflow_repro.explain.randomness import compare_traces
+from mlflow_repro.explain.randomness import compare_traces, is_trace
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.judging.code import look_at_code
 from mlflow_repro.judging.judge import compare_facts_of, compare_with_facts
@@ -139,7 +139,7 @@ def _read_traces(one: Side, other: Side) -> tuple[Divergence, ...] | None:
     traces = []
     for side in (one, other):
         content = side.store.read_file(side.run.run_id, RNG_TRACE_FILE)
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             trace = json.loads(content) if content else None
-            traces += [trace] if isinstance(trace, dict) else []
+            traces += [trace] if isinstance(trace, dict) and is_trace(trace) else []
     return compare_traces(*traces) if len(traces) == 2 else None  # noqa: PLR2004 - both sides

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +15,7 @@ from mlflow_repro.values.plan import ENVIRONMENTS, LaunchPlan, Source
 from mlflow_repro.values.run import ENTRY_POINT_TAG, is_project_run, launch_parameters, recorded_launch_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from mlflow_repro.values.plan import Project
     from mlflow_repro.values.run import Run
@@ -112,6 +110,7 @@ def plan_launch(reference: Run, options: PlanOptions) -> LaunchPlan:
     if options.params:
         plan = replace(plan, parameters={**plan.parameters, **options.params})
     _refuse_redacted(plan)
+    _refuse_no_text(plan)
     _check_parameters(plan.parameters)
     return plan
 
@@ -245,7 +244,7 @@ def _plan_script(reference: Run, plan: LaunchPlan) -> LaunchPlan:
                 f"run {reference.run_id} cannot be started again: {reference.fact('launch.error').value}",
                 "start the training from a script in a git repository",
             )
-        return _plan_command(reference, plan, _read_argv(reference, stored))
+        return _plan_command(reference, plan, _read_argv(reference))
     name = reference.tags.get("mlflow.source.name", "")
     if name.endswith(_SCRIPT_SUFFIXES) and not posixpath.isabs(name) and ".." not in name.split("/"):
         caveat = f"the arguments of {name} are not recorded (made without mlflow-repro); it is started without any"
@@ -279,18 +278,18 @@ def _working_directory(reference: Run, what: str) -> tuple[str, list[str]]:
     return ("" if directory == "." else directory), []
 
 
-def _read_argv(reference: Run, stored: str) -> list[str]:
-    with suppress(ValueError):
-        argv = json.loads(stored)
-        if isinstance(argv, list) and all(isinstance(word, str) for word in argv):
-            return argv
-    raise CannotJudgeError(
-        f"the command line of run {reference.run_id} is not recorded whole: {stored[:40]!r}",
-        "it was too long for a tag; pass long arguments by a file",
-    )
+def _read_argv(reference: Run) -> tuple[str, ...]:
+    argv = reference.words("launch.argv")
+    if argv is None:
+        stored = reference.fact("launch.argv").value or ""
+        raise CannotJudgeError(
+            f"the command line of run {reference.run_id} is not recorded whole: {stored[:40]!r}",
+            "it was too long for a tag; pass long arguments by a file",
+        )
+    return argv
 
 
-def _plan_command(reference: Run, plan: LaunchPlan, argv: list[str]) -> LaunchPlan:
+def _plan_command(reference: Run, plan: LaunchPlan, argv: Sequence[str]) -> LaunchPlan:
     """The recorded command line, with the script's path as seen from the recorded working directory."""
     command = parse_python_argv(argv)
     working_directory, caveats = _working_directory(reference, "the reference")
@@ -327,6 +326,15 @@ def _refuse_redacted(plan: LaunchPlan) -> None:
             raise CannotJudgeError(
                 "the recorded command line had a secret, which is not recorded",
                 "pass secrets to the script by an environment variable",
+            )
+
+
+def _refuse_no_text(plan: LaunchPlan) -> None:
+    """Refuse what no file and no argument can be called: somebody else wrote these tags."""
+    for text in (plan.working_directory, plan.entry_point, *plan.command):
+        if "\0" in text:
+            raise CannotJudgeError(
+                f"run {plan.reference_run_id} says that it was started with {text[:40]!r}", "its tags are damaged"
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -123,8 +122,8 @@ def find_notes(pairs: Iterable[RunPair]) -> list[str]:
 
 def _list_told(runs: Iterable[Run], fact: str) -> list[str]:
     """The items of a fact that is a list, each once: the next run of a process tells those of the runs before it."""
-    stored = [run.fact(fact).value or "[]" for run in runs]
-    lists = [json.loads(text) if text.startswith("[") else [text] for text in stored]
+    told = [(run.words(fact), run.fact(fact).value) for run in runs]
+    lists = [((text,) if text else ()) if words is None else words for words, text in told]
     return list(dict.fromkeys(item for row in lists for item in row))
 
 

@@ -38,11 +38,11 @@ def fetch_random_states(store: TrackingStore, target: Target, directory: Path, *
     for run in target.tree.in_order:
         if run.fact("launch.run_index").value:
             chosen.setdefault(run.tags.get(PROCESS_TAG, ""), run)
-    found = {run.run_id: _read_random_state(store, run) for run in chosen.values()}
+    found = {run.run_id: read_random_state(store, run) for run in chosen.values()}
     if found[chosen[head].run_id] is None:
         return None
     told = [run for run in target.tree.in_order if WORKERS_TAG in run.tags and run.run_id not in found]
-    found.update({run.run_id: _read_random_state(store, run) for run in told})
+    found.update({run.run_id: read_random_state(store, run) for run in told})
     states: dict[str, dict[str, Any]] = {}
     for process, run in chosen.items():
         stored = found[run.run_id]
@@ -61,17 +61,27 @@ def fetch_random_states(store: TrackingStore, target: Target, directory: Path, *
     return directory
 
 
-def _read_random_state(store: TrackingStore, run: Run) -> dict[str, Any] | None:
+def read_random_state(store: TrackingStore, run: Run) -> dict[str, Any] | None:
     """What a run has recorded of its process's randomness; None when it has nothing that can be read."""
     content = store.read_file(run.run_id, RANDOM_STATE_FILE)
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         stored = json.loads(content) if content is not None else None
-        if isinstance(stored, dict):
+        if isinstance(stored, dict) and _has_its_form(stored):
             workers = stored.get("workers")
             rows = workers if isinstance(workers, list) else []
             named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("path"), str)]
             return {**stored, "workers": named}
     return None
+
+
+def _has_its_form(stored: dict[str, Any]) -> bool:
+    """True where the states are tables by moment, and what was assigned is one."""
+    states, assigned = stored.get("states", {}), stored.get("assigned", {})
+    return (
+        isinstance(assigned, dict)
+        and isinstance(states, dict)
+        and all(isinstance(one, dict) for one in states.values())
+    )
 
 
 def recast_folder(folder: Path | None, changes: Changes) -> Path | None:

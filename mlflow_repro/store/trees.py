@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.run import Run
 
+_MOST_PROGRAMS = 8  # that started one another, of which each is searched for
 _QUOTABLE = re.compile(r"[0-9A-Za-z/._-]+")  # what may stand between quotes in a filter; tags hold any text
 
 
@@ -42,7 +43,9 @@ def find_root(store: TrackingStore, run: Run) -> tuple[Run, str]:
 def find_starter(store: TrackingStore, run: Run) -> list[str]:
     """The first run of the nearest program above that of ``run`` that made one; nothing where none did."""
     process = run.tags.get(PROCESS_TAG, "")
-    while "/" in process and _QUOTABLE.fullmatch(process):
+    for _ in range(_MOST_PROGRAMS):
+        if "/" not in process or not _QUOTABLE.fullmatch(process):
+            break
         process = program_of(process.rpartition("/")[0])
         runs = store.search_runs(f"tags.`{PROCESS_TAG}` = '{process}'")
         if runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,20 +30,20 @@ def split_arguments(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     words together again gets the same line all the same. The second of a name is ``name#2``.
     """
     found: dict[str, tuple[str, ...]] = {}
-    rest, positional = list(words), 0
+    rest, positional, numbers = deque(words), 0, Counter[str]()
     while rest:
-        word = rest.pop(0)
+        word = rest.popleft()
         if not _is_option(word):
             positional += 1
             found[f"argument {positional}"] = (word,)
             continue
         name, equals, _ = word.partition("=")
         takes_next = not equals and bool(rest) and not _is_option(rest[0])
-        group = (word, rest.pop(0)) if takes_next else (word,)
-        number = 1
-        while _numbered(name, number) in found:
-            number += 1
-        found[_numbered(name, number)] = group
+        group = (word, rest.popleft()) if takes_next else (word,)
+        numbers[name] += 1
+        while _numbered(name, numbers[name]) in found:
+            numbers[name] += 1
+        found[_numbered(name, numbers[name])] = group
     return found
 
 
@@ -122,32 +123,33 @@ class PythonCommand:
 
 def parse_python_argv(argv: Sequence[str]) -> PythonCommand:
     """Split ``argv``, whose first element is the interpreter."""
-    rest = list(argv[1:])
+    at = 1
     flags: list[str] = []
-    while rest:
-        word = rest[0]
+    while at < len(argv):
+        word = argv[at]
         for option, kind in (("-m", "module"), ("-c", "command")):
             joined, last = _short_option(word, option)
             if not last:
                 continue
             if joined:
-                return PythonCommand(kind=kind, flags=tuple(flags), target=joined, arguments=tuple(rest[1:]))
+                return PythonCommand(kind=kind, flags=tuple(flags), target=joined, arguments=tuple(argv[at + 1 :]))
             cluster = word[:-1]
             if len(cluster) > 1:
                 flags.append(cluster)
-            target = rest[1] if len(rest) > 1 else ""
-            return PythonCommand(kind=kind, flags=tuple(flags), target=target, arguments=tuple(rest[2:]))
+            target = argv[at + 1] if at + 1 < len(argv) else ""
+            return PythonCommand(kind=kind, flags=tuple(flags), target=target, arguments=tuple(argv[at + 2 :]))
         if _TAKES_VALUE.fullmatch(word):
-            flags.extend(rest[:2])
-            rest = rest[2:]
+            flags.extend(argv[at : at + 2])
+            at += 2
         elif word == "-" or not word.startswith("-"):
             break
         else:
             flags.append(word)
-            rest = rest[1:]
-    if not rest or rest[0] in ("-", ""):
-        return PythonCommand(kind="interactive", flags=tuple(flags), target="", arguments=tuple(rest[1:]))
-    return PythonCommand(kind="script", flags=tuple(flags), target=rest[0], arguments=tuple(rest[1:]))
+            at += 1
+    target, arguments = "".join(argv[at : at + 1]), tuple(argv[at + 1 :])
+    if target in ("-", ""):
+        return PythonCommand(kind="interactive", flags=tuple(flags), target="", arguments=arguments)
+    return PythonCommand(kind="script", flags=tuple(flags), target=target, arguments=arguments)
 
 
 def _short_option(word: str, option: str) -> tuple[str, bool]:

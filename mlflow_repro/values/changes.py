@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.text.command_line import ArgumentChange, change_arguments, parse_python_argv
-from mlflow_repro.values.run import TAG_PREFIX
+from mlflow_repro.values.run import TAG_PREFIX, recorded_launch_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -85,16 +85,15 @@ def recast_reference(reference: Run, changes: Changes) -> Run:
     """The reference as the plan shall see it: with the changed command line, launch parameters and commit."""
     tags = dict(reference.tags)
     files = {os.path.expanduser(path): instead for path, instead in changes.files.items() if instead}
-    argv = reference.fact("launch.argv").value
-    if (changes.arguments or files) and argv:
-        words = json.loads(argv)
+    words = reference.words("launch.argv")
+    if (changes.arguments or files) and words:
         arguments = parse_python_argv(words).arguments
         start = words[: len(words) - len(arguments)]
         changed = [_replace_file(word, files) for word in change_arguments(arguments, changes.arguments)]
         tags[f"{TAG_PREFIX}launch.argv"] = json.dumps([*start, *changed])
-    stored = reference.fact("launch.params").value
-    if (changes.params or files) and stored:
-        params = {**json.loads(stored), **changes.params}
+    stored = recorded_launch_parameters(reference)
+    if (changes.params or files) and stored is not None:
+        params = {**stored, **changes.params}
         kept = {name: _replace_file(value, files) for name, value in params.items() if value is not None}
         tags[f"{TAG_PREFIX}launch.params"] = json.dumps(kept)
     code = {"git.commit": changes.code.commit, "git.uri": changes.code.uri} if changes.code else {}

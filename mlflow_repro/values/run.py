@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from mlflow_repro.errors import UsageError
 from mlflow_repro.values.plain import Stored
@@ -43,6 +44,14 @@ def absent(name: str, reason: str) -> Fact:
     return Fact(name=name, reason=reason)
 
 
+def parse_tag(text: str | None) -> Any:
+    """What a tag that holds JSON holds; None where it does not."""
+    try:
+        return json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run(Stored):
     """One MLflow run as the tracking store has it. Times are milliseconds since 1970 UTC, 0 when not known."""
@@ -67,6 +76,11 @@ class Run(Stored):
             reason = "not recorded" if self.is_captured else "the run was made without mlflow-repro"
             return absent(name, reason)
         return Fact(name=name, value=value)
+
+    def words(self, name: str) -> tuple[str, ...] | None:
+        """The fact ``name`` where it is a list of texts, None where it is anything else."""
+        found = parse_tag(self.fact(name).value)
+        return tuple(found) if isinstance(found, list) and all(isinstance(word, str) for word in found) else None
 
     @property
     def is_captured(self) -> bool:
@@ -110,13 +124,7 @@ def is_project_run(run: Run) -> bool:
 
 def recorded_launch_parameters(run: Run) -> dict[str, str] | None:
     """The launch parameters that the plugin recorded, or None when it recorded none that can be read."""
-    stored = run.fact("launch.params").value
-    if stored is None:
-        return None
-    try:
-        values = json.loads(stored)
-    except ValueError:
-        return None
+    values = parse_tag(run.fact("launch.params").value)
     return {str(name): str(value) for name, value in values.items()} if isinstance(values, dict) else None
 
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UsageError
 from mlflow_repro.plan.launch import PlanOptions, check_options, check_reference, fit_to_project, plan_launch
+from mlflow_repro.text.command_line import parse_python_argv, split_arguments
+from mlflow_repro.values.changes import Changes, recast_reference
 from mlflow_repro.values.plan import LaunchPlan, Parameter, Project, Source
-from mlflow_repro.values.run import Run, check_run_id
+from mlflow_repro.values.run import Run, check_run_id, recorded_launch_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -430,3 +432,45 @@ def test_any_record_gives_a_plan_or_a_clear_error(tags: dict[str, str], params: 
         return
     assert made.source.commit
     assert LaunchPlan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+HOSTILE = (
+    "[" * 90_000,
+    '{"a": ' * 90_000,
+    "null",
+    "3",
+    "[[]]",
+    '[{"a": 1}]',
+    '["x", 3]',
+    "",
+    "omitted: 9000 characters",
+)
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
+def test_tags_that_somebody_else_wrote(value: str):
+    """A command line that is none is refused in one line; launch parameters that are none were not recorded."""
+    run = script_run([])
+    tags = {**run.tags, "repro.launch.argv": value or "[", "repro.launch.params": value}
+    hostile = replace(run, tags=tags)
+    with pytest.raises(CannotJudgeError, match="is not recorded whole") as caught:
+        plan(hostile)
+    assert len(caught.value.message) < 200
+    assert recorded_launch_parameters(hostile) is None
+    assert recast_reference(hostile, Changes(params={"a": "1"}, files={"/x": "/y"})) == hostile
+
+
+@pytest.mark.parametrize("tag", ["cwd", "script", "argv"])
+def test_no_file_is_called_so(tag: str):
+    value = json.dumps(["/usr/bin/python3", "train.py", "a\0b"]) if tag == "argv" else "a\0b"
+    run = script_run(["train.py"])
+    with pytest.raises(CannotJudgeError, match="its tags are damaged"):
+        plan(replace(run, tags={**run.tags, f"repro.launch.{tag}": value}))
+
+
+def test_long_command_lines_take_no_time():
+    """A hundred thousand words, whatever they are: once the square of that."""
+    for words in (["-a"], ["--a=1"], ["x"], ["-a", "x"]):
+        many = words * 50_000
+        assert sum(map(len, split_arguments(many).values())) == len(many)
+        assert parse_python_argv(["python", *many])
