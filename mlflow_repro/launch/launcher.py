@@ -232,7 +232,7 @@ def link_plugin(directory: Path) -> Path:
     An environment that MLflow builds for a project does not list us; this makes the plugin load there too.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     (directory / package.name).symlink_to(package, target_is_directory=True)
     distribution = metadata.distribution(_DISTRIBUTION)
     information = directory / f"mlflow_repro-{distribution.version}.dist-info"

@@ -34,12 +34,13 @@ _SOURCES = ("run_id", "source_run_id")
 _FEW_ROWS = 10_000  # rows of an answer that are looked at
 _FEW = 100_000  # files that are looked at
 _WRITES = os.O_WRONLY | os.O_TRUNC
+_INSTALLED = ("bin", "conda-meta", "etc", "include", "lib", "lib64", "share")  # below the prefix of an environment
 # No results: code, what describes packages, settings of the system and of programs, and what draws letters.
 _NO_RESULT = re.compile(
     r"\.(?:py|pyc|pyi|pth|so(?:\.[\d.]+)?|dylib|nbi|nbc)$|/__pycache__/|\.(?:dist|egg)-info/|\.egg-link$"
     r"|^/etc/|^/usr/share/|^/(?:proc|sys|dev)/(?!shm/)|/\.(?:config|mlflow|ipython|jupyter|aws|ssh|git)/"
     r"|/\.local/share/jupyter/|/\.cache/(?:matplotlib|fontconfig|mlflow-repro|pip|uv)/|/\.keras/keras\.json$"
-    r"|/\.(?:netrc|databrickscfg|gitconfig)$|/mlflow-repro-[^/]+/"
+    r"|/\.(?:netrc|databrickscfg|gitconfig)$|/pyvenv\.cfg$|/mlflow-repro-[^/]+/"
 )
 
 
@@ -57,7 +58,7 @@ class _Watch:
         self._seen: set[str] = set()
         self._busy = threading.local()
         roots = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-        libraries = {os.path.join(root, name) for root in roots for name in ("bin", "include", "lib", "lib64")}
+        libraries = {os.path.join(root, name) for root in roots for name in _INSTALLED}
         folders = {*libraries, os.path.realpath(session.place), session.place}
         self._skipped = tuple(f"{folder}{os.sep}" for folder in sorted(folders) if folder)
 

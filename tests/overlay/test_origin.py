@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from mlflow_repro.overlay.notes import HELD_TAG, Held, parse_held
+from mlflow_repro.overlay.reading import _Watch
 from mlflow_repro.reproduce.origin import find_origin, isolate_home, judge_origin
 from mlflow_repro.values.comparison import Status
 from mlflow_repro.values.run import Run
@@ -157,3 +161,25 @@ def test_what_was_held_back_survives_its_tag():
     assert stored.writes == (*map(str, range(15)), "5 more")
     assert stored.reads == ("x",)
     assert parse_held("no JSON") == parse_held("[1]") == parse_held("") == Held()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_result"),
+    [
+        ("pyvenv.cfg", False), ("lib/python3/site-packages/x/data.csv", False), ("share/jupyter/kernel.json", False),
+        ("conda-meta/history", False), ("etc/fonts.conf", False), ("checkpoint.bin", True), ("data/cache.pkl", True),
+    ],
+)  # fmt: skip
+def test_environment_that_was_built_for_the_relaunch_is_no_result(tmp_path, monkeypatch, name, is_result):
+    """It is younger than the reference, and every program reads its ``pyvenv.cfg``."""
+    told = []
+    session = SimpleNamespace(
+        began=1.0, launched=time.time() + 60, place=str(tmp_path / "work"),
+        ledger=SimpleNamespace(tell=lambda kind, text: told.append((kind, text))),
+    )  # fmt: skip
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    path = tmp_path / "env" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    _Watch(session)("open", (str(path), "r", os.O_RDONLY))
+    assert told == ([("read", f"the file {path}")] if is_result else [])
