@@ -227,14 +227,22 @@ def test_draws_are_those_without_the_guest(program, kind, moment, process):
 
 
 FRAMEWORKS = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(name)]
+FRAMEWORK_KINDS, FRAMEWORK_MOMENTS = ("none", "int", "int63", "checkpoint"), ("first", "middle", "last")
+
+
+def list_frameworks() -> list[tuple[str, str, str]]:
+    """Each kind, and each moment; with ``WHOLE_MATRIX=1`` every combination. Keras is drawn from beside TensorFlow."""
+    libraries = ["tensorflow,keras" if name == "tensorflow" else name for name in FRAMEWORKS]
+    if os.environ.get("WHOLE_MATRIX") == "1":
+        return list(itertools.product(FRAMEWORK_KINDS, FRAMEWORK_MOMENTS, libraries))
+    moments = itertools.cycle(FRAMEWORK_MOMENTS)
+    return [(kind, moment, name) for kind, moment in zip(FRAMEWORK_KINDS, moments, strict=False) for name in libraries]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", [*FRAMEWORKS, *(["keras"] if "tensorflow" in FRAMEWORKS else [])])
-@pytest.mark.parametrize("moment", ["first", "middle", "last"])
-@pytest.mark.parametrize("kind", ["none", "int", "int63", "checkpoint"])
-def test_draws_of_frameworks_are_those_without_the_guest(program, kind, moment, framework):
-    check(program, kind, moment, "main", framework)
+@pytest.mark.parametrize(("kind", "moment", "libraries"), list_frameworks())
+def test_draws_of_frameworks_are_those_without_the_guest(program, kind, moment, libraries):
+    check(program, kind, moment, "main", libraries)
 
 
 @pytest.mark.slow
