@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from conftest import Workbench
 
 _SEED = 13
-_MUTATIONS = 2_000  # that are read and told of without a store
 _SHOWN = 8  # that every command is given
 _SECONDS = 30.0  # a hang, not a busy machine
 
@@ -128,12 +127,14 @@ def show_all(record: Record) -> None:
     render_plain(dict(record.plain)).encode()
 
 
-def test_no_room_fails_at_a_damaged_record(recorded):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutations", [200, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_no_room_fails_at_a_damaged_record(recorded, mutations):
     """And a record without damage has none, by which the types are those that the plugin writes."""
     plain, draw = recorded[2], random.Random(_SEED)
     whole, paths = read_record(plain), list(list_paths(plain))
     assert whole.damage == {}
-    for number in range(_MUTATIONS):
+    for number in range(mutations):
         started = time.monotonic()
         damaged = read_record(damage(plain, paths, draw, 1 + number % 3))
         tell_all(*[(whole, damaged), (damaged, whole), (damaged, damaged)][number % 3])
