@@ -95,7 +95,7 @@ def hurt(place: Any, name: Any, draw: random.Random) -> None:
     elif how < 0.3:
         place[draw.choice(["", "absent", "file", "\0", "name", "\ud800", "x" * 3000])] = draw.choice(VALUES)
     else:
-        place[name] = draw.choice(VALUES)
+        place[str(name)] = draw.choice(VALUES)  # where a list was, there may be a table by now
 
 
 @pytest.fixture
