@@ -13,13 +13,15 @@ from functools import partial
 from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from mlflow_repro.errors import CannotJudgeError, ReproError, UnreachableError
+from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UnreachableError
+from mlflow_repro.store.places import check_place, find_local, make_place
 from mlflow_repro.text.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from mlflow_repro.store.places import NamedPlace
 
 OWN_FOLDER = "repro"
 """What the plugin writes about a run: facts, which `mlflow_repro.guest.probes` records; not what the run made."""
@@ -69,7 +71,8 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
         client = MlflowClient(tracking_uri=uri)
         run = client.get_run(run_id)
         is_sure = run.data.tags.get("repro.capture") == "complete" or _MODEL_TAG in run.data.tags
-        files = _list_files(uri, run.info.artifact_uri, run_id, excluded=OWN_FOLDER, is_sure=is_sure)
+        place = make_place(client, uri, run_id, run.info.artifact_uri, run.info.experiment_id)
+        files = _list_files(place, is_run=True, excluded=OWN_FOLDER, is_sure=is_sure)
         folders = [ArtifactFolder(files=files)]
         models = [
             (output.step, client.get_logged_model(output.model_id))
@@ -79,7 +82,9 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
         folders += [
             ArtifactFolder(
                 name=str(model.name),
-                files=_list_files(uri, model.artifact_location),
+                files=_list_files(
+                    make_place(client, uri, model.model_id, model.artifact_location, model.experiment_id)
+                ),
                 step=step or 0,
                 metrics=frozenset(
                     (row.key, row.dataset_name or "", repr(row.value))
@@ -95,14 +100,16 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
 
 
 def _list_files(
-    uri: str, root: str, run_id: str = "", *, excluded: str = "", is_sure: bool = False
+    place: NamedPlace, *, is_run: bool = False, excluded: str = "", is_sure: bool = False
 ) -> dict[str, ArtifactFile]:
-    """The files of the folder ``root``, of a run or a model, by their path; a top folder may be ``excluded``.
+    """The files of a run or a model by their path; a top folder may be ``excluded``.
 
     ``is_sure`` says that there are some.
     """
-    local = _local_path(root)
-    found = _walk_local(local, is_sure=is_sure) if local is not None else _walk_remote(*_open_folder(uri, root, run_id))
+    local = find_folder(place)
+    found = (
+        _walk_local(local, is_sure=is_sure) if local is not None else _walk_remote(*_open_folder(place, is_run=is_run))
+    )
     files = {}
     for file in found:
         if file.path.partition("/")[0] != excluded:
@@ -112,29 +119,44 @@ def _list_files(
     return files
 
 
-def _open_folder(uri: str, root: str, run_id: str) -> tuple[Callable[[str], Any], Callable[[str, str], str]]:
-    """What lists a folder below ``root``, and what downloads a file of it into a folder of this machine."""
+def find_folder(place: NamedPlace) -> Path | None:
+    """`check_place`; a folder that is not there harms nobody, and is named where the artifacts are looked for."""
+    try:
+        return check_place(place)
+    except RefusedError:
+        path = find_local(place.uri)
+        if path is None or os.path.lexists(path):
+            raise
+        return path
+
+
+def read_local(folder: Path, path: str) -> bytes | None:
+    """The content of a file in a folder without links, None where it is not there.
+
+    Raises CannotJudgeError for a link on the way to it: it may lead anywhere.
+    """
+    file = folder / path
+    if not os.path.lexists(file):
+        return None
+    if os.path.realpath(file) != str(file):
+        raise CannotJudgeError(f"{path} in {folder} is a link, which may lead anywhere", "it was replaced")
+    return file.read_bytes() if file.is_file() else None
+
+
+def _open_folder(place: NamedPlace, *, is_run: bool) -> tuple[Callable[[str], Any], Callable[[str, str], str]]:
+    """What lists a folder of ``place``, and what downloads a file of it into a folder of this machine."""
     from mlflow import MlflowClient
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    client = MlflowClient(tracking_uri=uri)
-    if not hasattr(client, "list_logged_model_artifacts"):  # MLflow 2
+    client = MlflowClient(tracking_uri=place.store)
+    if is_run and not hasattr(client, "list_logged_model_artifacts"):  # MLflow 2
+        run_id = place.owner
         return (lambda path: client.list_artifacts(run_id, path)), partial(client.download_artifacts, run_id)
     # Not the client: from MLflow 3 on it adds the models of a run, which it looks for in another tracking store.
     # MLflow 3.0 takes no tracking store here, and uses its default one.
-    named = {"tracking_uri": uri} if "tracking_uri" in signature(get_artifact_repository).parameters else {}
-    repository = get_artifact_repository(root, **named)
+    named = {"tracking_uri": place.store} if "tracking_uri" in signature(get_artifact_repository).parameters else {}
+    repository = get_artifact_repository(place.uri, **named)
     return repository.list_artifacts, repository.download_artifacts
-
-
-def _local_path(uri: str) -> Path | None:
-    """The folder of this machine that ``uri`` names, or None."""
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file") or (parts.scheme == "file" and parts.netloc not in ("", "localhost")):
-        return None
-    return Path(str(local_file_uri_to_path(uri)))  # type: ignore[no-untyped-call] # MLflow left it without types
 
 
 def _walk_local(root: Path, *, is_sure: bool) -> Iterator[ArtifactFile]:
@@ -187,6 +209,8 @@ def fetch_file(file: ArtifactFile, directory: Path) -> Path:
     size that was announced or, where none was, is a page for people in place of the file.
     """
     if file.local is not None:
+        if file.local.is_symlink():
+            raise CannotJudgeError("it is a link, which may lead anywhere")
         return file.local
     if file.download is None:
         raise CannotJudgeError("nobody knows where it is")

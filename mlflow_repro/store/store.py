@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
+from mlflow_repro.store.artifacts import find_folder, read_local
 from mlflow_repro.store.explained import explained
+from mlflow_repro.store.places import check_place, make_place
 from mlflow_repro.store.recorded import read_member
 from mlflow_repro.store.writing import RECORD_FILE, START_ARCHIVE, write_files, write_tags
 from mlflow_repro.system.folders import hold_folder
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
     from sqlalchemy import Engine
 
+    from mlflow_repro.store.places import NamedPlace
     from mlflow_repro.values.record import Record
 
 _RETRY_SECONDS = 30.0
@@ -98,14 +101,9 @@ class TrackingStore:
                     raise
                 time.sleep(1.0)
 
-    def download_file(self, run_id: str, path: str, directory: Path) -> Path | None:
-        """A copy of one artifact in ``directory``, or None when the run does not have it. Raises UnreachableError."""
-        with explained(self.uri):
-            folder = path.rpartition("/")[0]
-            if path not in {file.path for file in self._client.list_artifacts(run_id, folder)}:
-                return None
-            directory.mkdir(parents=True, exist_ok=True)
-            return Path(self._client.download_artifacts(run_id, path, str(directory)))
+    def _find_place(self, run_id: str) -> NamedPlace:
+        run: Any = self._client.get_run(run_id)
+        return make_place(self._client, self.uri, run_id, run.info.artifact_uri, run.info.experiment_id)
 
     def read_file(self, run_id: str, path: str) -> bytes | None:
         """The content of a file that the run recorded, or None when it does not have it.
@@ -123,9 +121,15 @@ class TrackingStore:
         return read_member(BytesIO(self._archives[run_id]), path)
 
     def _read_artifact(self, run_id: str, path: str) -> bytes | None:
-        with hold_folder() as folder:
-            found = self.download_file(run_id, path, Path(folder.path))
-            return None if found is None else found.read_bytes()
+        with explained(self.uri):
+            place = self._find_place(run_id)
+            local = find_folder(place)
+            if local is not None:
+                return read_local(local, path)
+            if path not in {file.path for file in self._client.list_artifacts(run_id, path.rpartition("/")[0])}:
+                return None
+            with hold_folder() as folder:
+                return Path(self._client.download_artifacts(run_id, path, folder.path)).read_bytes()
 
     def read_own_record(self, run_id: str) -> Record:
         """The record that a run made of itself, or `NO_RECORD`.
@@ -195,8 +199,9 @@ class TrackingStore:
             self._client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
 
     def write_text(self, run_id: str, path: str, text: str) -> None:
-        """Write an artifact in UTF-8."""
+        """Write an artifact in UTF-8. Raises RefusedError where the store has no business."""
         with explained(self.uri):
+            check_place(self._find_place(run_id))
             write_files(self.uri, run_id, {path: text.encode("utf-8", "backslashreplace")})
 
     def finish_run(self, run_id: str, status: str) -> None:
