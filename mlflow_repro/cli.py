@@ -166,7 +166,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _print_trace() -> None:
-    print_note(redact_text(traceback.format_exc()))
+    """Behind a mark: what an error says may have lines."""
+    print_note("\n".join(f"  | {line}" for line in redact_text(traceback.format_exc()).splitlines()))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 It is printed whatever the encoding of standard output and error, and it is noticed when nobody reads it any more.
 
-Whatever is printed here holds names that other people chose, and GitHub's runner takes lines of a job's log for
-commands. So there such a line is printed with an escape in it.
+Whatever is printed here holds names that other people chose. A terminal takes some characters for commands, and so do
+the runners of CI systems with lines of a job's log: both are printed as escapes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlflow_repro.errors import ReproError, UsageError
+from mlflow_repro.text.redact import show_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,15 +32,23 @@ class OutputClosedError(Exception):
 
 
 # `::name ...::value` with nothing but space before it, and the older `##[name]value` anywhere in a line:
-# https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
-_WORKFLOW_COMMAND = re.compile(r"^(\s*):(?=:)|#(?=#\[)", flags=re.MULTILINE)
+# https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs. Azure Pipelines has `##vso[...]` and
+# `##[name]`, TeamCity `##teamcity[...]`, GitLab `section_start:TIME:NAME`, Travis `travis_fold:start:NAME`.
+_WORKFLOW_COMMAND = re.compile(
+    r"^([^\S\n]*):(?=:)|#(?=#(?:vso|teamcity)?\[)|(section|travis)_(?=(?:start|end|fold|time):)",
+    flags=re.MULTILINE | re.IGNORECASE,
+)
 
 
 def print_text(text: str) -> None:
     """Print ``text``; what the terminal's encoding lacks is an escape. Raises OutputClosedError."""
+    _print(disarm(text))
+
+
+def _print(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(disarm(text).encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError as error:
         raise OutputClosedError from error
 
@@ -50,13 +59,17 @@ def print_note(text: str) -> None:
 
 
 def disarm(text: str) -> str:
-    """``text`` such that GitHub's runner takes no line of it for a command; outside of its jobs as it is.
+    """``text`` such that neither a terminal nor the runner of a CI system takes a part of it for a command.
 
     The escapes are those of JSON as well, in which the text stays the same.
     """
-    if os.environ.get("GITHUB_ACTIONS") != "true":
-        return text
-    return _WORKFLOW_COMMAND.sub(lambda found: f"{found[1]}\\u003a" if found[0] != "#" else "\\u0023", text)
+    return _WORKFLOW_COMMAND.sub(_disarm_command, show_lines(text.split("\n")))
+
+
+def _disarm_command(found: re.Match[str]) -> str:
+    if found[2]:
+        return f"{found[2]}\\u005f"
+    return "\\u0023" if found[0] == "#" else f"{found[1]}\\u003a"
 
 
 def print_report(report: Report, format_: str, *, show_all: bool) -> None:
@@ -64,10 +77,10 @@ def print_report(report: Report, format_: str, *, show_all: bool) -> None:
     from mlflow_repro.report import RENDERERS
     from mlflow_repro.report.colour import colour_text
 
-    text = RENDERERS[format_](report, show_all)
+    text = disarm(RENDERERS[format_](report, show_all))
     if format_ == "text" and report.comparison and report.verdict and wants_colour(sys.stdout):
         text = colour_text(text, report.comparison, report.verdict)
-    print_text(text)
+    _print(text)
 
 
 def wants_colour(stream: TextIO) -> bool:

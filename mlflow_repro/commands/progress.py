@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from mlflow_repro.commands.output import print_note, wants_colour
+from mlflow_repro.commands.output import disarm, print_note, wants_colour
 from mlflow_repro.text.redact import show
 from mlflow_repro.values.progress import DONE, RUNNING, Moment
 
@@ -115,7 +115,7 @@ class LiveDisplay(Display):
         """As of `Display`."""
         if self._is_verbose or _LAUNCH_REMARK not in text:
             with suppress(OSError, ValueError):  # as of `LineDisplay`
-                self._console.print(f"  | {clean_line(text)}", soft_wrap=True)
+                self._console.print(disarm(f"  | {clean_line(text)}"), soft_wrap=True)
 
     def tell(self, moment: Moment) -> None:
         """As of `Display`."""
@@ -129,7 +129,7 @@ class _Late:
         self._make = make
 
     def __format__(self, _: str) -> str:
-        return self._make()
+        return disarm(self._make())
 
 
 class _Moments:

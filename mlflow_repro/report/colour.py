@@ -22,7 +22,7 @@ _OF_STATUS = {
 }
 _OF_VERDICT = {Verdict.DIFFERENT: _RED, Verdict.INCONCLUSIVE: _YELLOW}
 _WORDS = {
-    "metric": "",
+    "metric": "Metric ",
     "history": "History ",
     "model_metric": "Model ",
     "status": "Run ",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from mlflow_repro.report.verdict_text import render_runs_equal, render_verdict
-from mlflow_repro.text.redact import redact_text, show
+from mlflow_repro.text.redact import redact_text, show, show_lines
 from mlflow_repro.values.comparison import Status, Verdict
 
 if TYPE_CHECKING:
@@ -97,12 +97,13 @@ def render_isolation(isolation: Isolation) -> str:
             (number, describe_trial(trial), trial.answer, show(trial.difference))
             for number, trial in enumerate(isolation.trials, start=1)
         ]
-        lines.append(tabulate(rows, ("", "Changed", "Result", "Differs"), tablefmt="psql", disable_numparse=True))
+        headers = ("", "Changed", "Result", "Differs")
+        lines += tabulate(rows, headers, tablefmt="psql", disable_numparse=True).split("\n")
     lines += render_causes(isolation.causes, limit=3, least=0.05)
     if isolation.parent_run_id:
         lines.append(f"Launches are below run {isolation.parent_run_id}")
-    lines.append(show(redact_text(render_sentence(isolation))))
-    return "\n".join(lines)
+    lines.append(redact_text(render_sentence(isolation)))
+    return show_lines(lines)
 
 
 def describe_trial(trial: Trial) -> str:
@@ -117,8 +118,8 @@ def render_progress(number: int, limit: int, trial: Trial) -> str:
     """A launch as it begins or ends."""
     if not trial.answer:
         return f"launch {number} of at most {limit}: changed: {describe_trial(trial)}"
-    where = f", {show(trial.difference)}" if trial.difference else ""
-    return f"  {trial.answer}{where} ({trial.seconds:.0f} s, run {trial.run_id or 'not kept'})"
+    where = f", {trial.difference}" if trial.difference else ""
+    return show(f"  {trial.answer}{where} ({trial.seconds:.0f} s, run {trial.run_id or 'not kept'})")
 
 
 def render_profile(profile: Profile) -> str:
@@ -128,7 +129,8 @@ def render_profile(profile: Profile) -> str:
     if profile.control != "equal":
         lines.append(f"Note: launched as recorded, the run is {profile.control}; the rows are against the reference")
     if rows:
-        lines.append(tabulate(rows, ("Varied", "How", "Result", "Note"), tablefmt="psql", disable_numparse=True))
+        headers = ("Varied", "How", "Result", "Note")
+        lines += tabulate(rows, headers, tablefmt="psql", disable_numparse=True).split("\n")
     lines.append(f"Launches are below run {profile.parent_run_id}")
     if profile.repeat != "equal":
         lines.append("The run differs from itself: launched twice as recorded it gives two results.")
@@ -136,7 +138,7 @@ def render_profile(profile: Profile) -> str:
         lines.append(f"The result depends on: {', '.join(profile.depends_on)}")
     else:
         lines.append("The result depends on nothing that was varied.")
-    return "\n".join(lines)
+    return show_lines(lines)
 
 
 _SHOWN = 3  # causes of a report; `explain` and JSON have all
@@ -172,7 +174,7 @@ def render_explanation(report: Report) -> str:
     if comparison.verdict is not Verdict.DIFFERENT:
         lines.append("There is no difference to explain.")
     lines += render_causes(report.causes, limit=len(report.causes), least=0)
-    return "\n".join([*lines, f"Runs equal: {render_runs_equal(comparison)}"])
+    return show_lines([*lines, f"Runs equal: {render_runs_equal(comparison)}"])
 
 
 def _show(text: str) -> str:

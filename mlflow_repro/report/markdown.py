@@ -18,6 +18,10 @@ NOTE_LIMIT = 4_800
 """Characters of a run's description; a store of MLflow 2.9 refuses a tag with more than 5,000."""
 _NOTE_ROWS = 20
 _MEANT = re.compile(r"([\\`*_{}\[\]#|~!])")
+# What GitHub and GitLab make links of, and tell people of, wherever it stands in text: mentions, numbers of issues,
+# addresses. With an invisible space in it, it is neither.
+_LIVE = re.compile(r"@(?=\w)|:(?=//)|\bwww(?=\.)|[#!~$%](?=\d)|\bGH-(?=\d)", re.IGNORECASE)
+_GAP = "\u200b"
 _SIGNS = {"same": "✅", "different": "❌", "unknown": "❔"}
 
 
@@ -107,8 +111,9 @@ def _fence(lines: Sequence[str], *, language: str = "sh") -> str:
 
 
 def _escape(text: str, *, longest: int = 0) -> str:
-    """``text`` so that Markdown gives none of it a meaning, HTML included."""
+    """``text`` so that Markdown gives none of it a meaning, HTML included, and nothing in it becomes a link."""
     if longest and len(text) > longest:
         text = f"{text[:longest]}..."
+    text = _LIVE.sub(lambda found: found[0] + _GAP, text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MEANT.sub(r"\\\1", text)
+    return _MEANT.sub(r"\\\1", text).replace(_GAP, "&#8203;")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.text.redact import redact_text, show
-from mlflow_repro.values.captured import is_missing
+from mlflow_repro.text.redact import redact_text, show, show_lines
+from mlflow_repro.values.captured import SECTIONS, is_missing
 from mlflow_repro.values.report import Grade
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ def render_record(record: Mapping[str, Any]) -> str:
     for section, facts in record.items():
         if section in _HEAD:
             continue
-        lines += ["", section]
+        lines += ["", section if section in SECTIONS else f"another section, {section}"]
         rows = _render(facts, "  ") if isinstance(facts, dict) else [f"  {_text(facts)}"]
         lines += list(rows) or ["  nothing recorded"]
-    return "\n".join(lines)
+    return show_lines(lines)
 
 
 def _render(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
@@ -72,4 +72,4 @@ def render_readiness(readiness: Readiness) -> str:
         if check.advice:
             lines.append(f"  {'':<8}{'':<{width}}  -> {show(redact_text(check.advice))}")
     lines.append(f"Will reproduce: {_ANSWERS[readiness.grade]}")
-    return "\n".join(lines)
+    return show_lines(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from mlflow_repro.report.document import (
@@ -21,7 +20,8 @@ from mlflow_repro.report.document import (
 )
 from mlflow_repro.report.text import FACTS, format_time, shell_commands
 from mlflow_repro.report.verdict_text import describe_pair, is_same, render_answer, render_rules, word_of
-from mlflow_repro.text.redact import redact_named, redact_value, show
+from mlflow_repro.text.command_line import quote_words
+from mlflow_repro.text.redact import redact_named, redact_value
 from mlflow_repro.values.comparison import DIFFERENT_STATUSES, EQUAL_STATUSES, OUTCOMES, Status, Verdict
 from mlflow_repro.values.report import judge_tree
 
@@ -301,13 +301,13 @@ def _commands(report: Report) -> Section:
         words = ["mlflow-repro", "reproduce", "--run_id", reference.run_id]
         words += ["--tracking_uri", redact_value(report.plan.tracking_uri)] if report.plan.tracking_uri else []
         words += ["--repeats", str(len(repeats))] if len(repeats) > 1 else []
-        blocks.append(Commands(caption="By mlflow-repro", lines=(show(shlex.join([*words, *against])),)))
+        blocks.append(Commands(caption="By mlflow-repro", lines=(quote_words([*words, *against]),)))
     if reproduction is not None:
         words = ["mlflow-repro", "compare", reference.run_id, *(repeats or [reproduction.run_id]), *against]
         caption = f"Compare these {'runs' if rows else 'two'} once more"
-        blocks.append(Commands(caption=caption, lines=(show(shlex.join(words)),)))
+        blocks.append(Commands(caption=caption, lines=(quote_words(words),)))
     if report.plan is not None:
-        blocks.append(Commands(caption="By hand", lines=tuple(map(show, shell_commands(report.plan)))))
+        blocks.append(Commands(caption="By hand", lines=tuple(shell_commands(report.plan))))
     return Section(key="commands", title="Do it again", blocks=tuple(blocks))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,8 @@ from tabulate import tabulate
 
 from mlflow_repro.report.isolation_text import render_causes
 from mlflow_repro.report.verdict_text import render_answer, render_children
-from mlflow_repro.text.redact import redact_named, redact_text, redact_value, show
+from mlflow_repro.text.command_line import quote_word, quote_words
+from mlflow_repro.text.redact import redact_named, redact_text, redact_value, show, show_lines
 from mlflow_repro.values.comparison import EQUAL_STATUSES, Status
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ def render_comparison(
         rows = [(show(row.name), _cell(row.reference), _cell(row.reproduction)) for row in metrics]
         headers = ("Metric", "Run1", "Run2")
         # Names stay text: a metric called "1.50" is no number.
-        lines.append(tabulate(rows, headers, tablefmt="psql", missingval="-", disable_numparse=[0]))
+        lines += tabulate(rows, headers, tablefmt="psql", missingval="-", disable_numparse=[0]).split("\n")
     else:
         is_judged = children or any(row.is_judged and row.kind != "status" for row in comparison.findings)
         lines.append(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")
     for kind, word in (
-        ("metric", ""),
+        ("metric", "Metric "),
         ("history", "History "),
         ("model_metric", "Model "),
         ("prediction", "Prediction of "),
@@ -90,7 +90,7 @@ def render_comparison(
     lines += render_children(children, show_all=show_all)
     verdict, runs_equal = render_answer(comparison, children)
     lines += [verdict, *render_causes(causes), runs_equal]
-    return "\n".join(lines)
+    return show_lines(lines)
 
 
 def render_plan(plan: LaunchPlan) -> str:
@@ -98,7 +98,7 @@ def render_plan(plan: LaunchPlan) -> str:
     facts = [
         ("Reference run", plan.reference_run_id),
         ("Code", f"{redact_value(plan.source.project_uri)} at {plan.source.commit}"),
-        ("Launch", shlex.join(plan.command) if plan.command else f"entry point {plan.entry_point}"),
+        ("Launch", quote_words(plan.command) if plan.command else f"entry point {plan.entry_point}"),
         ("Experiment", plan.experiment_name),
         ("Backend", plan.backend),
         ("Environment", _environment(plan)),
@@ -110,18 +110,18 @@ def render_plan(plan: LaunchPlan) -> str:
     lines += [f"  {'Put back:':<15}{show(path)}" for path in plan.restores]
     lines += [f"  {'Note:':<15}{show(caveat)}" for caveat in plan.caveats]
     lines += ["", "The same by hand:", *(f"  {command}" for command in shell_commands(plan))]
-    return "\n".join(lines)
+    return show_lines(lines)
 
 
 def shell_commands(plan: LaunchPlan) -> list[str]:
-    """What a person would type to relaunch the run; values are quoted for a POSIX shell."""
+    """What a person would type to relaunch the run, each on one line; values are quoted for bash and zsh."""
     commands = [*_fetch_commands(plan), *_environment_commands(plan)]
     for name, value in plan.variables.items():
-        commands.append(f"unset {name}" if value is None else f"export {name}={shlex.quote(_value(name, value))}")
-    commands.append(f"cd {shlex.quote('/'.join(filter(None, ('reproduction', plan.working_directory))))}")
+        commands.append(f"unset {name}" if value is None else f"export {name}={quote_word(_value(name, value))}")
+    commands.append(f"cd {quote_word('/'.join(filter(None, ('reproduction', plan.working_directory))))}")
     if plan.command:
-        commands.append(f"export MLFLOW_EXPERIMENT_NAME={shlex.quote(plan.experiment_name)}")
-        commands.append(shlex.join(plan.command))
+        commands.append(f"export MLFLOW_EXPERIMENT_NAME={quote_word(plan.experiment_name)}")
+        commands.append(quote_words(plan.command))
         return commands
     words = ["mlflow", "run", ".", "-e", plan.entry_point, "--env-manager", plan.env_manager]
     words += ["--experiment-name", plan.experiment_name]
@@ -131,19 +131,19 @@ def shell_commands(plan: LaunchPlan) -> list[str]:
         words += ["--backend-config", plan.backend_config]
     for name, value in plan.parameters.items():
         words += ["-P", f"{name}={_value(name, value)}"]
-    return [*commands, shlex.join(words)]
+    return [*commands, quote_words(words)]
 
 
 def _fetch_commands(plan: LaunchPlan) -> Iterator[str]:
     """The commands that make ``reproduction`` the recorded tree, and ``record`` what is put back beside it."""
-    yield f"git clone {shlex.quote(redact_value(plan.source.uri))} reproduction"
+    yield f"git clone {quote_word(redact_value(plan.source.uri))} reproduction"
     if plan.tracking_uri:
-        yield f"export MLFLOW_TRACKING_URI={shlex.quote(redact_value(plan.tracking_uri))}"
+        yield f"export MLFLOW_TRACKING_URI={quote_word(redact_value(plan.tracking_uri))}"
     if plan.restores:
         yield _save_command(plan)
     forms = {
         ".bundle": "git -C reproduction fetch --quiet ../{} HEAD",
-        "": f"git -C reproduction checkout --quiet --detach {plan.source.commit}",
+        "": f"git -C reproduction checkout --quiet --detach {quote_word(plan.source.commit)}",
         ".patch": "git -C reproduction apply --binary ../{}",
         ".tar": "tar -x -C reproduction -f {}",
         ".json": 'export MLFLOW_REPRO_RESTORE="$PWD/{}"',
@@ -151,7 +151,7 @@ def _fetch_commands(plan: LaunchPlan) -> Iterator[str]:
     for ending, form in forms.items():
         path = next((path for path in plan.restores if path.endswith(ending)), "")
         if path or not ending:
-            yield form.replace("{}", f"record/{path}")
+            yield form.replace("{}", quote_word(f"record/{path}"))
 
 
 def _environment(plan: LaunchPlan) -> str:
@@ -168,16 +168,16 @@ def _environment_commands(plan: LaunchPlan) -> list[str]:
     if plan.environment.kind != "recorded":
         return []
     commands = [] if plan.restores else [_save_command(plan)]
-    commands.append(f"uv venv --python {shlex.quote(plan.environment.python)} environment")
+    commands.append(f"uv venv --python {quote_word(plan.environment.python)} environment")
     for path, index in plan.environment.locks.items():
         words = ["uv", "pip", "install", "--python", "environment", "--no-deps"]
         words += ["--index-url", index] if "://" in index else []
-        commands.append(shlex.join([*words, "-r", f"record/{path}"]))
+        commands.append(quote_words([*words, "-r", f"record/{path}"]))
     return [*commands, ". environment/bin/activate"]
 
 
 def _save_command(plan: LaunchPlan) -> str:
-    return f"mlflow-repro show {shlex.quote(plan.reference_run_id)} --files record"
+    return f"mlflow-repro show {quote_word(plan.reference_run_id)} --files record"
 
 
 def _value(name: str, value: str) -> str:
@@ -244,7 +244,7 @@ def _render_run(title: str, run: Run) -> str:
     }
     metrics = {name: repr(value) for name, value in run.metrics.items()}
     parts = (("info", info), ("params", run.params), ("metrics", metrics), ("tags", run.tags))
-    return "\n".join([f"{title}:", *(line for name, values in parts for line in _section(name, values)), ""])
+    return show_lines([f"{title}:", *(line for name, values in parts for line in _section(name, values)), ""])
 
 
 def _section(title: str, values: Mapping[str, str]) -> list[str]:

@@ -103,7 +103,7 @@ def render_children(children: Sequence[JudgedPair], *, show_all: bool = False) -
             )
             for pair in shown
         ]
-        lines.append(tabulate(rows, headers, tablefmt="psql", disable_numparse=True))
+        lines += tabulate(rows, headers, tablefmt="psql", disable_numparse=True).split("\n")
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from mlflow_repro.errors import CannotJudgeError, ReproError, UsageError
 from mlflow_repro.judging.judge import judge_runs
@@ -173,9 +174,8 @@ def _annotate_run(report: Report, store: TrackingStore, run_id: str, tags: Mappi
     if report.comparison is None or report.verdict is None:
         return
     document, reference = make_document(report), report.reference
-    note = render_note(
-        document, link=f"#/experiments/{reference.experiment_id}/runs/{reference.run_id}", report=REPORT_FILE
-    )
+    place = f"#/experiments/{quote(reference.experiment_id, safe='')}/runs/{quote(reference.run_id, safe='')}"
+    note = render_note(document, link=place, report=REPORT_FILE)
     kept = _kept_part(tags)
     if kept and len(note) + len(_SEPARATOR) + len(kept) <= NOTE_LIMIT:
         note = f"{note}{_SEPARATOR}{kept}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,6 +46,29 @@ def split_arguments(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
             numbers[name] += 1
         found[_numbered(name, numbers[name])] = group
     return found
+
+
+def quote_word(word: str) -> str:
+    """``word`` as a shell reads it, on one line: in bash's and zsh's form where it has what cannot be printed."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(map(_quote_character, word)) + "'"
+
+
+def quote_words(words: Iterable[str]) -> str:
+    """A command line."""
+    return " ".join(map(quote_word, words))
+
+
+def _quote_character(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # noqa: PLR2004 - a byte that is no text
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\U{code:08x}"  # noqa: PLR2004 - ASCII
 
 
 def diff_arguments(one: Sequence[str], other: Sequence[str]) -> list[ArgumentChange]:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _NAMES = (
     r"api[-_.]?key|apikey|access[-_.]?key|secret[-_.]?key|account[-_.]?key|private[-_.]?key|secret|password|passwd"
@@ -137,7 +137,14 @@ REDACTED = "[redacted]"
 
 def show(text: str) -> str:
     """``text`` on one line, with control characters (ANSI, newline, right-to-left marks) as escapes."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def show_lines(lines: Iterable[str]) -> str:
+    """A line for each of ``lines``: whatever stands in one of them begins no other."""
+    return "\n".join(map(show, lines))
 
 
 def _escape(character: str) -> str:

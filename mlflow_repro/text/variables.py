@@ -70,12 +70,14 @@ _OF_THE_MACHINE = re.compile(
 )
 _NAMES = frozenset(" ".join(_ALLOWED.values()).split())
 _PREFIXES = tuple(name[:-1] for name in _NAMES if name.endswith("*"))
+_NAME = re.compile(r"\w+", re.ASCII)  # what a shell can set; nothing that a command line made of it would run
 _REFUSED = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|LICEN[CS]E", re.IGNORECASE)
 
 
 def is_recorded(name: str) -> bool:
     """True when the variable ``name`` is on the allow-list and does not sound like a secret."""
-    return (name in _NAMES or name.startswith(_PREFIXES)) and not _REFUSED.search(name)
+    is_wanted = name in _NAMES or (name.startswith(_PREFIXES) and _NAME.fullmatch(name))
+    return bool(is_wanted) and not _REFUSED.search(name)
 
 
 def record_variables(environ: Mapping[str, str]) -> dict[str, str]:

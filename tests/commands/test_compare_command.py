@@ -133,7 +133,7 @@ class TestCommand:
         causes = lines[lines.index("Why they differ, the most likely first:") : -1]
         assert any("the code is another one" in line for line in causes)
         assert [line for line in lines[5:] if line not in causes] == [
-            "loss: 0.5 and 0.25, differs by 0.25 (relative 0.5)",
+            "Metric loss: 0.5 and 0.25, differs by 0.25 (relative 0.5)",
             "Tag team: 'red' in the reference, 'blue' in the reproduction",
             "Data set iris (training): 'd0.5' in the reference, 'd0.25' in the reproduction",
             f"Code commit: '{'c1' * 20}' in the reference, '{'c2' * 20}' in the reproduction",

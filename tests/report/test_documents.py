@@ -50,6 +50,7 @@ HOSTILE = {
     "long": "x" * 10_000,
     "long-words": "<b>" * 3_334,
 }
+GAP = "\u200b"  # what keeps an address from becoming a link
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 TAGS = {
     "html", "head", "meta", "title", "style", "body", "a", "main", "h1", "h2", "div", "strong", "span", "p", "nav",
@@ -264,7 +265,7 @@ class TestHostileText:
         tokens = MarkdownIt("commonmark").enable("table").parse(rendered)
         heading = next(token for token in tokens if token.type == "inline")
         assert [child.type for child in heading.children] == ["text"] * len(heading.children)
-        assert "".join(child.content for child in heading.children) == document.title
+        assert "".join(child.content for child in heading.children).replace(GAP, "") == document.title
         assert not any(token.type == "link_open" for part in tokens for token in part.children or ())
 
     def test_note(self, text: str):
@@ -282,7 +283,8 @@ class TestHostileText:
         tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(note)
         assert [token.type for token in tokens][:3] == ["paragraph_open", "inline", "paragraph_close"]
         assert {child.type for child in tokens[1].children} == {"text"}
-        assert "".join(child.content for child in tokens[1].children)[:100] == f"{show(text)} changes loss"[:100]
+        answer = "".join(child.content for child in tokens[1].children).replace(GAP, "")
+        assert answer[:100] == f"{show(text)} changes loss"[:100]
         assert {token.type for token in tokens[3:]} <= {"fence"}
 
     def test_junit(self, text: str):
