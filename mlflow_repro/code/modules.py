@@ -17,6 +17,7 @@ from mlflow_repro.values.captured import NO_TIME, Section, missing, run_steps
 
 _MOST = 500  # modules that are recorded
 _LONGEST = 2_000_000  # bytes of one that is read
+_found: dict[str, list[Any]] = {}  # which modules were loaded when they were last looked at, and the own files of them
 
 
 def record_modules(deadline: float) -> Section:
@@ -29,7 +30,17 @@ def record_modules(deadline: float) -> Section:
 
 
 def own_files() -> list[str]:
-    """The absolute paths of the loaded modules that are the program's: neither Python's, nor of what is installed."""
+    """The absolute paths of the loaded modules that are the program's: neither Python's, nor of what is installed.
+
+    They are looked for again when other modules are loaded than the last time; that takes some milliseconds.
+    """
+    loaded = [id(module) for module in list(sys.modules.values())]
+    if _found.get("loaded") != loaded:
+        _found.update(loaded=loaded, files=_find_own_files())
+    return list(_found["files"])
+
+
+def _find_own_files() -> list[str]:
     installed = code_prefixes()
     found: dict[str, None] = {}
     for name, module in list(sys.modules.items()):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-_GRACE_SECONDS = 0.02  # by then MLflow has returned to the user's code
+_GRACE_SECONDS = 0.05  # by then MLflow has returned to the user's code, or he has started the next run
+_LATEST_SECONDS = 1.0  # so much may a killed program lose of what it had submitted
 _FORK_SECONDS = 2.0  # the most that a fork waits for a piece of work; a local store needs milliseconds
 
 
@@ -27,8 +28,9 @@ class Background:
     child has none of its parent's. The thread is a daemon, so work that hangs (a tracking server that is gone) does
     not keep the program from ending: ``exit_seconds`` is the most that its end is delayed.
 
-    Work begins a moment after it was submitted, unless somebody waits for it: whoever submits it is in the middle of
-    starting or ending a run, and a second thread would take the interpreter from him for milliseconds at a time.
+    Work begins when for a moment nothing was submitted, or a second after it was, unless somebody waits for it: whoever
+    submits is in the middle of starting or ending a run, the end of one is often followed by the start of another,
+    and a second thread would take the interpreter from him for milliseconds at a time.
     """
 
     def __init__(self, *, on_error: Callable[[BaseException], None]) -> None:
@@ -37,6 +39,7 @@ class Background:
         self._is_forked = False
         self._guard = ForkGuard()
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
+        self._last_submission = 0.0
         self._thread: threading.Thread | None = None
         self._is_busy = False
         self._hurry = threading.Event()
@@ -51,7 +54,8 @@ class Background:
 
     def submit(self, work: Callable[[], None]) -> None:
         """Do ``work`` after everything that was submitted before. Its errors go to ``on_error``."""
-        self._queue.append((time.monotonic() + _GRACE_SECONDS, work))
+        self._last_submission = time.monotonic()
+        self._queue.append((self._last_submission, work))
         self._see_to_it()
 
     def join(self, seconds: float) -> bool:
@@ -82,8 +86,8 @@ class Background:
             self._is_busy = True
             try:
                 while self._queue or not self._leave():
-                    begin, work = self._queue.popleft()
-                    self._hurry.wait(max(0.0, begin - time.monotonic()))
+                    submitted, work = self._queue.popleft()
+                    self._wait_for_quiet(submitted + _LATEST_SECONDS)
                     try:
                         work()
                     except BaseException as error:  # noqa: BLE001 - the thread's only witness is this call
@@ -91,6 +95,12 @@ class Background:
                             self._on_error(error)
             finally:
                 self._is_busy = False
+
+    def _wait_for_quiet(self, latest: float) -> None:
+        """Wait until nothing was submitted for a moment, until the time ``latest``, or until somebody waits for us."""
+        while (left := min(self._last_submission + _GRACE_SECONDS, latest) - time.monotonic()) > 0:
+            if self._hurry.wait(left):
+                return
 
     def _leave(self) -> bool:
         """Let whoever submits from here on start another thread; False when somebody did submit just before."""

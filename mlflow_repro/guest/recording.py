@@ -43,6 +43,7 @@ _AHEAD_PAUSE = 5.0  # seconds until it is looked again which files have been ope
 _FRESH_SECONDS = 2.0  # how long facts hold in an interactive session, where the user edits and commits between runs
 _INDEX_TAG = "repro.launch.run_index"
 _PROCESS_TAG = "repro.launch.process"
+_LATER_TAGS = "repro.env."  # each tag that a run begins with costs its start; no relaunch needs these without a record
 _CALLERS = 8  # frames between MLflow's function that starts a run and ours that gives its tags
 
 
@@ -137,7 +138,8 @@ class Recording:
         if _is_run_made():
             standard = _standard_tags(tags)
             standard.pop("mlflow.source.git.commit", None)  # MLflow looks for that one itself
-            tags = {**tags, **standard, _INDEX_TAG: str(self._run_count)}
+            first = {name: value for name, value in tags.items() if not name.startswith(_LATER_TAGS)}
+            tags = {**first, **standard, _INDEX_TAG: str(self._run_count)}
             self._given.tags = tags
         return tags
 

@@ -59,6 +59,54 @@ def test_who_waits_hurries_it(worker, monkeypatch):
     assert done == [1, 2]
 
 
+class SteppedTime:
+    """A clock that stands still but for waiting, and events whose waits it notes."""
+
+    def __init__(self, events):
+        self.now, self.events, self.first = 0.0, events, lambda: None
+        self.Thread, self.RLock, self.local = threading.Thread, threading.RLock, threading.local
+
+    def monotonic(self):
+        return self.now
+
+    def Event(self):  # noqa: N802 - it is that of `threading`
+        return self
+
+    def wait(self, seconds):
+        self.events.append("wait")
+        due = self.now + seconds
+        first, self.first = self.first, lambda: None
+        first()
+        self.now = due
+
+    def set(self):
+        pass
+
+    def clear(self):
+        pass
+
+
+@pytest.mark.parametrize(("pause", "expected"), [(0.1, ["wait", "wait", 1, 2]), (0.4, ["wait", "wait", 1, "wait", 2])])
+def test_work_waits_until_nothing_more_is_submitted(monkeypatch, pause, expected):
+    """The start of a run that follows the end of another one has the interpreter for itself; but not for ever."""
+    events, is_done = [], threading.Event()
+    clock = SteppedTime(events)
+    for name in ("time", "threading"):
+        monkeypatch.setattr(background, name, clock)
+    monkeypatch.setattr(background, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(background, "_LATEST_SECONDS", 0.75)
+    worker = background.Background(on_error=events.append)
+
+    def submit_another():
+        clock.now += pause
+        worker.submit(lambda: (events.append(2), is_done.set()))
+
+    clock.first = submit_another
+    worker.submit(lambda: events.append(1))
+    assert is_done.wait(60)
+    assert events == expected
+
+
 def test_work_that_submits_work_is_waited_for(worker):
     done = []
     worker.submit(lambda: worker.submit(lambda: done.append("inner")))

@@ -190,6 +190,7 @@ def test_what_a_killed_run_has_is_enough(bench):
     assert record["complete"] is False
     assert record["code"]["dirty"] is True
     tags = bench.get(run_id).data.tags
+    assert not [name for name in tags if name.startswith("repro.env.")]  # these are in the record, and cost a start
     assert tags["repro.git.commit"] == record["code"]["commit"]
     assert tags["repro.git.uri"] == record["code"]["uri"]
     answer = bench.reproduce(run_id, "--dry-run", "--allow-failed")
