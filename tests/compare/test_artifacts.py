@@ -244,6 +244,18 @@ def catboost_model(made_up: int, *, is_onnx: bool = False, leaf: int = 1) -> byt
     return b"CBM1" + info + bytes([leaf])
 
 
+def field(number: int, value: bytes) -> bytes:
+    """A field of a message of Protocol Buffers, of fewer than 128 bytes."""
+    return bytes([8 * number + 2, len(value)]) + value
+
+
+def onnx_model(operator_sets: bytes = b"ab", *, nodes: bytes = b"pq", weights: bytes = b"xy") -> bytes:
+    """A model in ONNX, each of whose parts is a letter."""
+    parts = [field(1, bytes([one])) for one in nodes] + [field(5, bytes([one])) for one in weights]
+    version = bytes([8, 10])  # a field of a number
+    return version + field(7, b"".join(parts)) + b"".join(field(8, bytes([one])) for one in operator_sets)
+
+
 SAME_CONTENT = {
     "a.json": lambda: (b'{"a": [1, 2.5], "b": null}', b'{"b":null,\n"a":[1,2.5]}\n'),
     "a.jsonl": lambda: (b'{"a": 1}\n{"b": 2}\n', b'{"a":1}\n\n{"b":2}'),
@@ -292,6 +304,11 @@ SAME_CONTENT = {
     ),
     "a.cbm": lambda: (catboost_model(1), catboost_model(2)),
     "a.onnx": lambda: tuple(catboost_model(n, is_onnx=True) for n in (1, 2)),
+    "b.onnx": lambda: (onnx_model(b"ab", weights=b"xy"), onnx_model(b"ba", weights=b"yx")),
+    "prophet.pkl": lambda: tuple(
+        pickle.dumps({"fit": {"runset": {"_output_dir": n, "_args": {"data": n}}, "_cmdstan_config": {"init": n}}})
+        for n in ("/tmp/a/b", "/tmp/c/d")
+    ),
     "cat.pkl": lambda: tuple(pickle.dumps({"__model": catboost_model(n)}) for n in (1, 2)),
     "cat.json": lambda: tuple(
         json.dumps({"features_info": {}, "model_info": {"model_guid": n, "train_finish_time": n}}).encode()
@@ -439,7 +456,19 @@ CHANGED = {
         lambda: (catboost_model(1), catboost_model(2, leaf=9)),
         "compared as bytes: nobody looks deeper into this format",
     ),
-    "a.onnx": (lambda: tuple(catboost_model(n, is_onnx=True, leaf=n) for n in (1, 2)), "compared as bytes: nobody"),
+    "a.onnx": (
+        lambda: tuple(catboost_model(n, is_onnx=True, leaf=n) for n in (1, 2)),
+        "compared as bytes: it is cut off",
+    ),
+    "b.onnx": (lambda: (onnx_model(nodes=b"ab"), onnx_model(nodes=b"ba")), "compared as bytes: nobody"),
+    "c.onnx": (lambda: (onnx_model(weights=b"ab"), onnx_model(weights=b"ac")), "compared as bytes: nobody"),
+    "d.onnx": (lambda: (onnx_model(), onnx_model()[:-1]), "compared as bytes: it is cut off"),
+    "e.onnx": (lambda: (onnx_model(), b"\x0f"), "compared as bytes: it is no message of Protocol Buffers"),
+    "f.onnx": (lambda: (field(8, b"a"), field(8, b"b")), "compared as bytes: it holds no graph"),
+    "prophet.pkl": (
+        lambda: tuple(pickle.dumps({"runset": {"seed": n}, "_args": {"data": n}}) for n in (1, 2)),
+        "2 values differ: runset.seed: 1 and 2; _args.data: 1 and 2",
+    ),
     "cat.pkl": (lambda: tuple(pickle.dumps([catboost_model(n, leaf=n)]) for n in (1, 2)), "[0]: b'CBM1"),
     "cat.json": (lambda: (b'{"train_finish_time": 1}', b'{"train_finish_time": 2}'), "train_finish_time: 1 and 2"),
     "grid.pkl": (

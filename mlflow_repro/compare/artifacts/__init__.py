@@ -42,6 +42,7 @@ from mlflow_repro.compare.artifacts.documents import (
 )
 from mlflow_repro.compare.artifacts.hdf5 import compare_hdf5
 from mlflow_repro.compare.artifacts.images import compare_image
+from mlflow_repro.compare.artifacts.onnx import compare_onnx
 from mlflow_repro.compare.artifacts.pickles import compare_pickle
 from mlflow_repro.compare.artifacts.tables import compare_csv, compare_parquet, compare_tsv
 from mlflow_repro.compare.artifacts.tensorflow import compare_checkpoint_index
@@ -90,7 +91,7 @@ COMPARATORS = (
     Comparator(name="TensorFlow checkpoint", compare=compare_checkpoint_index, patterns=("*.index",)),
     Comparator(name="Keras", compare=compare_keras, patterns=("*.keras",)),
     Comparator(name="CatBoost", compare=compare_catboost, patterns=("*.cbm", "*.cb"), magic=MAGIC),
-    Comparator(name="ONNX", compare=compare_catboost, patterns=("*.onnx",)),
+    Comparator(name="ONNX", compare=compare_onnx, patterns=("*.onnx",)),
     Comparator(name="skops", compare=compare_skops, patterns=("*.skops",)),
     Comparator(
         name="image",

@@ -23,7 +23,7 @@ _KEYS = ("model_guid", "train_finish_time")
 
 
 def compare_catboost(one: Blob, other: Blob, context: Context) -> Outcome:
-    """The bytes of a model, in CatBoost's format or in ONNX, without the id and the time of the training."""
+    """The bytes of a model without the id and the time of the training."""
     left, right = (mask_training(blob.read(context.limits.held)) for blob in (one, other))
     if left == right:
         return same_content(f"the model, without {LEFT_OUT}")

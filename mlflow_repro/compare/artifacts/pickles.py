@@ -14,7 +14,7 @@ from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote
 from mlflow_repro.compare.artifacts.pickle_arrays import UNORDERED, Node, read_array
 from mlflow_repro.compare.artifacts.pickle_reading import read_pickle
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, is_number
-from mlflow_repro.compare.artifacts.text import SEARCH_TIMES, VOLATILE_KEYS
+from mlflow_repro.compare.artifacts.text import VOLATILE_KEYS, VOLATILE_PLACES
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
 # What cloudpickle draws anew in each process, by the place among the arguments of what it calls.
 _TRACKER_ID = {"_make_skeleton_class": 5, "_make_skeleton_enum": 6}
 _CODE = ("CodeType", "code")
-_SEARCH = ".cv_results_"
 _DIGEST_DEPTH = 20
 _LONGEST_PATH = 4000  # characters
 
@@ -178,6 +177,7 @@ def _pair_by_key(path: str, mine: Node, theirs: Node, differences: Differences) 
             yield from _pair_up(f"{path}.{name}", sides[0], sides[1], differences)
         return
     left, right = ({(type(key), key): value for key, value in node.pairs} for node in (mine, theirs))
+    volatile = {key for place, keys in VOLATILE_PLACES.items() if path.endswith(place) for key in keys}
     for typed in {**left, **right}:
         key, here = typed[1], f"{path}.{typed[1]}"
         if typed not in left or typed not in right:
@@ -186,7 +186,7 @@ def _pair_by_key(path: str, mine: Node, theirs: Node, differences: Differences) 
         elif key == "__file__" and all(isinstance(side[typed], str) for side in (left, right)):
             if not _is_same_file(left[typed], right[typed], differences.left_out):
                 yield here, left[typed], right[typed]
-        elif key in VOLATILE_KEYS or (key in SEARCH_TIMES and path.endswith(_SEARCH)):
+        elif key in VOLATILE_KEYS or key in volatile:
             differences.left_out.add(str(key))
         else:
             yield here, left[typed], right[typed]

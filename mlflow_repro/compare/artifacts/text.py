@@ -216,6 +216,16 @@ VOLATILE_KEYS = ("_mlflow_run_id", "_stop_words_id", "refit_time_")
 model, scikit-learn's vectorizers the address of their stop words, and its searches how long the last fit took."""
 SEARCH_TIMES = frozenset(f"{figure}_{part}_time" for figure in ("mean", "std") for part in ("fit", "score"))
 """What scikit-learn's searches keep about how long their fits took."""
+VOLATILE_PLACES = {
+    ".cv_results_": SEARCH_TIMES,
+    ".runset": frozenset(
+        {"_output_dir", "_base_outfile", "_stdout_files", "_csv_files", "_profile_files", "_diagnostic_files"}
+    ),
+    ".runset._args": frozenset({"data", "inits"}),
+    "._cmdstan_config": frozenset({"start_datetime", "data_file", "init", "output_file", "diagnostic_file"}),
+}
+"""Keys that differ between two objects that are the same, by the end of the path of what holds them: scikit-learn's
+times, and the temporary files and the time of CmdStan, which a pickled Prophet names; what CmdStan found is judged."""
 
 
 def volatile_columns(name: str) -> frozenset[str]:
