@@ -24,11 +24,13 @@ from mlflow_repro.compare.artifacts.blobs import (
     Limits,
     MissingReaderError,
     Outcome,
+    TooLargeError,
     UnreadableError,
     compare_bytes,
     explain,
     quote,
     reading,
+    too_large,
 )
 from mlflow_repro.compare.artifacts.catboost import MAGIC, compare_catboost
 from mlflow_repro.compare.artifacts.documents import (
@@ -188,6 +190,8 @@ def _compare_content(one: Blob, other: Blob, context: Context) -> Outcome:
     except MissingReaderError as error:
         # Files of the same content can differ in their bytes, too: where nobody reads them, nobody can say.
         return Outcome(status=Status.UNKNOWN, note=f"the bytes differ, and {error}")
+    except TooLargeError as error:
+        return too_large(error)
     except UnreadableError as error:
         return compare_bytes(one, other, str(error))
 

@@ -17,7 +17,17 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from mlflow_repro.compare.artifacts.blobs import PIECE, Blob, Outcome, UnreadableError, combine, reading, same_content
+from mlflow_repro.compare.artifacts.blobs import (
+    PIECE,
+    Blob,
+    Outcome,
+    TooLargeError,
+    UnreadableError,
+    combine,
+    reading,
+    same_content,
+    too_large,
+)
 from mlflow_repro.compare.artifacts.documents import compare_keras_config, compare_keras_metadata, parse_json
 from mlflow_repro.compare.artifacts.scalars import compare_trees
 from mlflow_repro.compare.artifacts.text import SEARCH_TIMES, VOLATILE_KEYS, compare_torch_code
@@ -78,7 +88,7 @@ def open_zip(blob: Blob, context: Context) -> Iterator[dict[str, Member]]:
             archive = zipfile.ZipFile(stream)
             entries = archive.infolist()
         if len(entries) > context.limits.members:
-            raise UnreadableError(f"the archive has {len(entries)} members, more than {context.limits.members}")
+            raise TooLargeError(f"the archive has {len(entries)} members, more than {context.limits.members}")
         _check_ratio(sum(entry.file_size for entry in entries), blob, context)
         members: dict[str, Member] = {}
         for entry in entries:
@@ -126,7 +136,7 @@ def _open_tar(blob: Blob, context: Context) -> Iterator[dict[str, Member]]:
             archive = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - closed with the stream that it reads
             for entry in archive:
                 if len(members) >= context.limits.members:
-                    raise UnreadableError(f"the archive has more than {context.limits.members} members")
+                    raise TooLargeError(f"the archive has more than {context.limits.members} members")
                 total += entry.size if entry.isreg() else 0
                 if entry.name in members and not entry.isdir():
                     raise UnreadableError(f"the archive has two members of the name {entry.name[:80]!r}")
@@ -145,7 +155,7 @@ def _tar_member(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> Member:
 def _check_ratio(total: int, blob: Blob, context: Context) -> None:
     """Take ``total`` bytes from the budget. Raises UnreadableError when that is suspiciously much."""
     if total > max(context.limits.unsuspected, context.limits.ratio * blob.size):
-        raise UnreadableError(f"it unpacks to {total} bytes, more than {context.limits.ratio} times its size")
+        raise TooLargeError(f"it unpacks to {total} bytes, more than {context.limits.ratio} times its size")
     context.budget.spend(total)
 
 
@@ -171,7 +181,10 @@ def compare_members(
 
 def _compare_member(name: str, mine: Member, theirs: Member, context: Context, compare: Any) -> Outcome:
     if max(mine.size, theirs.size) > context.limits.held:
-        return _compare_long_member(mine, theirs, context)
+        try:
+            return _compare_long_member(mine, theirs, context)
+        except TooLargeError as error:
+            return too_large(error)
     left, right = (_read_member(name, member, context) for member in (mine, theirs))
     if compare is not None and left.digest() != right.digest():
         return cast("Outcome", compare(left, right, context))
@@ -191,8 +204,9 @@ def _compare_long_member(mine: Member, theirs: Member, context: Context) -> Outc
         is_same = mine.size == theirs.size
         while is_same and (piece := first.read(PIECE)):
             is_same = piece == second.read(PIECE)
-    note = f"compared as bytes: it has more than {context.limits.held} bytes"
-    return Outcome(status=Status.IDENTICAL) if is_same else Outcome(status=Status.DIFFERENT, note=note)
+    if not is_same:
+        raise TooLargeError(f"it has more than {context.limits.held} bytes")
+    return Outcome(status=Status.IDENTICAL)
 
 
 def _open(member: Member) -> BinaryIO:
@@ -229,7 +243,7 @@ def _expand(blob: Blob, kind: str, context: Context) -> Blob:
             size += len(piece)
             context.budget.spend(len(piece))
             if size > allowed:
-                raise UnreadableError(f"it unpacks to more than {context.limits.ratio} times its size")
+                raise TooLargeError(f"it unpacks to more than {context.limits.ratio} times its size")
     stem, dot, suffix = blob.name.rpartition(".")
     name = stem + _SUFFIXES.get(f".{suffix.lower()}", "") if dot and stem else blob.name
 
@@ -261,7 +275,7 @@ def _rename(members: dict[str, Member], context: Context) -> tuple[Any, dict[str
     if found is None or found.open is None or found.size > context.limits.parsed:
         raise UnreadableError(f"it has no {_SCHEMA} that can be read")
     with found.open() as stream:
-        schema = parse_json(stream.read(context.limits.parsed))
+        schema = parse_json(stream.read(context.limits.parsed), context)
     order: dict[str, str] = {}
     taken: list[tuple[str, Any]] = []
     stack = [schema]

@@ -6,7 +6,15 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, reading, same_content
+from mlflow_repro.compare.artifacts.blobs import (
+    IDENTICAL,
+    Outcome,
+    TooLargeError,
+    UnreadableError,
+    quote,
+    reading,
+    same_content,
+)
 from mlflow_repro.compare.histories import count_ulps
 from mlflow_repro.values.comparison import Status
 
@@ -187,7 +195,7 @@ def _read_npy(blob: Blob, context: Context) -> Any:
         if dtype.hasobject:
             raise UnreadableError("it holds Python objects, which are not unpickled")
         if size > context.limits.held:
-            raise UnreadableError(f"the array has {size} bytes, more than are held in memory")
+            raise TooLargeError(f"the array has {size} bytes, more than are held in memory")
         content = stream.read(size)
         if stream.read(1):  # numpy.save can be given an open file several times
             raise UnreadableError("something follows the array")
@@ -222,7 +230,7 @@ def _read_tensor(blob: Blob, entry: dict[str, Any], start: int, context: Context
         raise UnreadableError(f"dtype {quote(entry['dtype'])} is not known")
     begin, end = entry["data_offsets"]
     if end - begin > context.limits.held:
-        raise UnreadableError(f"a tensor has {end - begin} bytes, more than are held in memory")
+        raise TooLargeError(f"a tensor has {end - begin} bytes, more than are held in memory")
     with blob.open() as stream:
         stream.seek(start + begin)
         content = stream.read(end - begin)

@@ -35,9 +35,13 @@ class MissingReaderError(UnreadableError):
     """What reads the format is not installed: whether the contents differ cannot be said."""
 
 
+class TooLargeError(UnreadableError):
+    """Reading on would take more memory or time than a file is given: whether the contents differ cannot be said."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much a comparator may unpack, parse and hold; beyond it the bytes decide. Sizes are bytes."""
+    """How much a comparator may unpack, parse and hold; beyond it nobody can say. Sizes are bytes."""
 
     expanded: int = 4096 * MIB
     """What one artifact may unpack to, everything nested in it included."""
@@ -69,7 +73,7 @@ class Budget:
         """Take ``size`` bytes out. Raises UnreadableError when there is less."""
         self.left -= size
         if self.left < 0:
-            raise UnreadableError("it unpacks to more than the limit")
+            raise TooLargeError("it unpacks to more than the limit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,7 @@ class Context:
     def deeper(self) -> Context:
         """The context of something nested. Raises UnreadableError when that is too deep."""
         if self.depth >= self.limits.depth:
-            raise UnreadableError(f"more than {self.limits.depth} archives lie inside each other")
+            raise TooLargeError(f"more than {self.limits.depth} archives lie inside each other")
         return replace(self, depth=self.depth + 1)
 
 
@@ -129,11 +133,11 @@ class Blob:
     def read(self, limit: int) -> bytes:
         """All of it. Raises UnreadableError when that is more than ``limit`` bytes."""
         if self.size > limit:
-            raise UnreadableError(f"{show_size(self.size)} are more than the {show_size(limit)} that are parsed")
+            raise TooLargeError(f"{show_size(self.size)} are more than the {show_size(limit)} that are parsed")
         with self.open() as stream:
             content = stream.read(limit + 1)
         if len(content) > limit:
-            raise UnreadableError(f"it holds more than the {show_size(limit)} that are parsed")
+            raise TooLargeError(f"it holds more than the {show_size(limit)} that are parsed")
         return content
 
     def head(self, size: int = 16) -> bytes:
@@ -175,6 +179,11 @@ def compare_bytes(one: Blob, other: Blob, reason: str) -> Outcome:
     )
 
 
+def too_large(error: TooLargeError) -> Outcome:
+    """Nobody can say whether contents of this size are the same: no difference, and no reason to trust them."""
+    return Outcome(status=Status.UNKNOWN, note=f"the bytes differ; not compared: too large: {error}")
+
+
 def same_content(what: str) -> Outcome:
     """The content is the same although the bytes are not; ``what`` names what was compared or left out."""
     return Outcome(status=Status.IDENTICAL, note=f"same content in other bytes: {what}")
@@ -189,7 +198,11 @@ def reading(what: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise MissingReaderError(f"reading it as {what} needs what is not installed: {explain(error)}") from error
-    except (Exception, RecursionError) as error:
+    except (MemoryError, RecursionError) as error:
+        raise TooLargeError(f"as {what} it is too large or too deep") from error
+    except Exception as error:
+        if type(error).__name__.startswith("DecompressionBomb"):  # Pillow's
+            raise TooLargeError(explain(error)) from error
         raise UnreadableError(f"it cannot be read as {what}: {explain(error)}") from error
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
+from mlflow_repro.compare.artifacts.blobs import Outcome, TooLargeError, UnreadableError, quote, reading
 from mlflow_repro.compare.artifacts.catboost import LEFT_OUT, clean_json
 from mlflow_repro.compare.artifacts.scalars import compare_trees, read_number
 from mlflow_repro.compare.artifacts.text import clean_output
@@ -36,26 +36,37 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 _NOT_JUDGED = "it describes the environment, which explains and does not judge"
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: bytes, context: Context) -> Any:
     """JSON in UTF-8; of a key that is given twice nobody knows which one counts. Raises UnreadableError."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise UnreadableError("a key is given twice")
-        return found
-
-    def read_real(text: str) -> float | str:
-        value = float(text)
-        return value if math.isfinite(value) else text  # 1e999 is a number, and not the same as 2e999
-
+    _check_nodes(content, context)
     with reading("JSON"):
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique, parse_float=read_real)
+        return _JSON.decode(content.decode("utf-8-sig"))
+
+
+def _check_nodes(content: bytes, context: Context) -> None:
+    """Before they are made: as many values, or nearly, as there are signs that begin one."""
+    if sum(map(content.count, (b",", b"[", b"{"))) > context.limits.nodes:
+        raise TooLargeError(f"it holds more than {context.limits.nodes} values")
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise UnreadableError("a key is given twice")
+    return found
+
+
+def _read_real(text: str) -> float | str:
+    value = float(text)
+    return value if math.isfinite(value) else text  # 1e999 is a number, and not the same as 2e999
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_read_object, parse_float=_read_real)
 
 
 def compare_json(one: Blob, other: Blob, context: Context, ignored: tuple[str, ...] = ()) -> Outcome:
     """The values; spaces and the order of keys do not count."""
-    left, right = (parse_json(blob.read(context.limits.parsed)) for blob in (one, other))
+    left, right = (parse_json(blob.read(context.limits.parsed), context) for blob in (one, other))
     taken = clean_json(left), clean_json(right)
     same = "the JSON values" + (f", without {LEFT_OUT}" if taken[0] != taken[1] else "")
     return compare_trees(left, right, context, ignored=ignored, same=same)
@@ -63,11 +74,15 @@ def compare_json(one: Blob, other: Blob, context: Context, ignored: tuple[str, .
 
 def compare_json_lines(one: Blob, other: Blob, context: Context) -> Outcome:
     """One JSON value a line; empty lines do not count."""
-    left, right = (
-        [parse_json(line) for line in blob.read(context.limits.parsed).splitlines() if line.strip()]
-        for blob in (one, other)
-    )
+    left, right = (_parse_lines(blob.read(context.limits.parsed), context) for blob in (one, other))
     return compare_trees(left, right, context, same="the JSON values")
+
+
+def _parse_lines(content: bytes, context: Context) -> list[Any]:
+    _check_nodes(content, context)
+    with reading("JSON"):
+        lines = content.decode("utf-8-sig").encode().splitlines()  # by bytes: text ends lines at more places
+        return [_JSON.decode(line.decode()) for line in lines if line.strip()]
 
 
 def compare_keras_metadata(one: Blob, other: Blob, context: Context) -> Outcome:
@@ -114,7 +129,7 @@ def _take_volatile(tree: Any) -> dict[str, Any]:
 
 def compare_notebook(one: Blob, other: Blob, context: Context) -> Outcome:
     """A notebook: cells and their outputs, without when and how long they were executed, and without made-up ids."""
-    left, right = (parse_json(blob.read(context.limits.parsed)) for blob in (one, other))
+    left, right = (parse_json(blob.read(context.limits.parsed), context) for blob in (one, other))
     taken = [_clean_notebook(tree) for tree in (left, right)]
     differing = sorted(name for name in {**taken[0], **taken[1]} if taken[0].get(name) != taken[1].get(name))
     same = "the notebook" + (f", without {', '.join(differing)}" if differing else "")
@@ -202,7 +217,7 @@ def _parse_yaml(blob: Blob, context: Context) -> Any:
             if node is None:
                 return None
             if _expanded_size(node, {}) > context.limits.nodes:
-                raise UnreadableError("its aliases stand for too many values")
+                raise TooLargeError("its aliases stand for too many values")
             return loader.construct_document(node)
         finally:
             loader.dispose()

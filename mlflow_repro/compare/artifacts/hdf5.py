@@ -10,6 +10,7 @@ from mlflow_repro.compare.artifacts.blobs import (
     IDENTICAL,
     MissingReaderError,
     Outcome,
+    TooLargeError,
     UnreadableError,
     combine,
     quote,
@@ -161,7 +162,7 @@ def _pieces(left: Any, right: Any, context: Context) -> Iterator[tuple[Any, Any]
         return
     row = left.size // left.shape[0] * max(left.dtype.itemsize, 1)
     if row > context.limits.held:
-        raise UnreadableError(f"a row of a data set has {row} bytes")
+        raise TooLargeError(f"a row of a data set has {row} bytes")
     rows = max(1, _ROWS * 16 // row)
     for start in range(0, left.shape[0], rows):
         yield left[start : start + rows], right[start : start + rows]

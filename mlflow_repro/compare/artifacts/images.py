@@ -9,7 +9,7 @@ from mlflow_repro.compare.artifacts.arrays import compare_arrays
 from mlflow_repro.compare.artifacts.blobs import (
     MissingReaderError,
     Outcome,
-    UnreadableError,
+    TooLargeError,
     combine,
     reading,
     same_content,
@@ -43,7 +43,7 @@ def compare_image(one: Blob, other: Blob, context: Context) -> Outcome:
             right.seek(number)
             context.budget.spend(4 * sum(image.size[0] * image.size[1] for image in (left, right)))
             if max(image.size[0] * image.size[1] for image in (left, right)) > context.limits.pixels:
-                raise UnreadableError(f"it has more than {context.limits.pixels} pixels")
+                raise TooLargeError(f"it has more than {context.limits.pixels} pixels")
             name = f"frame {number + 1}" if frames[0] > 1 else ""
             parts.append((name, _compare_showing(left, right) or _compare_frames(left, right, context)))
     outcome = combine(parts, "frames") if frames[0] > 1 else parts[0][1]

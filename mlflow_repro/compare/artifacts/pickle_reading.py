@@ -10,7 +10,7 @@ import io
 import pickletools
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.compare.artifacts.blobs import UnreadableError, reading
+from mlflow_repro.compare.artifacts.blobs import TooLargeError, UnreadableError, reading
 from mlflow_repro.compare.artifacts.pickle_arrays import UNORDERED, Node
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _Machine:
 
     def __init__(self, stream: io.BytesIO, limit: int, *, depth: int) -> None:
         if depth > _NESTED:
-            raise UnreadableError(f"more than {_NESTED} pickles lie inside each other")
+            raise TooLargeError(f"more than {_NESTED} pickles lie inside each other")
         self.stream = stream
         self.limit = limit
         self.depth = depth
@@ -47,7 +47,7 @@ class _Machine:
         """Follow the opcodes to STOP, and give what is on top of the stack then."""
         for count, (opcode, argument, _position) in enumerate(pickletools.genops(self.stream)):
             if count > self.limit:
-                raise UnreadableError(f"the pickle has more than {self.limit} opcodes")
+                raise TooLargeError(f"the pickle has more than {self.limit} opcodes")
             name = opcode.name
             if name in _CONSTANTS:
                 self.stack.append(_CONSTANTS[name])

@@ -6,11 +6,12 @@ import bz2
 import hashlib
 import lzma
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.compare.artifacts import catboost
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
-from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, reading
+from mlflow_repro.compare.artifacts.blobs import Outcome, TooLargeError, UnreadableError, quote, reading
 from mlflow_repro.compare.artifacts.pickle_arrays import UNORDERED, Node, read_array
 from mlflow_repro.compare.artifacts.pickle_reading import read_pickle
 from mlflow_repro.compare.artifacts.scalars import Differences, compare_numbers, is_number
@@ -46,7 +47,7 @@ def compare_pickle(one: Blob, other: Blob, context: Context) -> Outcome:
     differences = Differences()
     seen: set[tuple[int, int]] = set()
     stack: list[tuple[str, Any, Any]] = [("", left, right)]
-    while stack:
+    while stack and not differences.is_enough:
         path, mine, theirs = stack.pop()
         if not (isinstance(mine, Node) and isinstance(theirs, Node)):
             _compare_plain(path, mine, theirs, context, differences)
@@ -54,7 +55,7 @@ def compare_pickle(one: Blob, other: Blob, context: Context) -> Outcome:
         if mine is theirs or (id(mine), id(theirs)) in seen:
             continue
         if len(seen) > context.limits.nodes:
-            raise UnreadableError(f"it holds more than {context.limits.nodes} values")
+            raise TooLargeError(f"it holds more than {context.limits.nodes} values")
         seen.add((id(mine), id(theirs)))
         stack += reversed(list(_compare_nodes(path, mine, theirs, context, differences)))
     return differences.outcome("values", "what the pickle makes")
@@ -71,7 +72,7 @@ def _unpack(blob: Blob, context: Context) -> bytes:
         machine = make()
         found: bytes = machine.decompress(content, allowed + 1)
     if len(found) > allowed:
-        raise UnreadableError("it unpacks to more than the limit")
+        raise TooLargeError("it unpacks to more than the limit")
     if not machine.eof or machine.unused_data:
         raise UnreadableError("what is compressed is cut off, or something follows it")
     context.budget.spend(len(found))
@@ -87,7 +88,7 @@ def _compare_plain(path: str, mine: Any, theirs: Any, context: Context, differen
             differences.left_out.add(catboost.LEFT_OUT)
             return
     if status is not Status.IDENTICAL:
-        differences.add(status, f"{_where(path)}: {_show(mine, path)} and {_show(theirs, path)}")
+        differences.add(status, lambda: f"{_where(path)}: {_show(mine, path)} and {_show(theirs, path)}")
 
 
 def _is_same_catboost(mine: Any, theirs: Any) -> bool:
@@ -105,10 +106,10 @@ def _compare_nodes(
     if arrays[0] is not None and arrays[1] is not None:
         outcome = compare_arrays(*arrays, context.tolerances)
         if outcome.status is not Status.IDENTICAL:
-            differences.add(outcome.status, f"{_where(path)}: {outcome.note}")
+            differences.add(outcome.status, lambda: f"{_where(path)}: {outcome.note}")
         return
     if (mine.global_name, mine.called) != (theirs.global_name, theirs.called) or mine.kind != theirs.kind:
-        differences.add(Status.DIFFERENT, f"{_where(path)}: {_show(mine, '')} and {_show(theirs, '')}")
+        differences.add(Status.DIFFERENT, lambda: f"{_where(path)}: {_show(mine, '')} and {_show(theirs, '')}")
         return
     yield from _pair_up(
         f"{path}()" if mine.kind == "call" and path else path,
@@ -160,9 +161,9 @@ def _pair_up(
     path: str, mine: list[Any], theirs: list[Any], differences: Differences, *, is_whole: bool = False
 ) -> Iterator[tuple[str, Any, Any]]:
     if len(path) > _LONGEST_PATH:
-        raise UnreadableError("its values are nested too deep")
+        raise TooLargeError("its values are nested too deep")
     if len(mine) != len(theirs):
-        differences.add(Status.DIFFERENT, f"{_where(path)}: {len(mine)} and {len(theirs)} values")
+        differences.add(Status.DIFFERENT, lambda: f"{_where(path)}: {len(mine)} and {len(theirs)} values")
     for index, pair in enumerate(zip(mine, theirs, strict=False)):
         yield (path if is_whole else f"{path}[{index}]"), *pair
 
@@ -182,7 +183,7 @@ def _pair_by_key(path: str, mine: Node, theirs: Node, differences: Differences) 
         key, here = typed[1], f"{path}.{typed[1]}"
         if typed not in left or typed not in right:
             side = "reference" if typed in left else "reproduction"
-            differences.add(Status.DIFFERENT, f"{_where(here)}: only in the {side}")
+            differences.add(Status.DIFFERENT, partial(_describe_missing, here, side))
         elif key == "__file__" and all(isinstance(side[typed], str) for side in (left, right)):
             if not _is_same_file(left[typed], right[typed], differences.left_out):
                 yield here, left[typed], right[typed]
@@ -190,6 +191,10 @@ def _pair_by_key(path: str, mine: Node, theirs: Node, differences: Differences) 
             differences.left_out.add(str(key))
         else:
             yield here, left[typed], right[typed]
+
+
+def _describe_missing(path: str, side: str) -> str:
+    return f"{_where(path)}: only in the {side}"
 
 
 def _digest(item: Any, cache: dict[int, str], depth: int) -> str:

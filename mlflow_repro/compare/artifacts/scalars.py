@@ -9,18 +9,19 @@ from datetime import date
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, UnreadableError, quote, same_content
+from mlflow_repro.compare.artifacts.blobs import IDENTICAL, Outcome, TooLargeError, quote, same_content
 from mlflow_repro.compare.metrics import is_close
 from mlflow_repro.text.listing import list_some
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from mlflow_repro.compare.artifacts.blobs import Context
     from mlflow_repro.values.rules import Tolerances
 
 _SHOWN = 3
+_MOST = 100_000  # differences that are counted
 _LARGEST_WHOLE = 2**53  # beyond it floats are not near enough together to stand for integers
 _LONGEST_INTEGER = 4000  # digits; Python reads no more than 4300
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
@@ -85,12 +86,17 @@ class Differences:
         self.count = {Status.DIFFERENT: 0, Status.CLOSE: 0}
         self.left_out: set[str] = set()
 
-    def add(self, status: Status, text: str) -> None:
-        """One place that is DIFFERENT or CLOSE."""
+    def add(self, status: Status, describe: Callable[[], str]) -> None:
+        """One place that is DIFFERENT or CLOSE. To describe it costs much more than to count it: most are not."""
         self.count[status] += 1
         kept = self.different if status is Status.DIFFERENT else self.close
         if len(kept) < _SHOWN:
-            kept.append(text)
+            kept.append(describe())
+
+    @property
+    def is_enough(self) -> bool:
+        """True when so much differs that nobody needs the exact number."""
+        return self.count[Status.DIFFERENT] >= _MOST
 
     def outcome(self, noun: str, same: str) -> Outcome:
         """What they come to; ``same`` says what was compared when nothing differs."""
@@ -102,7 +108,10 @@ class Differences:
             if count:
                 nouns = noun if count > 1 else noun.removesuffix("s")
                 verb = how if count > 1 else how.replace("differ", "differs").replace("are", "is")
-                return Outcome(status=status, note=f"{count} {nouns} {verb}: {list_some(kept, _SHOWN, count=count)}")
+                least = "at least " if self.is_enough else ""
+                return Outcome(
+                    status=status, note=f"{least}{count} {nouns} {verb}: {list_some(kept, _SHOWN, count=count)}"
+                )
         without = f", without {', '.join(sorted(self.left_out))}" if self.left_out else ""
         return same_content(same + without) if same else IDENTICAL
 
@@ -114,10 +123,17 @@ def compare_trees(one: Any, other: Any, context: Context, *, ignored: Collection
     """
     differences = Differences()
     for count, (path, left, right) in enumerate(_walk(one, other, ignored, differences.left_out)):
+        if differences.is_enough:
+            break
         if count > context.limits.nodes:
-            raise UnreadableError(f"it holds more than {context.limits.nodes} values")
+            raise TooLargeError(f"it holds more than {context.limits.nodes} values")
         _compare_leaf(path, left, right, context, differences)
     return differences.outcome("values", same)
+
+
+_LENGTH = object()
+_Path = tuple[Any, Any] | None
+"""The path above and a key as text, an index, or `_LENGTH`; put together only where it is shown: trees can be deep."""
 
 
 class _Absent:
@@ -138,31 +154,54 @@ class _Length:
 ABSENT = _Absent()
 
 
-def _walk(one: Any, other: Any, ignored: Collection[str], left_out: set[str]) -> Iterator[tuple[str, Any, Any]]:
+def _walk(one: Any, other: Any, ignored: Collection[str], left_out: set[str]) -> Iterator[tuple[_Path, Any, Any]]:
     """Each pair of leaves with its path; a missing one is `ABSENT`. Not recursive: documents can be deep."""
-    stack = [("", one, other)]
+    stack: list[Iterator[tuple[_Path, Any, Any]]] = [iter([(None, one, other)])]
     while stack:
-        path, left, right = stack.pop()
+        pair = next(stack[-1], None)
+        if pair is None:
+            stack.pop()
+            continue
+        path, left, right = pair
         if isinstance(left, dict) and isinstance(right, dict):
-            # With their types: 1 and true are the same key of a dict, and not of a document.
-            mine, theirs = ({(type(key), key): value for key, value in side.items()} for side in (left, right))
-            keys = list({**mine, **theirs})
-            left_out.update(str(key[1]) for key in keys if key[1] in ignored and mine.get(key) != theirs.get(key))
-            stack += [
-                (f"{path}.{key[1]}" if path else str(key[1]), mine.get(key, ABSENT), theirs.get(key, ABSENT))
-                for key in reversed(keys)
-                if key[1] not in ignored
-            ]
+            stack.append(_pair_values(path, left, right, ignored, left_out))
         elif isinstance(left, list) and isinstance(right, list):
+            stack.append(_pair_items(path, left, right))
             if len(left) != len(right):
-                yield f"length of {path or 'the list'}", _Length(len(left)), _Length(len(right))
-            pairs = list(zip(left, right, strict=False))
-            stack += [(f"{path}[{index}]", *pair) for index, pair in reversed(list(enumerate(pairs)))]
+                yield (path, _LENGTH), _Length(len(left)), _Length(len(right))
         else:
             yield path, left, right
 
 
-def _compare_leaf(path: str, left: Any, right: Any, context: Context, differences: Differences) -> None:
+def _pair_values(
+    path: _Path, left: dict[Any, Any], right: dict[Any, Any], ignored: Collection[str], left_out: set[str]
+) -> Iterator[tuple[_Path, Any, Any]]:
+    # With their types: 1 and true are the same key of a dict, and not of a document.
+    mine, theirs = ({(type(key), key): value for key, value in side.items()} for side in (left, right))
+    for key in {**mine, **theirs}:
+        values = mine.get(key, ABSENT), theirs.get(key, ABSENT)
+        if key[1] not in ignored:
+            yield (path, str(key[1])), *values
+        elif values[0] != values[1]:
+            left_out.add(str(key[1]))
+
+
+def _pair_items(path: _Path, left: list[Any], right: list[Any]) -> Iterator[tuple[_Path, Any, Any]]:
+    for index, pair in enumerate(zip(left, right, strict=False)):
+        yield (path, index), *pair
+
+
+def _write_path(path: _Path) -> str:
+    parts: list[str] = []
+    while path is not None:
+        path, part = path
+        if part is _LENGTH:
+            return f"length of {_write_path(path) or 'the list'}"
+        parts.append(f"[{part}]" if isinstance(part, int) else f".{part}")
+    return "".join(reversed(parts)).removeprefix(".")
+
+
+def _compare_leaf(path: _Path, left: Any, right: Any, context: Context, differences: Differences) -> None:
     if is_number(left) and is_number(right):
         status = compare_numbers(left, right, context.tolerances)
     elif type(left) is type(right) or (isinstance(left, date) and isinstance(right, date)):
@@ -170,9 +209,12 @@ def _compare_leaf(path: str, left: Any, right: Any, context: Context, difference
     else:
         status = Status.DIFFERENT
     if status is not Status.IDENTICAL:
-        key = path.rpartition(".")[2]
-        where = quote(path)[1:-1] or "the whole"
-        differences.add(status, f"{where}: {_show(left, key)} and {_show(right, key)}")
+        differences.add(status, lambda: _describe(_write_path(path), left, right))
+
+
+def _describe(path: str, left: Any, right: Any) -> str:
+    key = path.rpartition(".")[2]
+    return f"{quote(path)[1:-1] or 'the whole'}: {_show(left, key)} and {_show(right, key)}"
 
 
 def is_number(value: Any) -> bool:

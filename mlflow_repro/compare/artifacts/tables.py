@@ -8,6 +8,7 @@ import json
 import math
 from collections import Counter
 from decimal import Decimal
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mlflow_repro.compare.artifacts.arrays import Tally
 from mlflow_repro.compare.artifacts.blobs import (
     MissingReaderError,
     Outcome,
+    TooLargeError,
     UnreadableError,
     combine,
     quote,
@@ -47,19 +49,32 @@ def compare_csv(one: Blob, other: Blob, context: Context, delimiter: str = ",") 
     differences = Differences()
     differences.left_out |= volatile_columns(one.name) & set(header)
     for number, (mine, theirs) in enumerate(zip(left, right, strict=True), start=1):
-        for index, (cell, their_cell) in enumerate(zip_longest(mine, theirs)):
-            if cell != their_cell:
-                column = header[index] if index < len(header) else str(index + 1)
-                if column in differences.left_out:
-                    continue
-                status = _compare_cells(cell, their_cell, context)
-                where = f"row {number}, column {quote(column)}"
-                if status is not Status.IDENTICAL:
-                    differences.add(status, f"{where}: {_show(cell, column)} and {_show(their_cell, column)}")
+        if mine != theirs:
+            _compare_rows(number, (mine, theirs), header, context, differences)
+        if differences.is_enough:
+            break
     outcome = differences.outcome("cells", "the cells")
     if outcome.status is Status.DIFFERENT and Counter(map(tuple, left)) == Counter(map(tuple, right)):
         return Outcome(status=Status.DIFFERENT, note=f"the same {len(left)} rows in another order")
     return outcome
+
+
+def _compare_rows(
+    number: int, rows: tuple[list[str], list[str]], header: list[str], context: Context, differences: Differences
+) -> None:
+    for index, (cell, their_cell) in enumerate(zip_longest(*rows)):
+        if cell == their_cell:
+            continue
+        column = header[index] if index < len(header) else str(index + 1)
+        status = Status.IDENTICAL if column in differences.left_out else _compare_cells(cell, their_cell, context)
+        if status is not Status.IDENTICAL:
+            differences.add(status, partial(_describe_cell, number, column, cell, their_cell))
+        if differences.is_enough:
+            return
+
+
+def _describe_cell(number: int, column: str, cell: str | None, their_cell: str | None) -> str:
+    return f"row {number}, column {quote(column)}: {_show(cell, column)} and {_show(their_cell, column)}"
 
 
 def compare_tsv(one: Blob, other: Blob, context: Context) -> Outcome:
@@ -75,7 +90,7 @@ def _read_csv(blob: Blob, context: Context, delimiter: str) -> list[list[str]]:
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True):
             cells += len(row)
             if cells > context.limits.nodes:
-                raise UnreadableError(f"it has more than {context.limits.nodes} cells")
+                raise TooLargeError(f"it has more than {context.limits.nodes} cells")
             rows.append(row)
         return rows
 
@@ -116,11 +131,13 @@ def compare_parquet(one: Blob, other: Blob, context: Context) -> Outcome:
                 status=Status.DIFFERENT,
                 note=f"columns {quote(only[0])} are in the reference only, {quote(only[1])} in the reproduction only",
             )
+        if len(names[0]) > context.limits.members:
+            raise TooLargeError(f"it has {len(names[0])} columns")
         rows = left.metadata.num_rows, right.metadata.num_rows
         if rows[0] != rows[1]:
             return Outcome(status=Status.DIFFERENT, note=f"{rows[0]} and {rows[1]} rows")
         if rows[0] * len(names[0]) * 8 > context.limits.expanded:
-            raise UnreadableError(f"{rows[0]} rows of {len(names[0])} columns are too many")
+            raise TooLargeError(f"{rows[0]} rows of {len(names[0])} columns are too many")
         parts = [
             (name, _compare_column(left, right, name, context, has_categories=name in categories))
             for name in dict.fromkeys(names[0])

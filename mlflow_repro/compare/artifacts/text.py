@@ -7,7 +7,7 @@ from collections import Counter
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from mlflow_repro.compare.artifacts.blobs import Outcome, UnreadableError, quote, same_content
+from mlflow_repro.compare.artifacts.blobs import Outcome, TooLargeError, UnreadableError, quote, same_content
 from mlflow_repro.values.comparison import Status
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _PDF_VOLATILE = re.compile(
     rb"|/ID\s*\[\s*(?:<[0-9A-Fa-f]*>|\([^()]{0,60}\))\s*(?:<[0-9A-Fa-f]*>|\([^()]{0,60}\))\s*\]"
     rb"|<xmp:(?:CreateDate|ModifyDate|MetadataDate)>[^<]{0,40}<|<xmpMM:(?:DocumentID|InstanceID)>[^<]{0,80}<"
 )
+_MOST_COMPARED = 50_000_000_000  # ids that may be at each character, all in all: some seconds
 LOG_FILES = ("*.log", "*.log.*", "*.out", "*.err", "stdout*", "stderr*", "log.txt", "*_log.txt", "*-log.txt")
 """Names of what programs say while they run."""
 Mask = tuple[str, "re.Pattern[str]", str]
@@ -126,6 +127,8 @@ def rename_ids(text: str, made_up: re.Pattern[str], *, is_whole: bool = False) -
     order = {name: f"made-up-id-{index}" for index, name in enumerate(dict.fromkeys(one[0] for one in found if one))}
     if not order:
         return text, []
+    if len(order) * len(text) > _MOST_COMPARED:
+        raise TooLargeError(f"it declares {len(order)} made-up ids")
     anywhere = re.compile(rf"(?<![0-9A-Za-z])(?:{'|'.join(map(re.escape, order))})(?![0-9A-Za-z])")
     return anywhere.sub(lambda match: order[match[0]], text), list(order)
 
