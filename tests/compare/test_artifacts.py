@@ -307,7 +307,7 @@ SAME_CONTENT = {
     "b.onnx": lambda: (onnx_model(b"ab", weights=b"xy"), onnx_model(b"ba", weights=b"yx")),
     "prophet.pkl": lambda: tuple(
         pickle.dumps({"fit": {"runset": {"_output_dir": n, "_args": {"data": n}}, "_cmdstan_config": {"init": n}}})
-        for n in ("/tmp/a/b", "/tmp/c/d")
+        for n in ("one/b", "two/b")
     ),
     "cat.pkl": lambda: tuple(pickle.dumps({"__model": catboost_model(n)}) for n in (1, 2)),
     "cat.json": lambda: tuple(
