@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import os
 import subprocess
@@ -62,15 +63,21 @@ def room_of(module: str) -> str:
     return "guest" if room == "plugin" else room  # MLflow knows that door of the guest's by this name
 
 
+@functools.cache
+def import_nodes(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """Every import in ``source``; most sources are asked for many times."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
 def imported_modules(name: str, source: str, known: dict[str, str]) -> list[tuple[int, str]]:
     """Line and absolute name of every module that ``source`` imports, wherever in the file it does so."""
     found = []
     is_package = any(other.startswith(f"{name}.") for other in known)
     base = name if is_package else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    for node in import_nodes(source):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             dots = "." * node.level
             module = importlib.util.resolve_name(dots + (node.module or ""), base) if dots else str(node.module)
             targets = (f"{module}.{alias.name}" for alias in node.names)

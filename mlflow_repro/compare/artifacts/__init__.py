@@ -32,7 +32,6 @@ from mlflow_repro.compare.artifacts.blobs import (
     reading,
     too_large,
 )
-from mlflow_repro.compare.artifacts.catboost import MAGIC, compare_catboost
 from mlflow_repro.compare.artifacts.documents import (
     ENVIRONMENT_FILES,
     compare_environment_file,
@@ -44,7 +43,7 @@ from mlflow_repro.compare.artifacts.documents import (
 )
 from mlflow_repro.compare.artifacts.hdf5 import compare_hdf5
 from mlflow_repro.compare.artifacts.images import compare_image
-from mlflow_repro.compare.artifacts.onnx import compare_onnx
+from mlflow_repro.compare.artifacts.models import MAGIC, compare_catboost, compare_onnx
 from mlflow_repro.compare.artifacts.pickles import compare_pickle
 from mlflow_repro.compare.artifacts.tables import compare_csv, compare_parquet, compare_tsv
 from mlflow_repro.compare.artifacts.tensorflow import compare_checkpoint_index

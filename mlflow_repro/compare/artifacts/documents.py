@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlflow_repro.compare.artifacts.blobs import Outcome, TooLargeError, UnreadableError, quote, reading
-from mlflow_repro.compare.artifacts.catboost import LEFT_OUT, clean_json
+from mlflow_repro.compare.artifacts.models import LEFT_OUT, clean_json
 from mlflow_repro.compare.artifacts.scalars import compare_trees, read_number
 from mlflow_repro.compare.artifacts.text import clean_output
 from mlflow_repro.values.comparison import Status

@@ -9,7 +9,7 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.compare.artifacts import catboost
+from mlflow_repro.compare.artifacts import models
 from mlflow_repro.compare.artifacts.arrays import compare_arrays
 from mlflow_repro.compare.artifacts.blobs import Outcome, TooLargeError, UnreadableError, quote, reading
 from mlflow_repro.compare.artifacts.pickle_arrays import UNORDERED, Node, read_array
@@ -85,7 +85,7 @@ def _compare_plain(path: str, mine: Any, theirs: Any, context: Context, differen
     else:
         status = Status.IDENTICAL if type(mine) is type(theirs) and mine == theirs else Status.DIFFERENT
         if status is Status.DIFFERENT and _is_same_catboost(mine, theirs):
-            differences.left_out.add(catboost.LEFT_OUT)
+            differences.left_out.add(models.LEFT_OUT)
             return
     if status is not Status.IDENTICAL:
         differences.add(status, lambda: f"{_where(path)}: {_show(mine, path)} and {_show(theirs, path)}")
@@ -93,9 +93,9 @@ def _compare_plain(path: str, mine: Any, theirs: Any, context: Context, differen
 
 def _is_same_catboost(mine: Any, theirs: Any) -> bool:
     """True for the bytes of two models that differ by no more than when they were trained."""
-    if not all(isinstance(side, (bytes, bytearray)) and side.startswith(catboost.MAGIC) for side in (mine, theirs)):
+    if not all(isinstance(side, (bytes, bytearray)) and side.startswith(models.MAGIC) for side in (mine, theirs)):
         return False
-    return catboost.mask_training(bytes(mine)) == catboost.mask_training(bytes(theirs))
+    return models.mask_training(bytes(mine)) == models.mask_training(bytes(theirs))
 
 
 def _compare_nodes(
