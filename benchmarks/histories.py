@@ -98,14 +98,17 @@ def print_row(kind: str, uri: str, runs: dict[tuple[str, int], str], length: int
     from mlflow import MlflowClient
 
     from mlflow_repro.judging.histories import compare_run_histories
+    from mlflow_repro.judging.sides import Side
     from mlflow_repro.store import open_store
     from mlflow_repro.values.rules import Rules
+    from mlflow_repro.values.run import Run
 
     client, store = MlflowClient(tracking_uri=uri), open_store(uri)
     pair = runs["reference", length], runs["same", length]
 
     def compare(other: str, mode: str) -> None:
-        sides = (store, runs["reference", length]), (store, runs[other, length])
+        names = runs["reference", length], runs[other, length]
+        sides = tuple(Side(run=Run(run_id=name), store=store) for name in names)
         (row,) = compare_run_histories(sides, ["loss"], Rules(), mode)
         expected = None if other == "same" else DIFFERENT_FROM[other] * length
         if row.details.get("first_different_step") != expected:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.compare.curves import CurveSampler
 from mlflow_repro.judging.judge import judge_runs
-from mlflow_repro.judging.options import JudgeOptions
+from mlflow_repro.judging.options import Judging
 from mlflow_repro.judging.sides import Side
 from mlflow_repro.report import RENDERERS
 from mlflow_repro.store import open_store
@@ -57,7 +57,7 @@ def main() -> None:
         ids = make_runs(path, arguments.metrics, arguments.points // arguments.metrics)
         store = open_store(f"sqlite:///{path}")
         one, other = (Side(run=store.read_run(run_id), store=store) for run_id in ids)
-        options = JudgeOptions(artifacts=None)
+        options = Judging()
         samplers: list[CurveSampler] = []
 
         def compare_and_watch() -> None:

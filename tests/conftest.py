@@ -160,11 +160,11 @@ def _untouched_reference(_untouched_environment, monkeypatch):
 
     original = reproduce._reproduce
 
-    def reproduce_unchanged(options, *arguments):
-        if options.annotate_reference or options.allow_registry:
-            return original(options, *arguments)
-        with unchanged_store(options.tracking_uri):
-            return original(options, *arguments)
+    def reproduce_unchanged(order, *arguments):
+        if order.options.annotate_reference or order.options.allow_registry:
+            return original(order, *arguments)
+        with unchanged_store(order.options.tracking_uri):
+            return original(order, *arguments)
 
     monkeypatch.setattr(reproduce, "_reproduce", reproduce_unchanged)
 

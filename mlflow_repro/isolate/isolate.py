@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.isolate.factors import Factor
     from mlflow_repro.isolate.options import TrialOptions
+    from mlflow_repro.judging.options import Judging
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.comparison import Comparison
@@ -74,6 +75,7 @@ def isolate_with(run_id: str, options: IsolateOptions) -> Isolation:
     """`isolate_run` with its options as one value."""
     trials = options.trials
     trials.check(run_id)
+    judging = trials.judging.read(trials.launch.work_dir)
     named = split_name(options.other, "") if options.other else None
     finder = DataFinder(options.data)
     with short_retries():
@@ -86,16 +88,17 @@ def isolate_with(run_id: str, options: IsolateOptions) -> Isolation:
         one = _read_conditions(sides[0])
         if not one.record.exists:
             raise CannotJudgeError(f"run {run_id} has no record of itself", "it was made without mlflow-repro")
-        comparison = judge_runs(sides[0], sides[1], trials.judged_here) if named else None
+        comparison = judge_runs(sides[0], sides[1], judging) if named else None
         if comparison is not None and comparison.verdict.exit_code is ExitCode.NOT_JUDGED:
             raise CannotJudgeError(f"whether the two runs differ cannot be said: {render_verdict(comparison)}")
         if comparison is not None and comparison.verdict is not Verdict.DIFFERENT:
-            return _answer(Conclusion(state="no difference"), _Question(sides=tuple(sides)), None)
+            return _answer(Conclusion(state="no difference"), _Question(sides=tuple(sides), judging=judging), None)
         other = _read_conditions(sides[1]) if named else _describe_here()
         question = _Question(
             factors=tuple(_rank(list_factors(one, other), comparison)),
             data=_look_at_data(one, other, finder, reference),
             sides=tuple(sides),
+            judging=judging,
         )
         return _search(trials, question)
 
@@ -104,6 +107,7 @@ def isolate_with(run_id: str, options: IsolateOptions) -> Isolation:
 class _Question:
     """What is asked: the runs (reference first), and the factors that differ; those of the data are apart."""
 
+    judging: Judging
     sides: tuple[Side, ...] = ()
     factors: tuple[Factor, ...] = ()
     data: DataFactors = NO_DATA
@@ -132,6 +136,7 @@ def _search(options: TrialOptions, question: _Question) -> Isolation:
     trials = Trials(
         run_id=question.sides[0].run.run_id,
         options=options,
+        judging=question.judging,
         store=store,
         parent=parent,
         limit=options.max_launches or len(question.tried) + FIXED_LAUNCHES,
@@ -210,7 +215,7 @@ def _find_proven(isolation: Isolation, question: _Question, trials: Trials) -> t
     runs = [trials.store.read_run(run_id) for run_id in (control.run_id, repeat.run_id)]
     pair = runs if conclusion.state == "nondeterministic" else [question.sides[0].run, runs[0]]
     one, other = (Side(run=run, store=trials.store) for run in pair)
-    causes = find_causes(one, other, judge_runs(one, other, trials.options.judged_here), fetches=True)
+    causes = find_causes(one, other, judge_runs(one, other, trials.judging), fetches=True)
     named = tuple(cause for cause in causes if cause.what != DIFFERS_FROM_ITSELF)
     if conclusion.state == "not restored":  # twice in the same way: not that
         return named
@@ -232,9 +237,7 @@ def _suspect(blame: Blame, question: _Question, trials: Trials) -> Cause:
     facts = [f"run {control.run_id}, as recorded but for this: {control.difference or 'the result'} differs"]
     if len(question.sides) > 1:
         launched = Side(run=trials.store.read_run(control.run_id), store=trials.store)
-        is_same = (
-            judge_runs(launched, question.sides[1], trials.options.judged_here).verdict.exit_code is ExitCode.EQUAL
-        )
+        is_same = judge_runs(launched, question.sides[1], trials.judging).verdict.exit_code is ExitCode.EQUAL
         facts += ["its result is that of the other run"] if is_same else []
     return Cause(
         kind=parts[0].kind,
@@ -286,7 +289,7 @@ def _read_conditions(side: Side) -> Conditions:
     return Conditions(
         run_id=run_id,
         store=store.uri,
-        record=store.read_own_record(run_id),
+        record=side.record,
         random_state=read_random_state(store, side.run) or {},
     )
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mlflow_repro.isolate.options import TrialOptions
+    from mlflow_repro.judging.options import Judging
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.run import Run
@@ -75,6 +76,7 @@ class Trials:
 
     run_id: str
     options: TrialOptions
+    judging: Judging
     store: TrackingStore
     parent: str
     limit: int
@@ -143,7 +145,7 @@ class Trials:
         timeout = self._left() or self.options.timeout
         options = change_options(self.options.launch_options(self.run_id, timeout), **settings)
         try:
-            report = reproduce_with(options, changes)
+            report = reproduce_with(options, changes, self.judging)
         except LaunchError as error:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 raise BudgetSpentError from error
@@ -171,7 +173,7 @@ class Trials:
     def _judge_against_first(self, repeat: Run) -> Comparison:
         first = self.known[frozenset(), 0]
         control = Side(run=self.store.read_run(first.run_id), store=self.store)
-        return judge_runs(control, Side(run=repeat, store=self.store), self.options.judged_here)
+        return judge_runs(control, Side(run=repeat, store=self.store), self.judging)
 
     def _left(self) -> float | None:
         return None if self._deadline is None else self._deadline - time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import UsageError
@@ -51,11 +51,6 @@ class TrialOptions:
     )
 
     @property
-    def judged_here(self) -> JudgeOptions:
-        """How runs are judged, with the work directory."""
-        return replace(self.judging, work_directory=self.launch.work_dir)
-
-    @property
     def tracking_uri(self) -> str:
         """The store that the reference is in."""
         return self.launch.store.tracking_uri
@@ -63,7 +58,6 @@ class TrialOptions:
     def check(self, run_id: str) -> None:
         """Find bad input before anything is read or started. Raises UsageError."""
         check_run_id(run_id)
-        self.judging.check()
         if self.max_launches is not None and self.max_launches < 1:
             raise UsageError(f"max_launches is {self.max_launches}", "it must be 1 or more")
         if self.timeout is not None and not self.timeout > 0:

@@ -17,6 +17,7 @@ from mlflow_repro.isolate.launches import (
 from mlflow_repro.isolate.options import StressOptions
 from mlflow_repro.isolate.search import BudgetSpentError
 from mlflow_repro.isolate.variations import VARIATIONS, Place, vary
+from mlflow_repro.judging.sides import Side
 from mlflow_repro.plan.launch import check_reference
 from mlflow_repro.report.isolation_text import render_profile
 from mlflow_repro.report.markdown import render_text_note
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.isolate.options import TrialOptions
     from mlflow_repro.isolate.variations import Variation
-    from mlflow_repro.store.store import TrackingStore
-    from mlflow_repro.values.run import Run
+    from mlflow_repro.judging.options import Judging
 
 _CONTROLS = 2
 
@@ -49,6 +49,7 @@ def stress_with(run_id: str, options: StressOptions) -> Profile:
     """`stress_run` with its options as one value."""
     options.check(run_id)
     trials = options.trials
+    judging = trials.judging.read(trials.launch.work_dir)
     with short_retries(), tempfile.TemporaryDirectory(prefix="mlflow-repro-") as folder:
         store = open_store(trials.tracking_uri)
         reference = store.read_run(run_id)
@@ -58,7 +59,7 @@ def stress_with(run_id: str, options: StressOptions) -> Profile:
             raise CannotJudgeError(f"run {run_id} has no record of itself", "it was made without mlflow-repro")
         wanted = options.vary or VARIATIONS
         variations = [one for one in vary(record, _make_places(Path(folder))) if one.name in wanted]
-        return _stress(trials, store, reference, variations)
+        return _stress(trials, judging, Side(run=reference, store=store), variations)
 
 
 def _make_places(folder: Path) -> Place:
@@ -69,13 +70,15 @@ def _make_places(folder: Path) -> Place:
     return Place(home=str(home), work_directory=str(work))
 
 
-def _stress(options: TrialOptions, store: TrackingStore, reference: Run, variations: Sequence[Variation]) -> Profile:
+def _stress(options: TrialOptions, judging: Judging, side: Side, variations: Sequence[Variation]) -> Profile:
+    store, reference = side.store, side.run
     parent = start_parent(store, options, reference, Inquiry(kind="stress"))
     possible = [one for one in variations if not one.skipped]
     limit = options.max_launches or len(possible) + _CONTROLS
     trials = Trials(
         run_id=reference.run_id,
         options=options,
+        judging=judging,
         store=store,
         parent=parent,
         limit=limit,

@@ -12,13 +12,14 @@ from mlflow_repro.compare.artifacts.blobs import show_size
 from mlflow_repro.compare.artifacts.text import why_volatile
 from mlflow_repro.compare.models import ModelTraits, pair_models
 from mlflow_repro.errors import ReproError
-from mlflow_repro.store.artifacts import OWN_FOLDER, ArtifactFile, ArtifactFolder, fetch_file, list_folders
+from mlflow_repro.store.artifacts import OWN_FOLDER, ArtifactFile, ArtifactFolder, fetch_file
 from mlflow_repro.system.folders import hold_folder
 from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mlflow_repro.judging.sides import Side
     from mlflow_repro.values.rules import Rules
 
 _DESCRIPTION = "MLmodel"  # its size depends on ids and times
@@ -43,16 +44,15 @@ class Selection:
 
 
 def compare_run_artifacts(
-    reference: tuple[str, str], reproduction: tuple[str, str], rules: Rules, selection: Selection
+    reference: Side, reproduction: Side, rules: Rules, selection: Selection
 ) -> tuple[Finding, ...]:
     """One finding for each file that either run has and that is selected, the plugin's own left out.
 
-    Both sides are the URI of a tracking store and the id of a run in it. The numbers in a file are judged by the
-    tolerance of the first rule that matches its path. What cannot be had, a file or all of them, is a finding that
-    cannot be said; what a rule leaves out is not asked for.
+    The numbers in a file are judged by the tolerance of the first rule that matches its path. What cannot be had, a
+    file or all of them, is a finding that cannot be said; what a rule leaves out is not asked for.
     """
     try:
-        folders = [list_folders(*side) for side in (reference, reproduction)]
+        folders = [side.folders for side in (reference, reproduction)]
     except (ReproError, OSError) as error:
         return (_unknown(ALL, None, None, str(error)),)
     pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}

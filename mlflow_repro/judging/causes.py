@@ -13,10 +13,9 @@ from mlflow_repro.explain.evidence import Evidence
 from mlflow_repro.explain.randomness import compare_traces, is_trace
 from mlflow_repro.explain.shape import find_shape
 from mlflow_repro.judging.code import look_at_code
-from mlflow_repro.judging.judge import compare_facts_of, compare_with_facts
+from mlflow_repro.judging.judge import compare_existing, compare_facts_of, read_existing
 from mlflow_repro.judging.options import ExplainOptions
-from mlflow_repro.judging.sides import read_pair
-from mlflow_repro.judging.trees import compare_trees
+from mlflow_repro.judging.trees import compare_with_children
 from mlflow_repro.store.opening import short_retries
 from mlflow_repro.store.writing import RNG_TRACE_FILE
 from mlflow_repro.text.giturl import strip_credentials
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_repro.explain.evidence import Divergence
+    from mlflow_repro.judging.judge import Existing
     from mlflow_repro.judging.options import CompareOptions
     from mlflow_repro.judging.sides import Side
     from mlflow_repro.values.comparison import Comparison, Finding
-    from mlflow_repro.values.record import Record
     from mlflow_repro.values.report import Cause, Report
     from mlflow_repro.values.sections import SeedFacts
 
@@ -52,23 +51,28 @@ def explain_runs(reference_id: str, reproduction_id: str, **options: Any) -> tup
 
 def explain_report(reference: str, reproduction: str, options: ExplainOptions) -> Report:
     """The comparison of two runs with its causes. Raises what `compare_runs` raises."""
-    report = compare_with_facts(reference, [reproduction], options)
-    if report.comparison is None:
-        return report
     with short_retries():
-        sides = read_pair(reference, reproduction, options.store.tracking_uri)
-        return replace(report, causes=find_causes(*sides, report.comparison, fetches=True))
+        asked = read_existing(reference, [reproduction], options)
+        return _with_causes(compare_existing(asked), asked, fetches=True)
 
 
 def compare_and_explain(reference: str, reproductions: Sequence[str], options: CompareOptions) -> Report:
-    """`compare_trees`, with the causes of a difference; of code only what is on this machine is looked at."""
-    report = compare_trees(reference, reproductions, options)
-    if report.comparison is None or report.comparison.verdict is not Verdict.DIFFERENT:
-        return report
-    with short_retries(), suppress(ReproError):  # the verdict stands, with its causes or without
-        sides = read_pair(reference, reproductions[-1], options.store.tracking_uri)
-        return replace(report, causes=find_causes(*sides, report.comparison, fetches=False))
+    """Compare existing runs, with the causes of a difference; of code only what is on this machine is looked at.
+
+    With ``children`` the runs of their launches, or below them, are judged as well. Raises what `compare_runs` raises.
+    """
+    with short_retries():
+        asked = read_existing(reference, reproductions, options)
+        report = compare_with_children(asked) if options.children else compare_existing(asked)
+        with suppress(ReproError):  # the verdict stands, with its causes or without
+            return _with_causes(report, asked)
     return report
+
+
+def _with_causes(report: Report, asked: Existing, *, fetches: bool = False) -> Report:
+    if report.comparison is None:
+        return report
+    return replace(report, causes=find_causes(*asked.pair, report.comparison, fetches=fetches))
 
 
 def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
@@ -87,17 +91,16 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
     """
     if comparison.verdict is not Verdict.DIFFERENT:
         return ()
-    records = one.store.read_own_record(one.run.run_id), other.store.read_own_record(other.run.run_id)
     facts: Sequence[Finding] = [row for row in comparison.findings if row.kind in _EXPLAINING]
     if not any(row.kind != "param" for row in facts):  # a reproduction's comparison has no facts
         facts = [*facts, *compare_facts_of(one, other)]
-    view = look_at_code((one, other), records, folder, fetches=fetches)
+    view = look_at_code((one, other), folder, fetches=fetches)
     evidence = Evidence(
         comparison=comparison,
         reference=one.run,
         reproduction=other.run,
         facts=tuple(facts),
-        records=records,
+        records=(one.record, other.record),
         caveats=tuple(caveats),
         changed_files=view.changed_files,
         loaded=view.loaded,
@@ -106,12 +109,12 @@ def find_causes(  # noqa: PLR0913 - both runs, and where their code can be had
         has_sources=view.hints is not None,
         traces=_read_traces(one, other),
         store="" if one.store.uri == other.store.uri else strip_credentials(other.store.uri),
-        between=_look_between(one, records[0], comparison),
+        between=_look_between(one, comparison),
     )
     return explain(evidence)
 
 
-def _look_between(one: Side, record: Record, comparison: Comparison) -> tuple[str, ...]:
+def _look_between(one: Side, comparison: Comparison) -> tuple[str, ...]:
     """What the reference's record tells of the time between the last step that agrees and the first that does not."""
     shape = find_shape(comparison)
     if not (shape.is_later and shape.step is not None):
@@ -124,7 +127,7 @@ def _look_between(one: Side, record: Record, comparison: Comparison) -> tuple[st
     if last is None or shape.step not in times:
         return ()
     start, end = times[last], times[shape.step]
-    found = [call for call in record.seeds.calls if start <= call.when <= end]
+    found = [call for call in one.record.seeds.calls if start <= call.when <= end]
     texts = [f"{call.generator} was seeded with {call.value} by {_place(call)}" for call in found[:_SHOWN]]
     text = "; ".join(texts) or "nothing was seeded in the reference"
     return (f"between steps {last} and {shape.step} ({end - start:.1f} s): {text}",)
@@ -138,7 +141,7 @@ def _read_traces(one: Side, other: Side) -> tuple[Divergence, ...] | None:
     """Where the generators of two traced runs part; None unless both were traced."""
     traces = []
     for side in (one, other):
-        content = side.store.read_file(side.run.run_id, RNG_TRACE_FILE)
+        content = side.read_file(RNG_TRACE_FILE)
         with suppress(ValueError, RecursionError):
             trace = json.loads(content) if content else None
             traces += [trace] if isinstance(trace, dict) and is_trace(trace) else []

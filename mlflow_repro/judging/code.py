@@ -19,7 +19,6 @@ from mlflow_repro.explain.hints import find_program_hints
 from mlflow_repro.explain.names import Program
 from mlflow_repro.judging.sides import read_tree
 from mlflow_repro.plan.launch import recorded_commit, recorded_uri
-from mlflow_repro.store.recorded import read_recorded
 from mlflow_repro.text.giturl import local_path, parse_git_uri
 from mlflow_repro.values.plan import Source
 from mlflow_repro.values.run import is_project_run
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
     from mlflow_repro.explain.evidence import CodeHint
     from mlflow_repro.judging.sides import Side
-    from mlflow_repro.values.record import Record
-
-    Records = tuple[Record, Record]
 
 _CELLS = "the notebook"
 _MAGIC = re.compile(r"^(\s*)[%!?].*$", re.MULTILINE)
@@ -50,27 +46,26 @@ class CodeView:
     hints: tuple[CodeHint, ...] | None = None
 
 
-def look_at_code(sides: tuple[Side, Side], records: Records, folder: Path | None, *, fetches: bool) -> CodeView:
+def look_at_code(sides: tuple[Side, Side], folder: Path | None, *, fetches: bool) -> CodeView:
     """Look at the code of both runs, the reference's first.
 
     ``folder`` is a checkout of the code that both had; without it the code is fetched: from this machine, or with
     ``fetches`` from wherever it is. Nothing of it is run.
     """
-    trees = [record.code.tree for record in records]
+    trees = [side.record.code.tree for side in sides]
     is_same = isinstance(trees[0], str) and trees[0] == trees[1]
     if folder is not None:
-        return _read_view(sides, records, (folder,), () if is_same else None)
+        return _read_view(sides, (folder,), () if is_same else None)
     with tempfile.TemporaryDirectory(prefix="mlflow-repro-") as work:
         places = [Path(work) / name for name in ("one", "other")][: 1 if is_same else 2]
-        pairs = zip(sides, records, places, strict=False)
         uris = [recorded_uri(side.run) for side in sides]
         found = [
             place
-            for (side, record, place), uri in zip(pairs, (uris[0] or uris[1], uris[1] or uris[0]), strict=False)
-            if _fetch(side, record, place, uri, fetches=fetches)
+            for side, place, uri in zip(sides, places, (uris[0] or uris[1], uris[1] or uris[0]), strict=False)
+            if _fetch(side, place, uri, fetches=fetches)
         ]
         changed = () if is_same else _diff(places) if len(found) == len(places) else None
-        return _read_view(sides, records, tuple(found), changed)
+        return _read_view(sides, tuple(found), changed)
 
 
 def _diff(places: list[Path]) -> tuple[ChangedFile, ...]:
@@ -80,13 +75,12 @@ def _diff(places: list[Path]) -> tuple[ChangedFile, ...]:
 
 def _read_view(
     sides: tuple[Side, Side],
-    records: Records,
     folders: tuple[Path, ...],
     changed: tuple[ChangedFile, ...] | None,
 ) -> CodeView:
     """The view of what is in ``folders``, the reference's first where it could be had."""
-    sources = {**_read_cells(sides[0], records[0])}
-    found = [_find_loaded(*pair, folders) for pair in zip(sides, records, strict=True)]
+    sources = _read_cells(sides[0])
+    found = [_find_loaded(side, folders) for side in sides]
     known = [paths for paths in found if paths is not None]
     loaded = frozenset().union(*known) if known else None
     for folder in reversed(folders) if loaded is not None else ():  # where both have a file, the reference's counts
@@ -98,10 +92,11 @@ def _read_view(
     return CodeView(changed_files=changed, loaded=loaded, texts=texts, hints=hints)
 
 
-def _find_loaded(side: Side, record: Record, folders: tuple[Path, ...]) -> frozenset[str] | None:
+def _find_loaded(side: Side, folders: tuple[Path, ...]) -> frozenset[str] | None:
     """The repository's modules that a run had loaded, as it recorded them; else all that its script would import."""
-    if record.code.modules is not None:
-        return frozenset(module.path for module in record.code.modules if module.place == "repository")
+    modules = side.record.code.modules
+    if modules is not None:
+        return frozenset(module.path for module in modules if module.place == "repository")
     sources = read_sources(folders[0]) if folders else {}
     starts = [path for path in sources if any(_is_path_of(name, path) for name in _list_starts(side, folders[0]))]
     reached = Program(sources).reach(starts)
@@ -125,11 +120,11 @@ def _list_starts(side: Side, folder: Path) -> Iterator[str]:
         yield side.run.tags.get("mlflow.source.name", "")
 
 
-def _read_cells(side: Side, record: Record) -> dict[str, str]:
+def _read_cells(side: Side) -> dict[str, str]:
     """The cells of a notebook, as one file; empty for another program."""
-    notebook = record.launch.notebook
+    notebook = side.record.launch.notebook
     with suppress(ValueError, RecursionError, CannotJudgeError):
-        content = read_recorded(side.store, side.run.run_id, StoredFile(file=notebook.file)) if notebook else b"null"
+        content = side.read_recorded(StoredFile(file=notebook.file)) if notebook else b"null"
         cells = json.loads(content)
         if isinstance(cells, list):
             return {_CELLS: "\n".join(_MAGIC.sub(r"\1pass", str(cell)) for cell in cells)}
@@ -143,7 +138,7 @@ def _list_texts(source: str) -> Iterator[str]:
                 yield node.value
 
 
-def _fetch(side: Side, record: Record, place: Path, uri: str, *, fetches: bool) -> bool:
+def _fetch(side: Side, place: Path, uri: str, *, fetches: bool) -> bool:
     """Make ``place`` the tree that a run had; False where that cannot be done."""
     commit = recorded_commit(side.run)
     if not (uri and commit):
@@ -153,7 +148,7 @@ def _fetch(side: Side, record: Record, place: Path, uri: str, *, fetches: bool) 
         path = local_path(source.uri)
         if not fetches and (path is None or not Path(path).exists()):
             return False
-        tree = read_tree(side.store, side.run.run_id, record)
+        tree = read_tree(side, side.record)
         checkout(source, place, bundle=(tree and tree.bundle) or b"")
         restore_working_tree(source, place, tree)
         return True

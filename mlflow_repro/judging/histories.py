@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     from mlflow_repro.compare.curves import CurveSampler
     from mlflow_repro.compare.histories import Reading
+    from mlflow_repro.judging.sides import Side
     from mlflow_repro.store.histories import HistoryReader, Points
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.rules import Rules
 
     Stream = Iterator[Points]
-    StoredRun = tuple[TrackingStore, str]
 
 _FEW_STEPS = 10_000
 """Up to so many, reading a history is as quick as sampling it."""
 
 
 def compare_run_histories(
-    runs: tuple[StoredRun, StoredRun],
+    sides: tuple[Side, Side],
     names: Sequence[str],
     rules: Rules,
     mode: str,
@@ -36,18 +36,17 @@ def compare_run_histories(
 ) -> list[Finding]:
     """The findings about the histories of the metrics ``names``, by a mode of `mlflow_repro.judging.options`.
 
-    A run is its store and its id in it, the reference first; ``sampler`` sees what is read go by, to draw it. Raises
-    UnreachableError when a store fails.
+    ``sampler`` sees what is read go by, to draw it. Raises UnreachableError when a store fails.
     """
     if mode == "off":
         note = "not compared, as histories is off"
         row = Finding(kind="history", name="*", reference=None, reproduction=None, status=Status.IGNORED, note=note)
         return [row] if names else []
-    (one, run_id), (other, other_id) = runs
+    (one, run_id), (other, other_id) = ((side.store, side.run.run_id) for side in sides)
     with one.explained(), other.explained(), ExitStack() as stack:
         reader = stack.enter_context(open_histories(one))
-        here = _Side(reader, run_id)
-        there = _Side(reader if other is one else stack.enter_context(open_histories(other)), other_id)
+        here = _Histories(reader, run_id)
+        there = _Histories(reader if other is one else stack.enter_context(open_histories(other)), other_id)
         single, single_there = here.reader.read_single_steps(run_id), there.reader.read_single_steps(other_id)
         names = [name for name in names if name not in single or single[name] != single_there.get(name)]
         findings: dict[str, Finding] = {}
@@ -60,8 +59,8 @@ def compare_run_histories(
         }
         for name, row in findings.items():
             if row.details.get("repeated"):
-                sides = here.reader.read_timed(run_id, name), there.reader.read_timed(other_id, name)
-                findings[name] = compare_timed(name, *sides, rules.tolerances_of(name)) or row
+                timed = here.reader.read_timed(run_id, name), there.reader.read_timed(other_id, name)
+                findings[name] = compare_timed(name, *timed, rules.tolerances_of(name)) or row
         return [findings[name] for name in names if name in findings]
 
 
@@ -78,7 +77,7 @@ def open_histories(store: TrackingStore) -> HistoryReader:
 
 
 @dataclass(frozen=True)
-class _Side:
+class _Histories:
     """A run, and what reads its histories."""
 
     reader: HistoryReader
@@ -94,13 +93,13 @@ class _Side:
             low = int(points[0][-1]) + 1
 
 
-def _fetch(here: _Side, there: _Side, sampler: CurveSampler | None, name: str) -> tuple[Stream, Stream]:
+def _fetch(here: _Histories, there: _Histories, sampler: CurveSampler | None, name: str) -> tuple[Stream, Stream]:
     """Begin to read both histories of one metric."""
     streams = here.reader.stream(here.run_id, name), there.reader.stream(there.run_id, name)
     return (sampler.watch(name, 0, streams[0]), sampler.watch(name, 1, streams[1])) if sampler else streams
 
 
-def _find_by_samples(here: _Side, there: _Side, names: Iterable[str], rules: Rules) -> dict[str, Finding]:
+def _find_by_samples(here: _Histories, there: _Histories, names: Iterable[str], rules: Rules) -> dict[str, Finding]:
     """What a sample of both histories shows to differ, located between two points of it."""
     latest = [side.reader.read_latest(side.run_id) for side in (here, there)]
     findings = {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import UsageError
-from mlflow_repro.judging.options import PairOptions
-from mlflow_repro.judging.sides import Side, read_sides, split_name
+from mlflow_repro.judging.options import PairOptions, check_spread
+from mlflow_repro.judging.sides import read_sides, split_name
 from mlflow_repro.values.comparison import Finding, Status
 from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.report import Report
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mlflow_repro.compare.curves import CurveSampler
-    from mlflow_repro.judging.artifacts import Selection
-    from mlflow_repro.judging.options import ExplainOptions, JudgeOptions, SpreadOptions
-    from mlflow_repro.judging.predictions import PredictionWish
+    from mlflow_repro.judging.options import CompareOptions, ExplainOptions, Judging, SpreadOptions
+    from mlflow_repro.judging.sides import Side
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.record import Record
     from mlflow_repro.values.rules import Rules
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 def judge_runs(
     reference: Side,
     reproduction: Side,
-    options: JudgeOptions,
+    judging: Judging,
     facts: Iterable[Finding] = (),
     sampler: CurveSampler | None = None,
 ) -> Comparison:
@@ -40,71 +39,93 @@ def judge_runs(
     """
     from mlflow_repro.compare import compare_records
     from mlflow_repro.compare.metrics import compare_model_metrics
+    from mlflow_repro.judging.artifacts import compare_run_artifacts
+    from mlflow_repro.judging.histories import compare_run_histories
+    from mlflow_repro.judging.predictions import compare_run_predictions
 
-    rules = options.read_rules()
+    sides, rules = (reference, reproduction), judging.rules
+    judged = sorted({*reference.run.metrics} & {*reproduction.run.metrics})
+    names = [name for name in judged if not rules.why_ignored(name)]
     fetched = [
-        *_judge_histories(reference, reproduction, rules, options.histories, sampler),
-        *compare_model_metrics(
-            reference.store.read_model_metrics(reference.run.run_id),
-            reproduction.store.read_model_metrics(reproduction.run.run_id),
-            rules,
-        ),
-        *_judge_artifacts(reference, reproduction, rules, options.selection),
-        *_judge_predictions(reference, reproduction, rules, options.prediction_wish),
+        *compare_run_histories(sides, names, rules, judging.histories, sampler),
+        *compare_model_metrics(reference.model_metrics, reproduction.model_metrics, rules),
+        *(compare_run_artifacts(*sides, rules, judging.selection) if judging.selection else ()),
+        *(compare_run_predictions(*sides, rules.default, judging.predictions) if judging.predictions else ()),
         *facts,
     ]
     return compare_records(reference.run, reproduction.run, rules, fetched=fetched)
 
 
-def compare_with_facts(reference: str, reproductions: Sequence[str], options: ExplainOptions) -> Report:
-    """Compare runs, each named by its id or as ``TRACKING_URI#RUN_ID``, with the facts that explain a difference.
+@dataclass(frozen=True, kw_only=True)
+class Existing:
+    """Existing runs that are to be compared: the references and their reproductions, and how they are judged."""
 
-    With several reproductions, or with more references to hold them against, as repeats: by their final metrics and
-    their spread. Raises what `compare_runs` raises.
-    """
-    from mlflow_repro.compare.curves import CurveSampler
-    from mlflow_repro.store.opening import short_retries
+    references: Sequence[Side]
+    reproductions: Sequence[Side]
+    judging: Judging
+    spread: SpreadOptions
 
-    judging, spread = options.judging, options.spread
-    _check_spread(judging, spread, are_repeats=len(reproductions) > 1 or bool(spread.against))
-    sampler = CurveSampler()
-    named = (reference, *spread.more_references, *reproductions)
+    @property
+    def pair(self) -> tuple[Side, Side]:
+        """The first reference and the last reproduction."""
+        return self.references[0], self.reproductions[-1]
+
+    @property
+    def are_repeats(self) -> bool:
+        """True when there are several runs on a side."""
+        return len(self.references) + len(self.reproductions) > 2  # noqa: PLR2004 - more than a pair
+
+
+def read_existing(reference: str, reproductions: Sequence[str], options: ExplainOptions | CompareOptions) -> Existing:
+    """Read runs, each named by its id or as ``TRACKING_URI#RUN_ID``. Raises UsageError before anything is read."""
+    spread, more = options.spread, options.spread.more_references
+    judging = options.judging.read()
+    check_spread(options.judging, spread, are_repeats=len(reproductions) > 1 or bool(more))
+    named = (reference, *more, *reproductions)
     names = [split_name(text, options.store.tracking_uri) for text in named]
     if len(set(names)) < len(names) and len(names) > 2:  # noqa: PLR2004 - one run and itself is a question of its own
         raise UsageError("a run is named twice", "a repeat that counts twice would narrow the spread")
-    with short_retries():
-        sides = read_sides(names)
-        one, other, facts = sides[0], sides[-1], compare_facts_of(sides[0], sides[-1])
-        if len(sides) == 2:  # noqa: PLR2004 - a pair
-            comparison = judge_runs(one, other, judging, facts, sampler)
-        else:
-            count = len(sides) - len(reproductions)
-            runs = [side.run for side in sides]
-            comparison = judge_repeats(runs[:count], runs[count:], judging, spread, facts)
+    sides, count = read_sides(names), 1 + len(more)
+    return Existing(references=sides[:count], reproductions=sides[count:], judging=judging, spread=spread)
+
+
+def compare_existing(asked: Existing) -> Report:
+    """Compare runs, with the facts that explain a difference; repeats by their final metrics and their spread.
+
+    Raises what `compare_runs` raises.
+    """
+    from mlflow_repro.compare.curves import CurveSampler
+
+    one, other = asked.pair
+    sampler, facts = CurveSampler(), compare_facts_of(one, other)
+    if asked.are_repeats:
+        here, there = ([side.run for side in sides] for sides in (asked.references, asked.reproductions))
+        comparison = judge_repeats(here, there, asked.judging.rules, asked.spread, facts)
+    else:
+        comparison = judge_runs(one, other, asked.judging, facts, sampler)
     curves = sampler.curves(comparison.findings)
     return Report(plan=None, reference=one.run, reproduction=other.run, comparison=comparison, curves=curves)
 
 
-def _check_spread(judging: JudgeOptions, spread: SpreadOptions, *, are_repeats: bool) -> None:
-    judging.check()
-    spread.check()
-    if are_repeats:
-        judging.check_repeats()
-    else:
-        spread.check_pair()
+def compare_with_facts(reference: str, reproductions: Sequence[str], options: ExplainOptions) -> Report:
+    """`compare_existing` of runs by their names."""
+    from mlflow_repro.store.opening import short_retries
+
+    with short_retries():
+        return compare_existing(read_existing(reference, reproductions, options))
 
 
 def judge_repeats(
     references: Sequence[Run],
     reproductions: Sequence[Run],
-    judging: JudgeOptions,
+    rules: Rules,
     spread: SpreadOptions,
     facts: Iterable[Finding] = (),
 ) -> Comparison:
     """Compare runs that repeat each other; ``facts`` are findings that explain."""
     from mlflow_repro.compare.repeats import compare_repeats
 
-    comparison = compare_repeats(references, reproductions, judging.read_rules(), spread.margins, spread.better)
+    comparison = compare_repeats(references, reproductions, rules, spread.margins, spread.better)
     return replace(comparison, findings=(*comparison.findings, *facts))
 
 
@@ -138,14 +159,11 @@ def learn_tolerances(
 def compare_facts_of(one: Side, other: Side) -> list[Finding]:
     """Code, launch, seeds, environment, machine and data of both runs, from their records or, without, their tags."""
     from mlflow_repro.compare.facts import compare_datasets, compare_facts, compare_tags
-    from mlflow_repro.store.writing import read_data
 
-    with one.store.explained(), other.store.explained():
-        inputs = [read_data(side.store.uri, side.run.run_id)[0] for side in (one, other)]
-    records = [side.store.read_own_record(side.run.run_id) for side in (one, other)]
+    records = one.record, other.record
     findings = [
         *compare_tags(one.run, other.run, with_facts=not all(record.exists for record in records)),
-        *compare_datasets(*inputs),
+        *compare_datasets(one.inputs, other.inputs),
         *_tell_damage(*records),
     ]
     if all(record.exists for record in records):
@@ -164,35 +182,6 @@ def _tell_damage(one: Record, other: Record) -> Iterator[Finding]:
             yield Finding(kind="record", name=name, reference=None, reproduction=None, status=Status.UNKNOWN, note=note)
 
 
-def _judge_artifacts(one: Side, other: Side, rules: Rules, selection: Selection | None) -> tuple[Finding, ...]:
-    """What both runs left behind beside numbers."""
-    from mlflow_repro.judging.artifacts import compare_run_artifacts
-
-    if selection is None:
-        return ()
-    here, there = ((side.store.uri, side.run.run_id) for side in (one, other))
-    return compare_run_artifacts(here, there, rules, selection)
-
-
-def _judge_predictions(one: Side, other: Side, rules: Rules, wish: PredictionWish | None) -> list[Finding]:
-    """What the models of both runs predict; the default tolerance holds."""
-    from mlflow_repro.judging.predictions import compare_run_predictions
-
-    if wish is None:
-        return []
-    here, there = ((side.store.uri, side.run.run_id) for side in (one, other))
-    return compare_run_predictions(here, there, rules.default, wish)
-
-
-def _judge_histories(one: Side, other: Side, rules: Rules, mode: str, sampler: CurveSampler | None) -> list[Finding]:
-    """The findings about the metrics that both runs have and that judge."""
-    from mlflow_repro.judging.histories import compare_run_histories
-
-    names = [name for name in sorted({*one.run.metrics} & {*other.run.metrics}) if not rules.why_ignored(name)]
-    runs = (one.store, one.run.run_id), (other.store, other.run.run_id)
-    return compare_run_histories(runs, names, rules, mode, sampler)
-
-
 @takes(PairOptions)
 def compare_runs(reference_id: str, reproduction_id: str, **options: Any) -> Comparison:
     """Compare two runs, each named by its id or by ``TRACKING_URI#RUN_ID``.
@@ -203,8 +192,8 @@ def compare_runs(reference_id: str, reproduction_id: str, **options: Any) -> Com
     from mlflow_repro.store.opening import short_retries
 
     chosen = make_options(PairOptions, options, "compare_runs")
-    chosen.judging.check()
+    judging = chosen.judging.read()
     names = [split_name(text, chosen.store.tracking_uri) for text in (reference_id, reproduction_id)]
     with short_retries():
         one, other = read_sides(names)
-        return judge_runs(one, other, chosen.judging)
+        return judge_runs(one, other, judging)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import UsageError
 from mlflow_repro.judging.sides import split_name
 from mlflow_repro.values.options import group, option
-from mlflow_repro.values.rules import RuleSettings, make_rules
+from mlflow_repro.values.rules import Rules, RuleSettings, make_rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_repro.judging.artifacts import Selection
     from mlflow_repro.judging.predictions import PredictionWish
-    from mlflow_repro.values.rules import Rules
 
 HISTORIES = ("full", "first", "sampled", "off")
 """How much of the histories is read: all, no more than the first difference, as little as finds one, nothing."""
@@ -32,11 +31,18 @@ class StoreOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
-    """How two runs are judged: the rules, and how much of what the runs left is read.
+class Judging:
+    """How runs are judged, read and checked once, before anything is launched. None: that is not compared."""
 
-    Files that have to be fetched are kept in ``work_directory`` for as long; empty for the system's.
-    """
+    rules: Rules = field(default_factory=Rules)
+    histories: str = "full"
+    selection: Selection | None = None
+    predictions: PredictionWish | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """How two runs are judged: the rules, and how much of what the runs left is read."""
 
     rules: RuleSettings = group(RuleSettings)
     config: str = option(
@@ -70,15 +76,28 @@ class JudgeOptions:
     prediction_timeout: float = option(
         300.0, metavar="SECONDS", help="How long a model may take to be loaded and to predict."
     )
-    work_directory: str = ""
 
     def __post_init__(self) -> None:
         if self.histories not in HISTORIES:
             raise UsageError(f"histories is {self.histories!r}", f"it must be one of {', '.join(HISTORIES)}")
 
-    @property
-    def selection(self) -> Selection | None:
-        """Which artifacts are compared, None for none. Raises UsageError when the limit is none."""
+    def read(self, work_directory: str = "") -> Judging:
+        """Read the rules, those of the file with these on top, and find bad input before anything is started.
+
+        Files that have to be fetched are kept in ``work_directory`` for as long; empty for the system's. Raises
+        UsageError.
+        """
+        from mlflow_repro.judging.config import read_rules
+
+        return Judging(
+            rules=make_rules(self.rules, read_rules(self.config)),
+            histories=self.histories,
+            selection=self._select(work_directory),
+            predictions=self._wish(work_directory),
+        )
+
+    def _select(self, work_directory: str) -> Selection | None:
+        """Which artifacts are compared. Raises UsageError when the limit is none."""
         from mlflow_repro.judging.artifacts import Selection
 
         if not (math.isfinite(self.artifact_limit) and self.artifact_limit >= 0):
@@ -88,11 +107,10 @@ class JudgeOptions:
         if self.artifacts is None:
             return None
         limit = int(self.artifact_limit * 2**30)
-        return Selection(patterns=tuple(self.artifacts), limit=limit, work_directory=self.work_directory)
+        return Selection(patterns=tuple(self.artifacts), limit=limit, work_directory=work_directory)
 
-    @property
-    def prediction_wish(self) -> PredictionWish | None:
-        """How predictions are compared, None for not at all. Raises UsageError."""
+    def _wish(self, work_directory: str) -> PredictionWish | None:
+        """How predictions are compared. Raises UsageError."""
         from mlflow_repro.judging.prediction_worker import READERS
         from mlflow_repro.judging.predictions import PredictionWish
 
@@ -112,13 +130,9 @@ class JudgeOptions:
             data=self.prediction_data,
             timeout=self.prediction_timeout,
             limit=int(self.artifact_limit * 2**30),
-            work_directory=self.work_directory,
+            work_directory=work_directory,
         )
         return wish if self.compare_predictions else None
-
-    def check(self) -> None:
-        """Find bad input before anything is read or started. Raises UsageError."""
-        _ = self.read_rules(), self.selection, self.prediction_wish
 
     def check_repeats(self) -> None:
         """Refuse what only a pair of runs is judged by. Raises UsageError."""
@@ -129,12 +143,6 @@ class JudgeOptions:
                 "of repeats final values are judged: there are no histories or artifacts to choose",
                 "leave histories, artifacts and artifact_limit out, or compare two runs",
             )
-
-    def read_rules(self) -> Rules:
-        """The rules of the file with these on top. Raises UsageError when they contradict each other."""
-        from mlflow_repro.judging.config import read_rules
-
-        return make_rules(self.rules, read_rules(self.config))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +212,15 @@ class SpreadOptions:
         if self.margin or self.as_good_as:
             name = "margin" if self.margin else "as_good_as"
             raise UsageError(f"{name} is for repeats, and there is one run on each side", "leave it out")
+
+
+def check_spread(judging: JudgeOptions, spread: SpreadOptions, *, are_repeats: bool) -> None:
+    """Refuse what only a pair is judged by, or only repeats. Raises UsageError."""
+    spread.check()
+    if are_repeats:
+        judging.check_repeats()
+    else:
+        spread.check_pair()
 
 
 @dataclass(frozen=True, kw_only=True)

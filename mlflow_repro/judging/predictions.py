@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_repro.compare.predictions import compare_predictions, unknown_prediction
 from mlflow_repro.errors import ReproError
 from mlflow_repro.judging.artifacts import pair_files
-from mlflow_repro.store.artifacts import fetch_file, list_folders
+from mlflow_repro.store.artifacts import fetch_file
 from mlflow_repro.system.processes import ProcessTree
 from mlflow_repro.text.redact import redact_text
 from mlflow_repro.values.comparison import Finding, Status
@@ -25,6 +25,7 @@ from mlflow_repro.values.comparison import Finding, Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlflow_repro.judging.sides import Side
     from mlflow_repro.store.artifacts import ArtifactFile
     from mlflow_repro.values.rules import Tolerances
 
@@ -56,9 +57,9 @@ class _Pair:
 
 
 def compare_run_predictions(
-    reference: tuple[str, str], reproduction: tuple[str, str], tolerances: Tolerances, wish: PredictionWish
+    reference: Side, reproduction: Side, tolerances: Tolerances, wish: PredictionWish
 ) -> list[Finding]:
-    """One finding for each model that either run has; both sides are a store's URI and the id of a run in it.
+    """One finding for each model that either run has.
 
     What cannot be loaded, asked or fetched is a finding, too: it cannot be said.
     """
@@ -71,9 +72,9 @@ def compare_run_predictions(
     return [_compare_pair(name, pair, tolerances, wish) for name, pair in pairs.items()]
 
 
-def _pair_models(reference: tuple[str, str], reproduction: tuple[str, str]) -> dict[str, _Pair]:
+def _pair_models(reference: Side, reproduction: Side) -> dict[str, _Pair]:
     """The models by the name that their artifacts have: each folder that holds a file ``MLmodel``."""
-    files = pair_files(list_folders(*reference), list_folders(*reproduction))
+    files = pair_files(reference.folders, reproduction.folders)
     names = [path.rpartition("/")[0] for path in files if PurePosixPath(path).name == _MODEL_FILE]
     outer = [name for name in names if not any(f"{name}/".startswith(f"{other}/") for other in names if other != name)]
     pairs = {name: _Pair() for name in outer}

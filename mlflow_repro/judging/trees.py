@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 from mlflow_repro.compare.metrics import find_unused_rules
 from mlflow_repro.compare.trees import match_trees, select_subtree
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.judging.judge import compare_with_facts, judge_runs
-from mlflow_repro.judging.options import ExplainOptions
-from mlflow_repro.judging.sides import Side, read_sides, split_name
-from mlflow_repro.store.opening import short_retries
+from mlflow_repro.judging.judge import compare_existing, judge_runs
+from mlflow_repro.judging.sides import Side
 from mlflow_repro.store.trees import find_root, find_starter, read_tree
 from mlflow_repro.values.comparison import JudgedPair, Status, Verdict
 from mlflow_repro.values.run import PROCESS_TAG, RunPair, RunTree, is_worker, program_of
@@ -20,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from mlflow_repro.judging.options import CompareOptions, JudgeOptions
+    from mlflow_repro.judging.judge import Existing
+    from mlflow_repro.judging.options import Judging
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.report import Report
@@ -137,20 +136,17 @@ def _without_unused(tree: RunTree) -> RunTree:
     return replace(left, root_id=left.top[0].run_id)
 
 
-def compare_trees(reference: str, reproductions: Sequence[str], options: CompareOptions) -> Report:
-    """`compare_with_facts`, and of two runs also those of their launches, or those below them.
+def compare_with_children(asked: Existing) -> Report:
+    """`compare_existing`, and of two runs also those of their launches, or those below them.
 
     Raises what `compare_runs` raises.
     """
-    tracking_uri = options.store.tracking_uri
-    pair = ExplainOptions(store=options.store, judging=options.judging, spread=options.spread)
-    report = compare_with_facts(reference, reproductions, pair)
-    if len(reproductions) > 1 or options.spread.against or not options.children or report.comparison is None:
+    report = compare_existing(asked)
+    if asked.are_repeats or report.comparison is None:
         return report
-    with short_retries():
-        one, other = read_sides([split_name(name, tracking_uri) for name in (reference, *reproductions)])
-        pairs = _pair_existing(one, other)
-        comparison, children = judge_children(report.comparison, pairs, (one.store, other.store), options.judging)
+    one, other = asked.pair
+    pairs = _pair_existing(one, other)
+    comparison, children = judge_children(report.comparison, pairs, (one.store, other.store), asked.judging)
     return replace(report, comparison=comparison, children=children)
 
 
@@ -167,13 +163,13 @@ def judge_children(
     comparison: Comparison,
     pairs: Sequence[RunPair],
     stores: tuple[TrackingStore, TrackingStore],
-    options: JudgeOptions,
+    judging: Judging,
 ) -> tuple[Comparison, tuple[JudgedPair, ...]]:
     """Judge the pairs but the first, which ``comparison`` is about, by the same rules.
 
     A rule counts as used when it is used in any of the pairs. Raises UnreachableError when a store fails.
     """
-    children = tuple(_judge_pair(pair, stores, options) for pair in pairs[1:])
+    children = tuple(_judge_pair(pair, stores, judging) for pair in pairs[1:])
     if children:
         runs = [run for pair in pairs for run in (pair.reference, pair.reproduction) if run is not None]
         compared = [comparison, *(child.comparison for child in children if child.comparison)]
@@ -191,7 +187,7 @@ def _cut(target: Target) -> Target:
     return replace(target, tree=RunTree(root_id=target.asked.run_id, runs=runs))
 
 
-def _judge_pair(pair: RunPair, stores: tuple[TrackingStore, TrackingStore], options: JudgeOptions) -> JudgedPair:
+def _judge_pair(pair: RunPair, stores: tuple[TrackingStore, TrackingStore], judging: Judging) -> JudgedPair:
     one, other = pair.reference, pair.reproduction
     run = one or other
     ids: dict[str, Any] = {
@@ -205,7 +201,7 @@ def _judge_pair(pair: RunPair, stores: tuple[TrackingStore, TrackingStore], opti
         status, side = (Status.EXTRA, "reproduction") if one is None else (Status.MISSING, "reference")
         return JudgedPair(**ids, status=status, note=f"only in the {side}")
     sides = Side(run=one, store=stores[0]), Side(run=other, store=stores[1])
-    comparison = _without_rules(judge_runs(*sides, options))
+    comparison = _without_rules(judge_runs(*sides, judging))
     return JudgedPair(**ids, status=_STATUSES[comparison.verdict], comparison=comparison)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_repro.reproduce.options import ReproduceOptions
+    from mlflow_repro.reproduce.pipeline import Order
     from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.plan import LaunchPlan
     from mlflow_repro.values.progress import Divergence
@@ -36,7 +37,7 @@ def check_annotations(options: ReproduceOptions) -> None:
 
 
 def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside its runs
-    options: ReproduceOptions,
+    order: Order,
     plan: LaunchPlan,
     pairs: tuple[RunPair, ...],
     store: TrackingStore,
@@ -53,9 +54,10 @@ def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside 
     from mlflow_repro.compare.curves import CurveSampler
     from mlflow_repro.judging.trees import judge_children
 
+    options, judging = order.options, order.judging
     reference, reproduction = _both_sides(pairs[0])
     sides, sampler = (Side(run=reference, store=store), Side(run=reproduction, store=store)), CurveSampler()
-    comparison = judge_runs(*sides, options.judged_here, sampler=sampler)
+    comparison = judge_runs(*sides, judging, sampler=sampler)
     origin = find_origin(reference, reproduction, reads)
     if options.launch.accept_cache and origin:
         plan = replace(plan, caveats=(*plan.caveats, f"accepted: {origin}"))
@@ -69,7 +71,7 @@ def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside 
         curves=sampler.curves(comparison.findings),
     )
     if options.children:
-        comparison, children = judge_children(comparison, pairs, (store, store), options.judged_here)
+        comparison, children = judge_children(comparison, pairs, (store, store), judging)
         report = replace(report, comparison=comparison, children=children)
     report = with_causes(options, report, store, folder)
     if not options.annotate:

@@ -18,7 +18,6 @@ from mlflow_repro.environment.distributions import list_distributions
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.plan.environment import choose_environment, differs_in_schema, list_missing, plan_surroundings
 from mlflow_repro.store.loopback import is_database
-from mlflow_repro.store.recorded import read_recorded
 from mlflow_repro.text.giturl import local_path
 from mlflow_repro.text.listing import list_some
 from mlflow_repro.text.pins import Pin, parse_lock
@@ -35,10 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from mlflow_repro.judging.sides import Side
     from mlflow_repro.plan.environment import EnvironmentWish
-    from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.values.plan import LaunchPlan
-    from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
 
 _READ_SECONDS = 20.0
@@ -54,26 +52,25 @@ class Rebuild:
     at_hand: tuple[str, ...]
 
 
-def plan_environment(
-    plan: LaunchPlan, reference: Run, record: Record, store: TrackingStore, wish: EnvironmentWish
-) -> tuple[LaunchPlan, Rebuild | None]:
+def plan_environment(plan: LaunchPlan, side: Side, wish: EnvironmentWish) -> tuple[LaunchPlan, Rebuild | None]:
     """The plan with its environment, and what is needed to rebuild it when it is the recorded one.
 
-    ``record`` is the run's own. Raises CannotJudgeError when the recorded environment is to be
+    Raises CannotJudgeError when the recorded environment is to be
     rebuilt and the record does not say enough, RefusedError when it holds what no installer may be given, UsageError.
     """
+    reference = side.run
     planned = plan_surroundings(plan, reference, wish)
     if planned is not None:
         return planned, None
     current = describe_current()
     recorded, why_none = None, ""
     if wish.env == "recorded" or not _is_same(reference, current):
-        recorded, why_none = _read_recorded(reference, record, is_wanted=wish.env == "recorded")
+        recorded, why_none = _read_recorded(side, is_wanted=wish.env == "recorded")
     plan = choose_environment(plan, wish, recorded, current, why_none=why_none)
     if plan.environment.kind != "recorded" or recorded is None:
         return plan, None
     at_hand, notes = list_missing(recorded, plan.source.commit, wish)
-    groups = _fetch_locks(reference, recorded, store)
+    groups = _fetch_locks(side, recorded)
     packages = sum(len(pins) for _, pins in groups)
     if not packages:
         raise CannotJudgeError(
@@ -144,27 +141,25 @@ def _is_same(reference: Run, current: Installed) -> bool:
     return same_python and reference.fact("env.digest").value == digest_distributions(list_names())
 
 
-def _read_recorded(reference: Run, record: Record, *, is_wanted: bool) -> tuple[RecordedEnvironment | None, str]:
+def _read_recorded(side: Side, *, is_wanted: bool) -> tuple[RecordedEnvironment | None, str]:
     """The environment that the run recorded, or why there is none."""
-    if not reference.is_captured:
+    if not side.run.is_captured:
         return None, "the run was made without mlflow-repro"
-    if not record.exists:
+    if not side.record.exists:
         return None, "the run has no record of itself"
     try:
-        return read_environment(record.environment), ""
+        return read_environment(side.record.environment), ""
     except CannotJudgeError as error:
         if is_wanted:
             raise
         return None, error.message
 
 
-def _fetch_locks(
-    reference: Run, recorded: RecordedEnvironment, store: TrackingStore
-) -> tuple[tuple[str, tuple[Pin, ...]], ...]:
+def _fetch_locks(side: Side, recorded: RecordedEnvironment) -> tuple[tuple[str, tuple[Pin, ...]], ...]:
     groups = []
     for lock in recorded.locks:
         try:
-            content = read_recorded(store, reference.run_id, lock)
+            content = side.read_recorded(lock)
         except CannotJudgeError as error:
             raise CannotJudgeError(error.message, "pass --env current") from error
         groups.append((lock.index, parse_lock(content.decode("utf-8", "replace"), lock.file)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import UsageError
-from mlflow_repro.judging.options import JudgeOptions, SpreadOptions, StoreOptions
+from mlflow_repro.judging.options import JudgeOptions, SpreadOptions, StoreOptions, check_spread
 from mlflow_repro.plan.environment import EnvironmentWish
 from mlflow_repro.plan.launch import PlanOptions
 from mlflow_repro.values.options import group, option
@@ -124,11 +124,6 @@ class ReproduceOptions:
     )
 
     @property
-    def judged_here(self) -> JudgeOptions:
-        """How runs are judged, with the work directory."""
-        return replace(self.judging, work_directory=self.launch.work_dir)
-
-    @property
     def tracking_uri(self) -> str:
         """The store that the reference is in."""
         return self.launch.store.tracking_uri
@@ -140,12 +135,7 @@ class ReproduceOptions:
 
     def check(self) -> None:
         """Find bad input before anything is read or started. Raises UsageError."""
-        self.judging.check()
-        self.spread.check()
-        if self.is_repeated:
-            self.judging.check_repeats()
-        else:
-            self.spread.check_pair()
+        check_spread(self.judging, self.spread, are_repeats=self.is_repeated)
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"timeout is {self.timeout!r}", "it must be a number of seconds above 0")
         if self.seed is not None and not 0 <= self.seed <= _LARGEST_SEED:

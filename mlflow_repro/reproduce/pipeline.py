@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from mlflow_repro.values.sections import Code
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlflow_repro.judging.options import Judging
+    from mlflow_repro.judging.sides import Side
     from mlflow_repro.judging.trees import Target
     from mlflow_repro.launch.launcher import Launcher
     from mlflow_repro.reproduce.environment import Rebuild
@@ -102,8 +104,21 @@ def check_run(run_id: str, *, tracking_uri: str = "") -> Readiness:
         return grade_run(store.read_run(run_id), store.read_own_record(run_id), PlanOptions())
 
 
-def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES) -> Report:
-    """`reproduce_run` with its options as one value. ``changes`` are what this launch has other than the reference."""
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One launch that was asked for: how its runs are judged, what it has other than the reference, what ends it."""
+
+    options: ReproduceOptions
+    judging: Judging
+    changes: Changes = NO_CHANGES
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+
+def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES, judging: Judging | None = None) -> Report:
+    """`reproduce_run` with its options as one value. ``changes`` are what this launch has other than the reference.
+
+    ``judging`` is how it is judged, where that was read before.
+    """
     from mlflow_repro.launch.launcher import read_backend_config
     from mlflow_repro.reproduce.answer import check_annotations
     from mlflow_repro.reproduce.repeats import check_repeats, reproduce_repeatedly
@@ -117,49 +132,45 @@ def reproduce_with(options: ReproduceOptions, changes: Changes = NO_CHANGES) -> 
     options.check()
     read_backend_config(options.backend_config)
     check_repeats(options)
+    order = Order(options=options, judging=judging or options.judging.read(options.launch.work_dir), changes=changes)
     if options.is_repeated and not options.dry_run:
-        return reproduce_repeatedly(options, _reproduce_once)
+        return reproduce_repeatedly(order, _reproduce_once)
     if options.resume:
-        return _judge_existing(options)
+        return _judge_existing(order)
     if options.dry_run:
         with _work_directory(options) as place:
-            return _reproduce(options, place, None, threading.Event(), changes)
-    return _reproduce_once(options, threading.Event(), changes)
+            return _reproduce(order, place, None)
+    return _reproduce_once(order)
 
 
 def _with_run_id(options: ReproduceOptions, store: TrackingStore) -> ReproduceOptions:
     return options if options.run_id else replace(options, run_id=store.find_model_run(options.model))
 
 
-def _reproduce_once(options: ReproduceOptions, is_over: threading.Event, changes: Changes = NO_CHANGES) -> Report:
+def _reproduce_once(order: Order) -> Report:
     """One relaunch, in a work directory and a session of its own. It ends when ``is_over`` is set."""
     from mlflow_repro.launch.launcher import Launcher
 
+    options = order.options
     # The launching process imports mlflow while this one does too, reads the reference and fetches the code.
     with (
         _work_directory(options) as place,
         Launcher(place, session=uuid.uuid4().hex, show=options.show) as launcher,
     ):
-        return _reproduce(options, place, launcher, is_over, changes)
+        return _reproduce(order, place, launcher)
 
 
-def _reproduce(
-    options: ReproduceOptions,
-    place: HeldFolder,
-    launcher: Launcher | None,
-    is_over: threading.Event,
-    changes: Changes,
-) -> Report:
+def _reproduce(order: Order, place: HeldFolder, launcher: Launcher | None) -> Report:
     from mlflow_repro.reproduce.environment import prepare_environment
     from mlflow_repro.reproduce.relaunch import Relaunch
     from mlflow_repro.store.opening import open_store, short_retries
 
     with short_retries():
-        store = open_store(options.tracking_uri)
-        options = _with_run_id(options, store)
+        store = open_store(order.options.tracking_uri)
+        options = _with_run_id(order.options, store)
         target = _find_target(options, store)
         options.say(FETCHING)
-        code, rebuild, random_state = _prepare(options, target, store, place, changes)
+        code, rebuild, random_state = _prepare(options, target, store, place, order.changes)
         if launcher is None:
             return Report(plan=code.plan, reference=target.asked)
         for name in ("fail_fast", "isolated_home"):
@@ -179,18 +190,18 @@ def _reproduce(
             timeout=options.timeout,
             random_state=random_state,
             surroundings=surroundings,
-            rules=options.judging.read_rules(),
+            rules=order.judging.rules,
             tell=options.tell,
             fail_fast=options.fail_fast,
-            is_over=is_over,
-            tags=changes.tags,
+            is_over=order.is_over,
+            tags=order.changes.tags,
             allow_registry=options.allow_registry,
             isolated_home=options.isolated_home,
         )
-        return _launch(options, relaunch)
+        return _launch(replace(order, options=options), relaunch)
 
 
-def _launch(options: ReproduceOptions, relaunch: Relaunch) -> Report:
+def _launch(order: Order, relaunch: Relaunch) -> Report:
     """Launch what is prepared, and judge it."""
     from mlflow_repro.reproduce.answer import report_pairs, report_stopped
     from mlflow_repro.reproduce.prepare import find_notes
@@ -200,8 +211,8 @@ def _launch(options: ReproduceOptions, relaunch: Relaunch) -> Report:
     plan = replace(plan, caveats=(*plan.caveats, *find_notes(pairs), *relaunch.held.notes))
     if divergence is not None:
         return report_stopped(plan, pairs[0], divergence, relaunch.rules)
-    options.say(COMPARING)
-    return report_pairs(options, plan, pairs, relaunch.store, folder=relaunch.code.checkout, reads=relaunch.held.reads)
+    order.options.say(COMPARING)
+    return report_pairs(order, plan, pairs, relaunch.store, folder=relaunch.code.checkout, reads=relaunch.held.reads)
 
 
 def _find_target(options: ReproduceOptions, store: TrackingStore) -> Target:
@@ -224,7 +235,7 @@ def _prepare(
     options: ReproduceOptions, target: Target, store: TrackingStore, place: HeldFolder, changes: Changes
 ) -> tuple[PreparedCode, Rebuild | None, Path | None]:
     """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random states."""
-    from mlflow_repro.judging.sides import read_tree
+    from mlflow_repro.judging.sides import Side, read_tree
     from mlflow_repro.launch.notebook import check_installed
     from mlflow_repro.reproduce.environment import list_installed, plan_environment
     from mlflow_repro.reproduce.prepare import (
@@ -235,24 +246,22 @@ def _prepare(
         recast_plan,
         recast_rebuild,
     )
-    from mlflow_repro.store.opening import open_store
 
-    reference = target.root
-    record = store.read_own_record(reference.run_id)
+    side = Side(run=target.root, store=store)
+    reference, record = side.run, side.record
     plan = plan_launch(recast_reference(reference, changes), options.plan_options(store.uri))
     plan = replace(plan, caveats=(*target.notes, *plan.caveats))
     wish = options.launch.environment_wish
     wish = replace(wish, env="recorded") if changes.needs_environment else wish
-    plan, rebuild = plan_environment(plan, reference, record, store, wish)
+    plan, rebuild = plan_environment(plan, side, wish)
     rebuild = recast_rebuild(rebuild, changes)
-    notebook = read_notebook(store, reference, record.launch)
+    notebook = read_notebook(side)
     if notebook is not None:
         check_installed(*list_installed(plan, rebuild))
     random_state = None
     if options.restore_rng and options.seed is None and plan.backend == LOCAL:  # which runs on this machine
         random_state = _fetch_states(options, changes, target, store, Path(place.path, "random-state"))
     record = _recast(record, options, changes)
-    code_store = open_store(changes.code_store) if changes.code_store else store
     ignore_diff = options.ignore_diff or changes.without_patch
     put_back = PutBack(
         has_random_state=random_state is not None,
@@ -262,7 +271,7 @@ def _prepare(
     )
     code = prepare_code(
         recast_plan(complete_plan(plan, reference, record, put_back), changes),
-        read_tree(code_store, changes.code_run or reference.run_id, record),
+        read_tree(_find_code(side, changes), record),
         place,
         notebook=notebook,
         given=options.params or {},
@@ -270,6 +279,16 @@ def _prepare(
         ignore_diff=ignore_diff,
     )
     return code, rebuild, random_state
+
+
+def _find_code(side: Side, changes: Changes) -> Side:
+    """The run that has the files of the code."""
+    from mlflow_repro.judging.sides import read_sides
+
+    if not changes.code_run:
+        return side
+    (other,) = read_sides([(changes.code_store or side.store.uri, changes.code_run)])
+    return other
 
 
 def _fetch_states(
@@ -288,17 +307,17 @@ def _recast(record: Record, options: ReproduceOptions, changes: Changes) -> Reco
     return record.with_code(Code()) if options.commit else record
 
 
-def _judge_existing(options: ReproduceOptions) -> Report:
+def _judge_existing(order: Order) -> Report:
     """Compare a reproduction that has run already (``resume``)."""
     from mlflow_repro.judging.trees import find_target, pair_relaunch
     from mlflow_repro.overlay.notes import HELD_TAG, parse_held
     from mlflow_repro.reproduce.answer import report_pairs
     from mlflow_repro.store.opening import open_store, short_retries
 
-    check_run_id(options.resume)
+    check_run_id(order.options.resume)
     with short_retries():
-        store = open_store(options.tracking_uri)
-        options = _with_run_id(options, store)
+        store = open_store(order.options.tracking_uri)
+        options = _with_run_id(order.options, store)
         target = find_target(store, store.read_run(options.run_id))
         reproduction = store.read_run(options.resume)
         if reproduction.fact("reference_run_id").value not in (target.asked.run_id, target.tree.root_id):
@@ -309,7 +328,7 @@ def _judge_existing(options: ReproduceOptions) -> Report:
         held = parse_held(reproduction.tags.get(HELD_TAG, ""))
         plan = replace(plan, environment=environment, caveats=(*target.notes, *plan.caveats, *held.notes))
         pairs, _ = pair_relaunch(target, store, find_target(store, reproduction).root)
-        return report_pairs(options, plan, pairs, store, reads=held.reads)
+        return report_pairs(replace(order, options=options), plan, pairs, store, reads=held.reads)
 
 
 @contextmanager

@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from mlflow_repro.code.worktree.values import TakenTree
+    from mlflow_repro.judging.sides import Side
     from mlflow_repro.launch.notebook import RecordedNotebook
     from mlflow_repro.reproduce.environment import Rebuild
-    from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.system.folders import HeldFolder
     from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.plan import LaunchPlan, Project
     from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run, RunPair
-    from mlflow_repro.values.sections import Code, Launch
+    from mlflow_repro.values.sections import Code
 
 
-def read_notebook(store: TrackingStore, reference: Run, launch: Launch) -> RecordedNotebook | None:
+def read_notebook(reference: Side) -> RecordedNotebook | None:
     """What the run recorded of the notebook that it was made in, None when it was made in none."""
     from mlflow_repro.launch.capture import CELLS_FILE
     from mlflow_repro.launch.notebook import read_recorded_notebook
 
-    if reference.fact("launch.kind").value != "notebook" or is_project_run(reference):
+    if reference.run.fact("launch.kind").value != "notebook" or is_project_run(reference.run):
         return None
-    return read_recorded_notebook(launch.notebook, store.read_file(reference.run_id, CELLS_FILE))
+    return read_recorded_notebook(reference.record.launch.notebook, reference.read_file(CELLS_FILE))
 
 
 @dataclass(frozen=True, kw_only=True)

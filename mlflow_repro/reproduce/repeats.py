@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_repro.reproduce.options import ReproduceOptions
+    from mlflow_repro.reproduce.pipeline import Order
     from mlflow_repro.values.progress import Moment
     from mlflow_repro.values.report import Report
 
@@ -33,33 +34,32 @@ def check_repeats(options: ReproduceOptions) -> None:
         raise UsageError(f"jobs is {options.jobs}", "it is how many of the repeats run at once: 1 to repeats")
 
 
-def reproduce_repeatedly(
-    options: ReproduceOptions, reproduce_once: Callable[[ReproduceOptions, threading.Event], Report]
-) -> Report:
+def reproduce_repeatedly(order: Order, reproduce_once: Callable[[Order], Report]) -> Report:
     """Relaunch the run several times, and judge all of it together."""
     from mlflow_repro.reproduce.answer import annotate_repeats, with_causes, with_caveats
     from mlflow_repro.store.opening import open_store, short_retries
 
     # It changes the environment of this process: here, so that no repeat takes away what another one relies on.
     with short_retries():
+        options = order.options
         store = open_store(options.tracking_uri)
         options = replace(options, run_id=options.run_id or store.find_model_run(options.model), model="")
         more = read_more_references(options.spread, store.uri) if options.spread.against else []
         # What only pairs of runs are judged by need not be read.
-        single = change_options(
-            options, against=(), histories="off", artifacts=None, annotate=False, children=False, explain=False
-        )
+        single = change_options(options, against=(), annotate=False, children=False, explain=False)
+        judging = replace(order.judging, histories="off", selection=None)
 
         def run_one(number: int, is_over: threading.Event) -> Report:
-            report = reproduce_once(_number(single, number), is_over)
+            report = reproduce_once(replace(order, options=_number(single, number), judging=judging, is_over=is_over))
             single.say(DONE, number)
             return report
 
         reports = run_repeats(options.repeats, options.jobs, run_one)
     reproductions = [report.reproduction for report in reports if report.reproduction]
+    references, rules = [reports[0].reference, *more], order.judging.rules
     results = [row for report in reports if report.comparison for row in report.comparison.of_kind("status")]
     origins = [row for row in results if row.name == RESULT]
-    comparison = judge_repeats([reports[0].reference, *more], reproductions, options.judging, options.spread, origins)
+    comparison = judge_repeats(references, reproductions, rules, options.spread, origins)
     with short_retries():
         report = with_causes(options, replace(reports[-1], comparison=comparison, curves=()), store)
         if not options.annotate:

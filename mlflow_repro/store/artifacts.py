@@ -9,17 +9,21 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from inspect import signature
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.errors import CannotJudgeError, RefusedError, ReproError, UnreachableError
 from mlflow_repro.store.places import check_place, find_local, make_place
+from mlflow_repro.system.folders import hold_folder
 from mlflow_repro.text.redact import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as StoredRun
 
     from mlflow_repro.store.places import NamedPlace
 
@@ -59,20 +63,17 @@ class ArtifactFolder:
     metrics: frozenset[tuple[str, str, str]] = frozenset()
 
 
-def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
+def list_folders(client: MlflowClient, uri: str, run: StoredRun) -> list[ArtifactFolder]:
     """What a run left behind: its artifacts first, then its logged models in the order in which they were made.
 
     ``uri`` is the tracking store's. Raises UnreachableError when a store does not answer or is not on this machine,
     CannotJudgeError when there are more files than anybody compares.
     """
-    from mlflow import MlflowClient
-
+    run_id = run.info.run_id
     with _explained():
-        client = MlflowClient(tracking_uri=uri)
-        run = client.get_run(run_id)
         is_sure = run.data.tags.get("repro.capture") == "complete" or _MODEL_TAG in run.data.tags
         place = make_place(client, uri, run_id, run.info.artifact_uri, run.info.experiment_id)
-        files = _list_files(place, is_run=True, excluded=OWN_FOLDER, is_sure=is_sure)
+        files = _list_files(client, place, is_run=True, excluded=OWN_FOLDER, is_sure=is_sure)
         folders = [ArtifactFolder(files=files)]
         models = [
             (output.step, client.get_logged_model(output.model_id))
@@ -83,7 +84,7 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
             ArtifactFolder(
                 name=str(model.name),
                 files=_list_files(
-                    make_place(client, uri, model.model_id, model.artifact_location, model.experiment_id)
+                    client, make_place(client, uri, model.model_id, model.artifact_location, model.experiment_id)
                 ),
                 step=step or 0,
                 metrics=frozenset(
@@ -100,16 +101,17 @@ def list_folders(uri: str, run_id: str) -> list[ArtifactFolder]:
 
 
 def _list_files(
-    place: NamedPlace, *, is_run: bool = False, excluded: str = "", is_sure: bool = False
+    client: MlflowClient, place: NamedPlace, *, is_run: bool = False, excluded: str = "", is_sure: bool = False
 ) -> dict[str, ArtifactFile]:
     """The files of a run or a model by their path; a top folder may be ``excluded``.
 
     ``is_sure`` says that there are some.
     """
     local = find_folder(place)
-    found = (
-        _walk_local(local, is_sure=is_sure) if local is not None else _walk_remote(*_open_folder(place, is_run=is_run))
-    )
+    if local is not None:
+        found = _walk_local(local, is_sure=is_sure)
+    else:
+        found = _walk_remote(*_open_folder(client, place, is_run=is_run))
     files = {}
     for file in found:
         if file.path.partition("/")[0] != excluded:
@@ -143,12 +145,29 @@ def read_local(folder: Path, path: str) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
-def _open_folder(place: NamedPlace, *, is_run: bool) -> tuple[Callable[[str], Any], Callable[[str, str], str]]:
+def open_reader(client: MlflowClient, place: NamedPlace) -> Callable[[str], bytes | None]:
+    """What reads one artifact of a run by its path, None where it is not there; a folder of them is listed once."""
+    local = find_folder(place)
+    if local is not None:
+        return partial(read_local, local)
+    list_path, download = _open_folder(client, place, is_run=True)
+    list_once = cache(lambda folder: {file.path for file in list_path(folder)})
+
+    def read(path: str) -> bytes | None:
+        if path not in list_once(path.rpartition("/")[0]):
+            return None
+        with hold_folder() as folder:
+            return Path(download(path, folder.path)).read_bytes()
+
+    return read
+
+
+def _open_folder(
+    client: MlflowClient, place: NamedPlace, *, is_run: bool
+) -> tuple[Callable[[str], Any], Callable[[str, str], str]]:
     """What lists a folder of ``place``, and what downloads a file of it into a folder of this machine."""
-    from mlflow import MlflowClient
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    client = MlflowClient(tracking_uri=place.store)
     if is_run and not hasattr(client, "list_logged_model_artifacts"):  # MLflow 2
         run_id = place.owner
         return (lambda path: client.list_artifacts(run_id, path)), partial(client.download_artifacts, run_id)

@@ -27,11 +27,12 @@ _PREFLIGHT_SECONDS = 10
 _NOISY_LOGGERS = ("mlflow", "alembic")
 
 
-def open_store(tracking_uri: str = "") -> TrackingStore:
+def open_store(tracking_uri: str = "", opened: dict[str, TrackingStore] | None = None) -> TrackingStore:
     """Open the store that ``tracking_uri`` (or ``MLFLOW_TRACKING_URI``, or MLflow's default) names.
 
     Answers within about ten seconds when a server is down. Never creates a database: a SQLite file that does
-    not exist is an error, not a new store. Raises UnreachableError or UsageError.
+    not exist is an error, not a new store. What is in ``opened``, by its URI, is not opened once more; what is opened
+    is put there. Raises UnreachableError or UsageError.
     """
     try:
         _quieten()
@@ -39,6 +40,14 @@ def open_store(tracking_uri: str = "") -> TrackingStore:
         raise UsageError(f"mlflow cannot be imported: {error}", "install it: pip install mlflow") from error
     _check_version()
     uri = _resolve_uri(tracking_uri)
+    opened = {} if opened is None else opened
+    if uri not in opened:
+        _check_store(uri)
+        opened[uri] = TrackingStore(uri)
+    return opened[uri]
+
+
+def _check_store(uri: str) -> None:
     try:
         scheme = urlsplit(uri).scheme
     except ValueError as error:  # half an IPv6 address
@@ -47,7 +56,6 @@ def open_store(tracking_uri: str = "") -> TrackingStore:
         _check_server(uri)
     elif scheme == "sqlite":
         _check_database(uri)
-    return TrackingStore(uri)
 
 
 def _check_version() -> None:

@@ -61,7 +61,7 @@ def _read_from(store: TrackingStore, keeper: str, path: str) -> bytes | None:
         "the first run of a process keeps what all its runs have in common",
     )
     try:
-        is_deleted = store.read_run(keeper).lifecycle_stage == "deleted"
+        is_deleted = store.read_stage(keeper) == "deleted"
     except CannotJudgeError as error:
         raise deleted from error
     content = store.read_file(keeper, path)

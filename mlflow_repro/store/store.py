@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_repro.errors import CannotJudgeError, UnreachableError, UsageError
-from mlflow_repro.store.artifacts import find_folder, read_local
+from mlflow_repro.store.artifacts import list_folders, open_reader
 from mlflow_repro.store.explained import explained
 from mlflow_repro.store.places import check_place, make_place
 from mlflow_repro.store.recorded import read_member
-from mlflow_repro.store.writing import RECORD_FILE, START_ARCHIVE, write_files, write_tags
-from mlflow_repro.system.folders import hold_folder
+from mlflow_repro.store.writing import RECORD_FILE, START_ARCHIVE, list_inputs, write_files
 from mlflow_repro.text.redact import redact_value
 from mlflow_repro.values.comparison import ModelMetric
 from mlflow_repro.values.record import NO_RECORD, parse_record
@@ -30,15 +29,26 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as StoredRun
     from sqlalchemy import Engine
 
+    from mlflow_repro.store.artifacts import ArtifactFolder
     from mlflow_repro.store.places import NamedPlace
     from mlflow_repro.values.record import Record
 
 _RETRY_SECONDS = 30.0
+_ARCHIVES = 2  # that are kept: those of a pair
 _PARAM_LIMIT = 6000  # characters that MLflow keeps of a parameter
 _BATCH = 100  # params that one request may hold
 _MODEL_URI = re.compile(
     r"runs:/(?P<run>[\w-]+)(?:/.*)?|models:/(?:(?P<id>m-[0-9a-f]{32})|(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/]+)))"
 )
+
+
+@dataclass
+class _Known:
+    """What was read of a run, which serves until its row is read again, and what reads its artifacts."""
+
+    row: StoredRun
+    record: Record | None = None
+    read: Callable[[str], bytes | None] | None = None
 
 
 class TrackingStore:
@@ -48,8 +58,8 @@ class TrackingStore:
         from mlflow import MlflowClient
 
         self.uri = uri
-        self._models: dict[str, dict[str, int]] = {}  # of the runs that were read
-        self._archives: dict[str, bytes] = {}
+        self._known: dict[str, _Known] = {}
+        self._archives: dict[str, bytes] = {}  # of two runs: they may be large
         self._server_version = ""
         with explained(uri):
             self._client: MlflowClient = MlflowClient(tracking_uri=uri)
@@ -57,12 +67,10 @@ class TrackingStore:
     def read_run(self, run_id: str) -> Run:
         """The whole row of a run. Raises CannotJudgeError when there is none, UnreachableError."""
         with explained(self.uri):
-            run = self._client.get_run(run_id)
-            if run.info.run_id != run_id:
-                raise UnreachableError(f"the tracking store {redact_value(self.uri)} answers with no run or another")
+            self._forget(run_id)
+            run = self._know(run_id).row
             experiment = self._client.get_experiment(run.info.experiment_id)
-            self._models[run_id] = list_model_ids(run)
-            return _read_row(run, experiment.name)
+            return _to_run(run, experiment.name)
 
     def find_model_run(self, model_uri: str) -> str:
         """The id of the run that a model came from: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS``, ``runs:/ID/...``.
@@ -101,9 +109,22 @@ class TrackingStore:
                     raise
                 time.sleep(1.0)
 
+    def _know(self, run_id: str) -> _Known:
+        """What was read of a run; of one that was not, its row is read now."""
+        if run_id not in self._known:
+            row = self._client.get_run(run_id)
+            if row.info.run_id != run_id:
+                raise UnreachableError(f"the tracking store {redact_value(self.uri)} answers with no run or another")
+            self._known[run_id] = _Known(row)
+        return self._known[run_id]
+
+    def _forget(self, run_id: str) -> None:
+        self._known.pop(run_id, None)
+        self._archives.pop(run_id, None)
+
     def _find_place(self, run_id: str) -> NamedPlace:
-        run: Any = self._client.get_run(run_id)
-        return make_place(self._client, self.uri, run_id, run.info.artifact_uri, run.info.experiment_id)
+        info: Any = self._know(run_id).row.info
+        return make_place(self._client, self.uri, run_id, info.artifact_uri, info.experiment_id)
 
     def read_file(self, run_id: str, path: str) -> bytes | None:
         """The content of a file that the run recorded, or None when it does not have it.
@@ -117,27 +138,43 @@ class TrackingStore:
             archive = self._read_artifact(run_id, START_ARCHIVE)
             if archive is None:
                 return None
-            self._archives = {run_id: archive}  # of one run: they may be large
+            self._archives = dict([*self._archives.items(), (run_id, archive)][-_ARCHIVES:])
         return read_member(BytesIO(self._archives[run_id]), path)
 
     def _read_artifact(self, run_id: str, path: str) -> bytes | None:
         with explained(self.uri):
-            place = self._find_place(run_id)
-            local = find_folder(place)
-            if local is not None:
-                return read_local(local, path)
-            if path not in {file.path for file in self._client.list_artifacts(run_id, path.rpartition("/")[0])}:
-                return None
-            with hold_folder() as folder:
-                return Path(self._client.download_artifacts(run_id, path, folder.path)).read_bytes()
+            known = self._know(run_id)
+            known.read = known.read or open_reader(self._client, self._find_place(run_id))
+            return known.read(path)
 
     def read_own_record(self, run_id: str) -> Record:
-        """The record that a run made of itself, or `NO_RECORD`.
+        """The record that a run made of itself, or `NO_RECORD`; read once.
 
         Raises UnreachableError, CannotJudgeError for one that cannot be read at all.
         """
-        content = self.read_file(run_id, RECORD_FILE)
-        return NO_RECORD if content is None else parse_record(content, f"{RECORD_FILE} of run {run_id}")
+        with explained(self.uri):
+            known = self._know(run_id)
+        if known.record is None:
+            content = self.read_file(run_id, RECORD_FILE)
+            name = f"{RECORD_FILE} of run {run_id}"
+            known.record = NO_RECORD if content is None else parse_record(content, name)
+        return known.record
+
+    def list_folders(self, run_id: str) -> list[ArtifactFolder]:
+        """What a run left behind: its artifacts and its models. Raises what `artifacts.list_folders` raises."""
+        with explained(self.uri):
+            row = self._know(run_id).row
+        return list_folders(self._client, self.uri, row)
+
+    def read_inputs(self, run_id: str) -> list[dict[str, str]]:
+        """The data sets that were logged as a run's inputs. Raises UnreachableError."""
+        with explained(self.uri):
+            return list_inputs(self._know(run_id).row)
+
+    def read_stage(self, run_id: str) -> str:
+        """``deleted``, or ``active``. Raises CannotJudgeError when there is no such run, UnreachableError."""
+        with explained(self.uri):
+            return str(self._know(run_id).row.info.lifecycle_stage)
 
     def search_runs(self, wanted: str, experiment_ids: Collection[str] = ()) -> list[Run]:
         """The runs, deleted ones too, that fulfil MLflow's filter ``wanted``, in all experiments."""
@@ -152,7 +189,7 @@ class TrackingStore:
                     searched, filter_string=wanted, run_view_type=ViewType.ALL, page_token=token
                 )
             )
-            return [_read_row(run, names[str(run.info.experiment_id)]) for run in runs]
+            return [_to_run(run, names[str(run.info.experiment_id)]) for run in runs]
 
     def find_children(self, parent_id: str) -> list[Run]:
         """The runs that are nested under a run, the oldest first."""
@@ -160,7 +197,7 @@ class TrackingStore:
         with explained(self.uri):
             experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
             runs = self._client.search_runs(experiments, filter_string=wanted)
-        return sorted((_read_row(run, "") for run in runs), key=lambda run: run.start_time)
+        return sorted((_to_run(run, "") for run in runs), key=lambda run: run.start_time)
 
     def ensure_experiment(self, name: str) -> str:
         """The id of the experiment called ``name``, created when missing. Raises CannotJudgeError when deleted."""
@@ -187,8 +224,11 @@ class TrackingStore:
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Write up to 100 tags in one request."""
+        from mlflow.entities import RunTag
+
+        rows = [RunTag(name, value) for name, value in tags.items()]
         with explained(self.uri):
-            write_tags(self.uri, run_id, tags)
+            self._client.log_batch(run_id, tags=rows, synchronous=True)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Write final values of up to 1,000 metrics in one request."""
@@ -202,6 +242,7 @@ class TrackingStore:
         """Write an artifact in UTF-8. Raises RefusedError where the store has no business."""
         with explained(self.uri):
             check_place(self._find_place(run_id))
+            self._forget(run_id)
             write_files(self.uri, run_id, {path: text.encode("utf-8", "backslashreplace")})
 
     def finish_run(self, run_id: str, status: str) -> None:
@@ -261,9 +302,7 @@ class TrackingStore:
         if not hasattr(self._client, "get_logged_model"):
             return []
         with explained(self.uri):
-            ids = self._models.get(run_id)
-            if ids is None:
-                ids = list_model_ids(self._client.get_run(run_id))
+            ids = list_model_ids(self._know(run_id).row)
             models = [(self._client.get_logged_model(model_id), step) for model_id, step in ids.items()]
         return list_model_metrics(run_id, models)
 
@@ -282,7 +321,7 @@ def _all_pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
             return
 
 
-def _read_row(run: StoredRun, experiment_name: str) -> Run:
+def _to_run(run: StoredRun, experiment_name: str) -> Run:
     info: Any = run.info
     return Run(
         run_id=info.run_id,

@@ -14,6 +14,8 @@ from mlflow_repro.system.folders import hold_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from mlflow.entities import Run as StoredRun
+
 RECORD_FILE = "repro/record.json"
 """The artifact that holds a run's record of itself."""
 RANDOM_STATE_FILE = "repro/random_state.json"
@@ -43,11 +45,16 @@ def delete_tags(uri: str, run_id: str, names: Iterable[str]) -> None:
 
 
 def read_data(uri: str, run_id: str) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The data set inputs of a run (name, digest, source_type, source, context) and its params."""
+    """The data set inputs of a run (`list_inputs`) and its params."""
     from mlflow import MlflowClient
 
     run = MlflowClient(tracking_uri=uri).get_run(run_id)
-    inputs = [
+    return list_inputs(run), dict(run.data.params)
+
+
+def list_inputs(run: StoredRun) -> list[dict[str, str]]:
+    """The data sets that a run was logged to have as its inputs: name, digest, source_type, source, context."""
+    return [
         {
             "name": item.dataset.name,
             "digest": item.dataset.digest,
@@ -57,7 +64,6 @@ def read_data(uri: str, run_id: str) -> tuple[list[dict[str, str]], dict[str, st
         }
         for item in getattr(run.inputs, "dataset_inputs", ())
     ]
-    return inputs, dict(run.data.params)
 
 
 def write_files(uri: str, run_id: str, files: Mapping[str, bytes], *, artifact_uri: str = "") -> None:

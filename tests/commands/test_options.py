@@ -22,7 +22,7 @@ import mlflow_repro
 from mlflow_repro.cli import cli, main
 from mlflow_repro.compare import compare_records
 from mlflow_repro.isolate.options import IsolateOptions, StressOptions
-from mlflow_repro.judging.options import CompareOptions, ExplainOptions, PairOptions, StoreOptions
+from mlflow_repro.judging.options import CompareOptions, ExplainOptions, Judging, PairOptions, StoreOptions
 from mlflow_repro.overlay.notes import Held
 from mlflow_repro.plan.launch import plan_launch
 from mlflow_repro.reproduce.environment import Surroundings
@@ -361,8 +361,8 @@ def stub_launches(world: World, monkeypatch) -> None:
         here = Path()
         return PreparedCode(plan=plan, work_directory=here, checkout=here, project_directory=here, parameters={})
 
-    def trial(options: ReproduceOptions, changes: Any) -> Report:
-        world.seen.append(("launch", options, sorted(changes.tags)))
+    def trial(options: ReproduceOptions, changes: Any, judging: Judging) -> Report:
+        world.seen.append(("launch", options, sorted(changes.tags), judging))
         store = open_store(options.tracking_uri)
         runs = pair(store)
         comparison = compare_records(runs.reference, runs.reference)
@@ -370,7 +370,7 @@ def stub_launches(world: World, monkeypatch) -> None:
 
     watch(world, monkeypatch, "reproduce.pipeline.plan_launch", plan_launch)
     watch(world, monkeypatch, "reproduce.prepare.complete_plan", lambda *a: a[3], lambda plan, *_: plan)
-    watch(world, monkeypatch, "reproduce.environment.plan_environment", lambda *a: a[4], lambda plan, *_: (plan, None))
+    watch(world, monkeypatch, "reproduce.environment.plan_environment", lambda *a: a[2], lambda plan, *_: (plan, None))
     watch(
         world, monkeypatch, "reproduce.environment.prepare_environment", lambda *_, **k: k,
         lambda *_, **__: (Surroundings(), []),

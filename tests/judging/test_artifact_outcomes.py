@@ -13,7 +13,9 @@ import pytest
 from mlflow_repro.compare import compare_records
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.judging.artifacts import ALL, Selection, _compare_pairs, compare_run_artifacts, pair_files
-from mlflow_repro.store.artifacts import ArtifactFile, ArtifactFolder, fetch_file, list_folders
+from mlflow_repro.judging.sides import Side
+from mlflow_repro.store.artifacts import ArtifactFile, ArtifactFolder, fetch_file
+from mlflow_repro.store.store import TrackingStore
 from mlflow_repro.values.comparison import Status
 from mlflow_repro.values.rules import Rules, ToleranceRule, Tolerances
 from mlflow_repro.values.run import Run
@@ -46,9 +48,13 @@ def store(request, tmp_path, empty_store):
     return SimpleNamespace(uri=uri, client=client, make_run=make_run, is_local=request.param == "folder")
 
 
+def side_of(uri: str, run: Run) -> Side:
+    return Side(run=run, store=TrackingStore(uri))
+
+
 def compare(store, one: Run, other: Run, *patterns: str, limit: int = 2**30):
     rows = compare_run_artifacts(
-        (store.uri, one.run_id), (store.uri, other.run_id), Rules(), Selection(patterns=patterns, limit=limit)
+        side_of(store.uri, one), side_of(store.uri, other), Rules(), Selection(patterns=patterns, limit=limit)
     )
     return {row.name: row for row in rows}
 
@@ -63,7 +69,7 @@ class TestTwoRuns:
         rule = ToleranceRule(pattern="data/*", tolerances=Tolerances(rel_tol=0.1))
         unused = ToleranceRule(pattern="date/*", tolerances=Tolerances(rel_tol=0.1))
         rules = Rules(tolerances=(unused, rule))
-        rows = compare_run_artifacts(*((store.uri, run.run_id) for run in pair), rules, Selection())
+        rows = compare_run_artifacts(*(side_of(store.uri, run) for run in pair), rules, Selection())
         assert {row.name: row.status for row in rows}["data/a.json"] is Status.CLOSE
         warned = [row for row in compare_records(*pair, rules, fetched=rows).findings if row.kind == "rule"]
         assert [(row.name, row.note) for row in warned] == [
@@ -113,7 +119,7 @@ class TestTwoRuns:
         one, other = store.make_run(FILES), store.make_run(FILES)
         compare(store, one, other)
         assert list(temporary.iterdir()) == []
-        file = list_folders(store.uri, one.run_id)[0].files["notes.txt"]
+        file = side_of(store.uri, one).folders[0].files["notes.txt"]
         assert (file.local is not None) is store.is_local
         assert fetch_file(file, tmp_path / "copy").read_text() == "hello\n"
         assert (tmp_path / "copy").exists() is not store.is_local
@@ -162,8 +168,8 @@ class TestObstacles:
         here = client.create_run(client.create_experiment("here", artifact_location=str(tmp_path / "here")))
         away = client.create_run(client.create_experiment("away", artifact_location="/nowhere/to/be/found"))
         client.log_text(here.info.run_id, "x", "a.txt")
-        rows = compare_run_artifacts((uri, away.info.run_id), (uri, here.info.run_id), Rules(), Selection())
-        (row,) = rows
+        sides = (side_of(uri, Run(run_id=run.info.run_id)) for run in (away, here))
+        (row,) = compare_run_artifacts(*sides, Rules(), Selection())
         assert (row.name, row.status) == (ALL, Status.UNKNOWN)
         assert "/nowhere/to/be/found" in row.note
         assert "is not on this machine" in row.note
@@ -176,7 +182,7 @@ class TestObstacles:
         client = MlflowClient(tracking_uri=uri)
         run = client.create_run(client.create_experiment("ftp", artifact_location="ftp://user:hunter2@127.0.0.1:1/x"))
         record = Run(run_id=run.info.run_id)
-        (row,) = compare_run_artifacts((uri, record.run_id), (uri, record.run_id), Rules(), Selection())
+        (row,) = compare_run_artifacts(*[side_of(uri, record)] * 2, Rules(), Selection())
         assert row.status is Status.UNKNOWN
         assert row.note.startswith("not compared: the artifact store failed: ")
         assert "hunter2" not in row.note
@@ -195,7 +201,7 @@ class TestObstacles:
         client = MlflowClient(tracking_uri=tracking_server)
         run = client.create_run(client.create_experiment("cut off"))
         client.log_text(run.info.run_id, "12345", "a.txt")
-        file = list_folders(tracking_server, run.info.run_id)[0].files["a.txt"]
+        file = side_of(tracking_server, Run(run_id=run.info.run_id)).folders[0].files["a.txt"]
         longer = ArtifactFile(path=file.path, size=9, download=file.download)
         with pytest.raises(CannotJudgeError, match="5 bytes arrived, of 9"):
             fetch_file(longer, tmp_path / "copy")
@@ -245,7 +251,7 @@ class TestObstacles:
 
             model = client.create_logged_model(experiment, name="net", source_run_id=run.info.run_id)
             client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
-        rows = compare_run_artifacts(*[(uri, run.info.run_id)] * 2, Rules(), Selection())
+        rows = compare_run_artifacts(*[side_of(uri, Run(run_id=run.info.run_id))] * 2, Rules(), Selection())
         assert [(row.name, row.status) for row in rows] == ([(ALL, Status.UNKNOWN)] if is_sure else [])
 
     def test_links_in_a_folder_are_not_followed(self, tmp_path, empty_store):
@@ -265,7 +271,7 @@ class TestObstacles:
             (folder / "folder").symlink_to("/etc")
             os.mkfifo(folder / "pipe")
             records.append(Run(run_id=run.info.run_id))
-        rows = compare_run_artifacts(*((uri, record.run_id) for record in records), Rules(), Selection())
+        rows = compare_run_artifacts(*(side_of(uri, record) for record in records), Rules(), Selection())
         assert {row.name: row.status for row in rows} == dict.fromkeys(("file", "folder", "pipe"), Status.UNKNOWN)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +16,12 @@ from mlflow_repro.errors import UsageError
 from mlflow_repro.judging.options import JudgeOptions
 from mlflow_repro.judging.prediction_worker import PredictionError, read_data, to_arrays
 from mlflow_repro.judging.predictions import PredictionWish, _pair_models, _predict, compare_run_predictions
+from mlflow_repro.judging.sides import Side
 from mlflow_repro.store.artifacts import ArtifactFile, ArtifactFolder
+from mlflow_repro.store.store import TrackingStore
 from mlflow_repro.values.comparison import Comparison, Status, Verdict
 from mlflow_repro.values.rules import EXACT, Rules, Tolerances
+from mlflow_repro.values.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +155,7 @@ class TestInputs:
 )
 def test_bad_input(options: dict, words: str):
     with pytest.raises(UsageError, match=words):
-        JudgeOptions(**options).check()
+        JudgeOptions(**options).read()
 
 
 def test_of_repeats_they_are_not_compared():
@@ -159,12 +163,12 @@ def test_of_repeats_they_are_not_compared():
         JudgeOptions(compare_predictions=True).check_repeats()
 
 
-def test_models_are_paired_by_the_names_of_their_artifacts(monkeypatch: pytest.MonkeyPatch):
+def test_models_are_paired_by_the_names_of_their_artifacts():
     """A model in a model (a pipeline's part) is no model of its own."""
     paths = ["plot.png", "a/MLmodel", "a/data/x.pkl", "a/components/b/MLmodel", "deep/c/MLmodel"]
     files = {path: ArtifactFile(path=path) for path in paths}
-    monkeypatch.setattr("mlflow_repro.judging.predictions.list_folders", lambda *_: [ArtifactFolder(files=files)])
-    pairs = _pair_models(("", "a"), ("", "b"))
+    side = SimpleNamespace(folders=[ArtifactFolder(files=files)])
+    pairs = _pair_models(side, side)
     assert {name: sorted(pair.files[0]) for name, pair in pairs.items()} == {
         "a": ["MLmodel", "components/b/MLmodel", "data/x.pkl"],
         "deep/c": ["MLmodel"],
@@ -219,7 +223,8 @@ def test_models_of_scikit_learn(bench):
 
     def compare(one: str, other: str, **options) -> tuple[Status, str]:
         uri = f"sqlite:///{bench.store}"
-        (row,) = compare_run_predictions((uri, one), (uri, other), Tolerances(), PredictionWish(**options))
+        sides = (Side(run=Run(run_id=run_id), store=TrackingStore(uri)) for run_id in (one, other))
+        (row,) = compare_run_predictions(*sides, Tolerances(), PredictionWish(**options))
         assert (row.kind, row.name) == ("prediction", "model")
         return row.status, row.note
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlflow_repro.judging.causes import compare_and_explain
 from mlflow_repro.judging.options import CompareOptions
-from mlflow_repro.judging.trees import compare_trees
 from mlflow_repro.values.comparison import Status, Verdict
 
 if TYPE_CHECKING:
@@ -184,9 +184,9 @@ def test_one_child_that_changed_is_named(several):
     assert bench.reproduce(ids["same"], "--resume", again["clock"]).returncode == 2
 
     with bench.surroundings():
-        report = compare_trees(ids["first"], [again["first"]], options=CompareOptions())
-        alone = compare_trees(ids["first"], [again["first"]], options=CompareOptions(children=False))
-        siblings = compare_trees(ids["first"], [ids["second"]], options=CompareOptions())
+        report = compare_and_explain(ids["first"], [again["first"]], options=CompareOptions())
+        alone = compare_and_explain(ids["first"], [again["first"]], options=CompareOptions(children=False))
+        siblings = compare_and_explain(ids["first"], [ids["second"]], options=CompareOptions())
     assert (report.verdict, len(report.children)) == (Verdict.DIFFERENT, 3)
     assert (alone.verdict, alone.children) == (Verdict.IDENTICAL, ())
     assert [(pair.name, pair.status) for pair in siblings.children] == [
@@ -224,7 +224,7 @@ def test_runs_that_were_deleted_have_lost_their_root_or_never_ended(several):
         assert (answer.returncode, answer.stdout) == (3, "")
         assert words in answer.stderr
     with bench.surroundings():
-        report = compare_trees(ids["first"], [ids["first"]], options=CompareOptions())
+        report = compare_and_explain(ids["first"], [ids["first"]], options=CompareOptions())
     statuses = {pair.name: pair.status for pair in report.children}
     assert statuses == {"same": Status.IDENTICAL, "clock": Status.IGNORED, "endless": Status.UNKNOWN}
     assert report.verdict is Verdict.INCONCLUSIVE

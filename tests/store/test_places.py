@@ -13,7 +13,6 @@ import pytest
 
 from mlflow_repro.cli import main
 from mlflow_repro.errors import CannotJudgeError, RefusedError
-from mlflow_repro.store.artifacts import list_folders
 from mlflow_repro.store.places import HOST_VARIABLE, ROOT_VARIABLE, NamedPlace, check_place, is_on_this_machine
 from mlflow_repro.store.store import TrackingStore
 
@@ -163,9 +162,9 @@ def test_no_command_reads_what_is_none_of_the_stores_business(world, capsys):
 def test_the_comparison_of_files_cannot_say_and_reads_what_the_user_names(world, monkeypatch):
     world.aim(str(world.home))
     with pytest.raises(RefusedError, match="not opened"):
-        list_folders(world.uri, world.other.run_id)
+        TrackingStore(world.uri).list_folders(world.other.run_id)
     monkeypatch.setenv(ROOT_VARIABLE, str(world.home.parent))
-    assert set(list_folders(world.uri, world.other.run_id)[0].files) == {"config"}
+    assert set(TrackingStore(world.uri).list_folders(world.other.run_id)[0].files) == {"config"}
     assert TrackingStore(world.uri).read_own_record(world.other.run_id).exists
 
 
@@ -204,8 +203,8 @@ def test_models_have_folders_of_their_own(world):
     experiment = world.client.get_run(world.other.run_id).info.experiment_id
     model = world.client.create_logged_model(experiment, name="m", source_run_id=world.other.run_id)
     world.client.log_outputs(world.other.run_id, [LoggedModelOutput(model.model_id, step=0)])
-    assert [folder.name for folder in list_folders(world.uri, world.other.run_id)] == ["", "m"]
+    assert [folder.name for folder in TrackingStore(world.uri).list_folders(world.other.run_id)] == ["", "m"]
     with sqlite3.connect(world.uri.removeprefix("sqlite:///")) as connection:
         connection.execute("update logged_models set artifact_location = ?", (str(world.home),))
     with pytest.raises(RefusedError, match=model.model_id):
-        list_folders(world.uri, world.other.run_id)
+        TrackingStore(world.uri).list_folders(world.other.run_id)

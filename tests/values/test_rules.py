@@ -222,7 +222,7 @@ class TestFile:
     def test_command_line_comes_first(self, tmp_path: Path):
         (tmp_path / "r.toml").write_text(FILE)
         settings = RuleSettings(rel_tol=0.5, tolerance=("acc=exact",), only=("val_lr",), ignore=("val_x",))
-        made = JudgeOptions(config=str(tmp_path / "r.toml"), rules=settings).read_rules()
+        made = JudgeOptions(config=str(tmp_path / "r.toml"), rules=settings).read().rules
         assert [str(rule) for rule in made.tolerances] == ["acc=exact", "val_*=rel:0.001"]
         assert (made.default.rel_tol, made.only, made.ignore) == (0.5, ("val_lr",), ("val_x",))
 
