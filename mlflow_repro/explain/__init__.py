@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from mlflow_repro.explain.code import suspect_code, suspect_data_files_of_tree, suspect_parameters, suspect_start
 from mlflow_repro.explain.data import suspect_data
 from mlflow_repro.explain.itself import suspect_gaps, suspect_itself
-from mlflow_repro.explain.machine import suspect_cpu, suspect_determinism, suspect_gpus, suspect_libraries
 from mlflow_repro.explain.randomness import (
     suspect_generators,
     suspect_hash_seed,
@@ -23,7 +22,15 @@ from mlflow_repro.explain.randomness import (
     suspect_traces,
 )
 from mlflow_repro.explain.shape import find_shape
-from mlflow_repro.explain.surroundings import suspect_packages, suspect_python, suspect_variables
+from mlflow_repro.explain.surroundings import (
+    suspect_cpu,
+    suspect_determinism,
+    suspect_gpus,
+    suspect_libraries,
+    suspect_packages,
+    suspect_python,
+    suspect_variables,
+)
 from mlflow_repro.values.comparison import Verdict
 from mlflow_repro.values.report import Cause
 

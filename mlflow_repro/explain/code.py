@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import re
-import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.data import changed_data_parameters, changed_data_paths
-from mlflow_repro.explain.evidence import Suspect, count, shorten
+from mlflow_repro.explain.differences import ARGUMENTS, PARAMS, WEIGHTS, make_parameter
+from mlflow_repro.explain.evidence import Suspect
 from mlflow_repro.explain.files import influence, influence_of_data, is_data, is_temporary
-from mlflow_repro.text.command_line import diff_arguments, parse_python_argv, value_of
-from mlflow_repro.text.redact import redact_named
+from mlflow_repro.text.listing import count, shorten
 from mlflow_repro.values.run import ENTRY_POINT_TAG, is_project_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mlflow_repro.explain.differences import Difference
     from mlflow_repro.explain.evidence import ChangedFile, Evidence
     from mlflow_repro.values.sections import Module
 
 _SHOWN = 5
 _DIGITS = 16  # of a digest
-SEED_NAME = re.compile(r"(?:^|[_\-.\s])(?:seed|random[_\-]?state)s?$", re.IGNORECASE)
 
 
 def suspect_code(evidence: Evidence) -> Iterator[Suspect]:
@@ -66,7 +65,7 @@ def _suspect_unseen(evidence: Evidence, modules: Sequence[tuple[Module, Module]]
     yield Suspect(
         kind="code",
         what=what if paths else "the code is another one",
-        weight=0.9 if paths else 0.02 if is_known else 0.8,
+        weight=0.9 if paths else 0.02 if is_known else WEIGHTS["code"],
         evidence=(
             _describe_commits(evidence),
             *(["the modules that were loaded are the same"] if is_known and not paths else []),
@@ -128,20 +127,22 @@ def suspect_parameters(evidence: Evidence) -> Iterator[Suspect]:
     """Launch parameters, then arguments of the command line, then what was only logged as a parameter."""
     launched: set[str] = set()
     files = {_plain(name) for name in changed_data_parameters(evidence)}
-    for name, one, other, way in _launch_differences(evidence):
-        launched.add(_plain(name))
+    for given in evidence.differences(PARAMS, ARGUMENTS):
+        launched.add(_plain(given.name))
         # The file is the cause, by whatever name it goes; and where something lies for a while is none.
-        if _plain(name) not in files and not _are_temporary(one, other):
-            yield _parameter(name, one, other, way)
+        if _plain(given.name) not in files and not _are_temporary(*given.values):
+            yield _parameter(given, "launch parameter" if given.place == PARAMS else "argument of the command line")
     for row in evidence.changed("param").values():
         if _plain(row.name) in launched | files:
             continue
         one, other = (None if side is None else str(side) for side in (row.reference, row.reproduction))
         if _are_temporary(one, other):
             continue
+        found = _parameter(make_parameter(PARAMS, row.name, one, other), "logged as a parameter")
         # A parameter that the same command line gave may be a result: the best of a search, a size of the data.
-        weight = 0.3 if evidence.has_records else 0.85
-        yield _parameter(row.name, one, other, "logged as a parameter", weight, is_given=evidence.is_project)
+        found = replace(found, weight=0.3 if evidence.has_records else 0.85)
+        fix = f"see to it that the program has {row.name.lstrip('-')} {shorten(one)} again"
+        yield found if evidence.is_project else replace(found, fix=fix)
 
 
 def suspect_start(evidence: Evidence) -> Iterator[Suspect]:
@@ -181,62 +182,19 @@ def _suspect_entry(evidence: Evidence) -> Iterator[Suspect]:
     )
 
 
-def changed_seed_parameters(evidence: Evidence) -> set[tuple[str | None, str | None]]:
-    """The two values of each launch parameter that differs and is called a seed."""
-    rows = _launch_differences(evidence)
-    return {(one, other) for name, one, other, _ in rows if SEED_NAME.search(name.lstrip("-"))}
-
-
-def read_arguments(argv: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """What the program itself was given of a recorded command line; None when there is none."""
-    return parse_python_argv(argv).arguments if argv else None
-
-
-def _launch_differences(evidence: Evidence) -> Iterator[tuple[str, str | None, str | None, str]]:
-    params = evidence.both(lambda record: record.launch.params)
-    if None not in params:
-        for row in evidence.changed("launch", "params.").values():
-            one, other = (None if side is None else str(side) for side in (row.reference, row.reproduction))
-            yield row.name.removeprefix("params."), one, other, "launch parameter"
-        return
-    lists = [read_arguments(record.launch.argv) for record in evidence.records]
-    if None in lists or any(side is not None for side in params):
-        return
-    words: list[Sequence[str]] = [side or () for side in lists]
-    for change in diff_arguments(*words):
-        yield change.name, value_of(change.one), value_of(change.other), "argument of the command line"
-
-
 def _are_temporary(one: object, other: object) -> bool:
     return all(isinstance(side, str) and is_temporary(side) for side in (one, other))
 
 
-def _parameter(  # noqa: PLR0913 - the two values, and how they are told
-    name: str, one: str | None, other: str | None, way: str, weight: float = 0.95, *, is_given: bool = True
-) -> Suspect:
-    one, other = (None if side is None else redact_named(name, side) for side in (one, other))
-    is_seed = bool(SEED_NAME.search(name.lstrip("-")))
-    shown = name.lstrip("-")
+def _parameter(one: Difference, way: str) -> Suspect:
+    shown, (before, after) = one.name.lstrip("-"), one.shown
     return Suspect(
-        kind="seed" if is_seed else "parameter",
-        what=f"{'seed' if is_seed else 'parameter'} {shown}: {shorten(one)} -> {shorten(other)}",
-        weight=weight,
-        evidence=(f"{way} {shown} is {shorten(one)} in the reference, {shorten(other)} in the reproduction",),
-        fix=give_argument(name, one) if is_given else f"see to it that the program has {shown} {shorten(one)} again",
+        kind=one.kind,
+        what=f"{one.kind} {shown}: {before} -> {after}",
+        weight=one.weight,
+        evidence=(f"{way} {shown} is {before} in the reference, {after} in the reproduction",),
+        fix=one.fix,
     )
-
-
-def give_argument(name: str, value: str | None) -> str:
-    """How to start the run with an argument or a launch parameter as the reference had it; None for without."""
-    return f"start it with {_as_option(name, value)}" if value is not None else f"start it without {name}"
-
-
-def _as_option(name: str, value: str) -> str:
-    if name.startswith("argument "):
-        return f"{name} = {value}"
-    if value == "set":  # a flag
-        return name
-    return f"{name} {shlex.quote(value)}" if name.startswith("-") else f"-P {shlex.quote(f'{name}={value}')}"
 
 
 def _plain(name: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.differences import WEIGHTS
+from mlflow_repro.explain.evidence import Suspect
 from mlflow_repro.explain.files import is_data
+from mlflow_repro.text.listing import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +80,7 @@ def _file(label: str, one: DataFile, other: DataFile) -> Suspect:
     return Suspect(
         kind="data",
         what=f"the data {one.path} has another content",
-        weight=0.95,
+        weight=WEIGHTS["data"],
         evidence=tuple(facts),
         fix=f"put back the {one.path} whose sha256 begins with {one.digest[:16]}",
     )

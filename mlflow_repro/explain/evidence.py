@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+from mlflow_repro.explain.differences import find_used, list_differences
 from mlflow_repro.values.comparison import Status
 from mlflow_repro.values.record import NO_RECORD
 from mlflow_repro.values.run import is_project_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from mlflow_repro.explain.differences import Difference
     from mlflow_repro.values.comparison import Comparison, Finding
     from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
 
-_WHOLE: Mapping[tuple[str, str], Callable[[Record], object]] = {
-    ("launch", "variables"): lambda record: record.launch.variables,
-    ("launch", "params"): lambda record: record.launch.params,
-    ("environment", "distributions"): lambda record: record.environment.versions or None,
-}
-"""What is recorded as a whole, so that what is not in it was not there."""
 _Seen = TypeVar("_Seen")
 UNEQUAL = (Status.DIFFERENT, Status.MISSING, Status.EXTRA)
 
@@ -87,21 +84,23 @@ class Evidence:
     def changed(self, kind: str, prefix: str = "") -> dict[str, Finding]:
         """The facts of one kind that differ and whose name begins with ``prefix``, by the rest of their name.
 
-        A fact that one run does not tell is no change, but where it tells all of its kind (`_WHOLE`).
+        A fact that one run does not tell is no change, but for parameters. What records tell whole is among
+        `differences`.
         """
         return {
             row.name.removeprefix(prefix): row
             for row in self.facts
-            if row.kind == kind and row.status in UNEQUAL and row.name.startswith(prefix) and self._is_told(row)
+            if row.kind == kind and row.status in UNEQUAL and row.name.startswith(prefix)
+            if kind == "param" or None not in (row.reference, row.reproduction)
         }
 
-    def _is_told(self, row: Finding) -> bool:
-        """True when both runs tell a fact, or the one that has none tells all that there are."""
-        sides = (row.reference, row.reproduction)
-        if None not in sides or row.kind == "param":
-            return True
-        group = (row.kind, row.name.partition(".")[0])
-        return group in _WHOLE and _WHOLE[group](self.records[sides.index(None)]) is not None
+    def differences(self, *places: str) -> list[Difference]:
+        """What the runs have otherwise, by the places that records tell it in."""
+        return [one for one in self._differences if one.place in places]
+
+    @cached_property
+    def _differences(self) -> tuple[Difference, ...]:
+        return list_differences(*self.records, self.reference.run_id)
 
     def both(self, look: Callable[[Record], _Seen]) -> tuple[_Seen, _Seen]:
         """What ``look`` sees in both records."""
@@ -150,14 +149,8 @@ class Evidence:
 
     @property
     def imported(self) -> frozenset[str] | None:
-        """The distributions that the program of either run uses; None when that is not known.
-
-        Where only those are known that were loaded, for the program or for MLflow, it is these.
-        """
-        environments = [record.environment for record in self.records]
-        lists = [one.imported if one.used is None else one.used for one in environments]
-        known = [names for names in lists if names is not None]
-        return frozenset(name for names in known for name in names) if known else None
+        """The distributions that the program of either run uses; None when that is not known."""
+        return find_used(*self.records)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,16 +164,3 @@ class Suspect:
     fix: str = ""
     is_first: bool = False
     """It is known to have been so, and comes before what is only likely."""
-
-
-def shorten(text: str | float | None, length: int = 80) -> str:
-    """A value as evidence shows it; ``nothing`` for one that is not there."""
-    if text is None:
-        return "nothing"
-    plain = str(text)
-    return plain if len(plain) <= length else f"{plain[: length - 3]}..."
-
-
-def count(number: int, noun: str) -> str:
-    """``1 file``, ``2 files``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -81,3 +81,16 @@ def give_determinism_line(imported: Collection[str] | None) -> str:
     names = {name.split("-")[0] for name in imported or ()}
     lines = [line for name, line in _DETERMINISTIC_LINES.items() if name in names]
     return f"{' and '.join(lines) or 'mlflow_repro.make_deterministic()'} at the top of the script"
+
+
+def give_argument(name: str, value: str | None) -> str:
+    """How to start the run with an argument or a launch parameter as the reference had it; None for without."""
+    return f"start it with {_as_option(name, value)}" if value is not None else f"start it without {name}"
+
+
+def _as_option(name: str, value: str) -> str:
+    if name.startswith("argument "):
+        return f"{name} = {value}"
+    if value == "set":  # a flag
+        return name
+    return f"{name} {shlex.quote(value)}" if name.startswith("-") else f"-P {shlex.quote(f'{name}={value}')}"

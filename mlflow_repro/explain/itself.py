@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_repro.explain.evidence import Suspect, shorten
+from mlflow_repro.explain.evidence import Suspect
 from mlflow_repro.explain.fixes import give_switch_line
+from mlflow_repro.text.listing import shorten
 from mlflow_repro.text.pins import normalise_name
 
 if TYPE_CHECKING:

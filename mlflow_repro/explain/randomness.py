@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.explain.code import changed_seed_parameters
-from mlflow_repro.explain.evidence import Divergence, Suspect, shorten
+from mlflow_repro.explain.differences import ARGUMENTS, PARAMS, VARIABLES, WEIGHTS
+from mlflow_repro.explain.evidence import Divergence, Suspect
 from mlflow_repro.explain.fixes import give_seed_line
 from mlflow_repro.explain.shape import find_shape
+from mlflow_repro.text.listing import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +38,7 @@ _TRACED = {
 
 def suspect_seeds(evidence: Evidence) -> Iterator[Suspect]:
     """A generator was seeded with another value; of a seed that no parameter gave, that is the clock's doing or so."""
-    given = changed_seed_parameters(evidence)
+    given = {one.values for one in evidence.differences(PARAMS, ARGUMENTS) if one.kind == "seed"}
     for generator, (one, other) in _seeds_of(evidence).items():
         if one is None or other is None or one == other or _is_given(one, other, given):
             continue
@@ -79,7 +80,7 @@ def suspect_generators(evidence: Evidence) -> Iterator[Suspect]:
         yield Suspect(
             kind="random_state",
             what=f"{_NAMES[generator]} is not seeded",
-            weight=0.8,
+            weight=WEIGHTS["state"],
             evidence=tuple(facts),
             fix=give_seed_line(generator, evidence.imported),
         )
@@ -169,16 +170,16 @@ def _unseeded_users(evidence: Evidence) -> list[str] | None:
 
 def suspect_hash_seed(evidence: Evidence) -> Iterator[Suspect]:
     """The order of sets of texts: two values of PYTHONHASHSEED, or none, which is another one in each process."""
-    row = evidence.changed("launch", "variables.").get("PYTHONHASHSEED")
+    rows = [row for row in evidence.differences(VARIABLES) if row.kind == "hash_seed"]
     places = evidence.places("hash_seed")
-    if row is not None and not _is_late(evidence):
-        one, other = (shorten(side) for side in (row.reference, row.reproduction))
+    if rows and not _is_late(evidence):
+        one, other = (shorten(side) for side in rows[0].values)
         yield Suspect(
             kind="hash_seed",
             what=f"PYTHONHASHSEED: {one} -> {other}, which decides the order of sets of texts",
-            weight=0.75 if places else 0.3,
+            weight=0.75 if places else rows[0].weight,
             evidence=(f"PYTHONHASHSEED is {one} in the reference, {other} in the reproduction", *places),
-            fix=f"export PYTHONHASHSEED={row.reference or 0}",
+            fix=f"export PYTHONHASHSEED={rows[0].before or 0}",
         )
         return
     if (_has_fixed_hashes(evidence) and not _is_late(evidence)) or not any(evidence.records):
@@ -228,7 +229,7 @@ def _suspect_entropy(evidence: Evidence) -> Iterator[Suspect]:
         yield Suspect(
             kind="random_state",
             what="numpy generators are made without a seed (default_rng() or SeedSequence())",
-            weight=0.75,
+            weight=WEIGHTS["entropy"],
             evidence=(f"they asked for entropy {drawn[0]} times in the reference, {drawn[1]} in the reproduction",),
             fix=give_seed_line("entropy", evidence.imported),
         )

@@ -1,70 +1,32 @@
-"""Suspects around the program: packages, Python, environment variables, locale."""
+"""Suspects around the program: packages, Python, environment variables, numerical libraries, the machine."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_repro.explain.evidence import Suspect, count, shorten
+from mlflow_repro.explain.differences import PACKAGES, VARIABLES, WEIGHTS, list_python
+from mlflow_repro.explain.evidence import Suspect
 from mlflow_repro.explain.files import is_temporary
-from mlflow_repro.explain.fixes import give_environment_command, give_variable_lines
-from mlflow_repro.text.redact import redact_named
-from mlflow_repro.text.versions import is_same_release
+from mlflow_repro.explain.fixes import give_determinism_line, give_environment_command, give_switch_line
+from mlflow_repro.text.listing import count, shorten
+from mlflow_repro.values.environment import OURSELVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlflow_repro.explain.differences import Difference
     from mlflow_repro.explain.evidence import Evidence
     from mlflow_repro.values.comparison import Finding
+    from mlflow_repro.values.sections import Library
 
-# What results most often depend on, and how much a change of version may change them.
-_TELLING = {
-    "numpy": 0.6, "scipy": 0.5, "scikit-learn": 0.7, "pandas": 0.4, "torch": 0.7, "tensorflow": 0.7,
-    "tensorflow-cpu": 0.7, "keras": 0.7, "jax": 0.7, "jaxlib": 0.7, "xgboost": 0.7, "lightgbm": 0.7, "catboost": 0.7,
-    "transformers": 0.6, "tokenizers": 0.5, "datasets": 0.4, "statsmodels": 0.6, "polars": 0.4, "pyarrow": 0.2,
-    "numba": 0.4, "torchvision": 0.5,
-}  # fmt: skip
-# Of a training they serve the tracking, the web or the build, and compute nothing of it.
-_PLUMBING = re.compile(
-    r"mlflow.*|opentelemetry-.*|sqlalchemy|alembic|fastapi|starlette|uvicorn|gunicorn|flask.*|werkzeug|requests|urllib3|certifi"
-    r"|charset-normalizer|idna|click|rich|pygments|packaging|setuptools|pip|wheel|uv|docker|databricks-sdk|gitpython"
-    r"|gitdb|smmap|protobuf|grpcio|pydantic.*|typing-.*|annotated-.*|anyio|sniffio|h11|httpx|httpcore|cryptography"
-    r"|cffi|pycparser|google-auth|importlib-metadata|zipp|jinja2|markupsafe|mako|sqlparse|cachetools|psutil|tabulate"
-    r"|pytest.*|hypothesis|ruff|mypy.*|coverage|tqdm|charset-normalizer|pysocks|six|python-dateutil|tzdata|filelock|fsspec"
-)
-_SHOWN = 8
-_THREADS = re.compile(
-    r"(?:OMP|GOMP|KMP|MKL|OPENBLAS|GOTO|BLIS|NUMEXPR|VECLIB|RAYON|POLARS|TF|NUMBA)_\w*(?:THREADS|DYNAMIC|AFFINITY)\w*"
-    r"|LOKY_MAX_CPU_COUNT|OMP_SCHEDULE"
-)
-_DETERMINISM = re.compile(
-    r"TF_DETERMINISTIC_\w+|TF_CUDNN_\w+|CUBLAS_\w+|CUBLASLT_\w+|CUDNN_\w+|NVIDIA_TF32_OVERRIDE|TF_ENABLE_ONEDNN_OPTS"
-    r"|ONEDNN_\w+|DNNL_\w+|XLA_FLAGS|TORCH_ALLOW_TF32_\w+|MKL_CBWR"
-)
-_CPU = re.compile(r"NPY_\w*CPU\w*|OPENBLAS_CORETYPE|MKL_ENABLE_INSTRUCTIONS|ATEN_CPU_CAPABILITY|GLIBC_TUNABLES")
-_WEIGHTS = {"threads": 0.6, "determinism": 0.6, "cpu": 0.6, "locale": 0.25, "time": 0.3, "variable": 0.4}
-_WEIGHTS_UNREAD = {**_WEIGHTS, "locale": 0.03, "time": 0.03, "variable": 0.2}
+_SHOWN = 8  # packages
+_UNREAD = {"locale": 0.03, "time": 0.03, "variable": 0.2}  # where the lines of the program do not ask for it
+_LIBRARY_FACTS = (("version", "blas"), ("architecture", "cpu"), ("threads", "threads"))
+_NO_SWITCHES = ("version", "git_version", "compiler")
+_FLAG_WEIGHT = 0.3
+_FLAGS = 6  # that are shown
 _SEARCH_PATH = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONNOUSERSITE")
-_LOCALE = re.compile(r"LANG|LANGUAGE|LC_[A-Z]+|PYTHONUTF8|PYTHONIOENCODING|PYTHONCOERCECLOCALE")
-
-
-def classify_variable(name: str) -> str:
-    """The kind of cause that a change of this environment variable is."""
-    rules = ((_THREADS, "threads"), (_DETERMINISM, "determinism"), (_CPU, "cpu"), (_LOCALE, "locale"))
-    for pattern, kind in rules:
-        if pattern.fullmatch(name):
-            return kind
-    return {"PYTHONHASHSEED": "hash_seed", "TZ": "time"}.get(name, "variable")
-
-
-def weigh_package(name: str, imported: frozenset[str] | None) -> float:
-    """How likely another version of a package changes results, from 0 to 1."""
-    if _PLUMBING.fullmatch(name):
-        return 0.01
-    weight = _TELLING.get(name, 0.35)
-    if imported is None:
-        return weight / 2
-    return weight if name in imported else 0.0
 
 
 def suspect_packages(evidence: Evidence) -> Iterator[Suspect]:
@@ -72,20 +34,21 @@ def suspect_packages(evidence: Evidence) -> Iterator[Suspect]:
 
     What the program does not use, itself or through what it uses, is no suspect.
     """
-    rows = evidence.changed("environment", "distributions.")
-    rows.pop("mlflow-repro", None)
-    weights = {name: weigh_package(name, evidence.imported) for name in rows}
-    telling = sorted((name for name in rows if weights[name] > 0.02), key=lambda name: -weights[name])  # noqa: PLR2004
-    for name in telling:
-        yield _package(name, rows[name], weights[name], evidence)
     known = evidence.imported
-    rest = [name for name in rows if name not in telling and (known is None or name in known)]
+    rows = [one for one in evidence.differences(PACKAGES) if one.name != OURSELVES]
+    telling = [one for one in rows if one.weight > WEIGHTS["other packages"]]
+    for one in telling:
+        before, after = one.shown
+        was_used = "the run imported it" if known and one.name in known else "whether the run imported it is not known"
+        text = f"{one.name} is {before} in the reference, {after} in the reproduction; {was_used}"
+        yield _suspect(one, f"{one.name} {before} -> {after}", text)
+    rest = [one.name for one in rows if one not in telling and (known is None or one.name in known)]
     if rest:
-        shown = ", ".join(sorted(rest)[:_SHOWN])
+        shown = ", ".join(rest[:_SHOWN])
         yield Suspect(
             kind="package",
             what=f"{count(len(rest), 'package')} that the training does not compute with",
-            weight=0.02,
+            weight=WEIGHTS["other packages"],
             evidence=(f"other versions of {shown}{' and more' if len(rest) > _SHOWN else ''}",),
             fix=give_environment_command(evidence.reference.run_id),
         )
@@ -94,50 +57,34 @@ def suspect_packages(evidence: Evidence) -> Iterator[Suspect]:
         yield Suspect(kind="package", what=what, weight=0.3, evidence=("the digests of what is installed differ",))
 
 
+def _suspect(one: Difference, what: str, *evidence: str) -> Suspect:
+    return Suspect(kind=one.kind, what=what, weight=one.weight, evidence=evidence, fix=one.fix)
+
+
 def suspect_python(evidence: Evidence) -> Iterator[Suspect]:
     """Another Python: a minor version more than a patch level."""
-    row = evidence.changed("environment").get("python")
-    if row is None:
-        return
-    one, other = str(row.reference), str(row.reproduction)
-    is_minor = not is_same_release(one, other, 2)
-    yield Suspect(
-        kind="python",
-        what=f"Python {one} -> {other}",
-        weight=0.35 if is_minor else 0.04,
-        evidence=(f"the reference ran on Python {one}, the reproduction on {other}",),
-        fix=give_environment_command(evidence.reference.run_id),
-    )
+    row = evidence.changed("environment").get("python")  # by its tag, where a run has no record
+    versions = (str(row.reference), str(row.reproduction)) if row else ("", "")
+    for one in list_python(*versions, evidence.reference.run_id):
+        text = f"the reference ran on Python {one.before}, the reproduction on {one.after}"
+        yield _suspect(one, f"Python {one.before} -> {one.after}", text)
 
 
 def suspect_variables(evidence: Evidence) -> Iterator[Suspect]:
     """Environment variables that differ, but for PYTHONHASHSEED, which has a rule of its own."""
-    for name, row in evidence.changed("launch", "variables.").items():
-        kind = classify_variable(name)
-        if kind == "hash_seed" or name == "MLFLOW_REPRO_SEED" or _is_of_the_tool(name, row, evidence):
+    for one in evidence.differences(VARIABLES):
+        if one.kind == "hash_seed" or one.name == "MLFLOW_REPRO_SEED" or _is_of_the_tool(one, evidence):
             continue
-        one, other = (
-            "not set" if side is None else shorten(redact_named(name, str(side)))
-            for side in (row.reference, row.reproduction)
-        )
-        weight, places = _weigh_variable(name, kind, evidence)
-        yield Suspect(
-            kind=kind,
-            what=f"{name}: {one} -> {other}",
-            weight=weight,
-            evidence=(
-                f"the environment variable {name} is {one} in the reference, {other} in the reproduction",
-                *places,
-            ),
-            fix=give_variable_lines({name: None if row.reference is None else str(row.reference)}),
-        )
+        before, after = one.shown
+        weight, places = _weigh_variable(one, evidence)
+        text = f"the environment variable {one.name} is {before} in the reference, {after} in the reproduction"
+        yield replace(_suspect(one, f"{one.name}: {before} -> {after}", text, *places), weight=weight)
 
 
-def _is_of_the_tool(name: str, row: Finding, evidence: Evidence) -> bool:
+def _is_of_the_tool(one: Difference, evidence: Evidence) -> bool:
     """True for a variable by which a relaunch finds the program's modules, and for folders that are gone by now."""
-    sides = (row.reference, row.reproduction)
-    is_temporary_path = all(isinstance(side, str) and is_temporary(side) for side in sides)
-    return is_temporary_path or (evidence.is_relaunch and name in _SEARCH_PATH)
+    is_temporary_path = all(is_temporary(side) for side in one.values)
+    return is_temporary_path or (evidence.is_relaunch and one.name in _SEARCH_PATH)
 
 
 def _is_set_again(name: str, kind: str, evidence: Evidence) -> bool:
@@ -155,8 +102,9 @@ def _differ_in_threads(evidence: Evidence) -> bool:
     return any(one[library] != other[library] for library in one.keys() & other.keys())
 
 
-def _weigh_variable(name: str, kind: str, evidence: Evidence) -> tuple[float, tuple[str, ...]]:
+def _weigh_variable(one: Difference, evidence: Evidence) -> tuple[float, tuple[str, ...]]:
     """How likely the variable changes results, and the lines of the program that speak for it."""
+    name, kind = one.name, one.kind
     if _is_set_again(name, kind, evidence):
         return 0.02, ("both programs set it to the same value themselves",)
     places = evidence.places("variable", f"reads {name}")
@@ -171,19 +119,120 @@ def _weigh_variable(name: str, kind: str, evidence: Evidence) -> tuple[float, tu
     if clocks:  # which are another time anyway
         return 0.2, clocks
     # What the program itself does not ask for, a library may; a locale hardly.
-    return _WEIGHTS_UNREAD[kind] if evidence.has_sources else _WEIGHTS[kind], ()
+    return _UNREAD.get(kind, one.weight) if evidence.has_sources else one.weight, ()
 
 
-def _package(name: str, row: Finding, weight: float, evidence: Evidence) -> Suspect:
-    one, other = (shorten(side) for side in (row.reference, row.reproduction))
-    imported = evidence.imported
-    known = "the run imported it" if imported and name in imported else "whether the run imported it is not known"
-    is_major = not is_same_release(one, other, 1)
-    fix = f"pip install {name}=={one}" if row.reference is not None else f"pip uninstall {name}"
+def suspect_libraries(evidence: Evidence) -> Iterator[Suspect]:
+    """BLAS: another library, version, kernel or number of threads."""
+    sides = [_by_name(record.machine.libraries) for record in evidence.records]
+    said = {one.kind for one in evidence.differences(VARIABLES)}
+    for name in sorted(sides[0].keys() & sides[1].keys()):
+        one, other = sides[0][name], sides[1][name]
+        for fact, kind in _LIBRARY_FACTS:
+            # Where a variable sets it, that is the cause, and this what it did.
+            if kind not in said and getattr(one, fact) != getattr(other, fact):
+                yield _library(name, (fact, kind), (one, other), evidence.reference.run_id)
+    if sides[0] and sides[1] and sides[0].keys() != sides[1].keys():
+        texts = [", ".join(sorted(side)) or "none" for side in sides]
+        yield Suspect(
+            kind="blas",
+            what=f"the numerical libraries: {texts[0]} -> {texts[1]}",
+            weight=0.3,
+            evidence=("other BLAS or OpenMP libraries were loaded",),
+            fix=give_environment_command(evidence.reference.run_id),
+        )
+
+
+def suspect_cpu(evidence: Evidence) -> Iterator[Suspect]:
+    """Another processor, or features of it that numerical libraries choose their kernels by."""
+    rows = evidence.changed("machine")
+    flags = [set(record.machine.cpu.flags or ()) for record in evidence.records]
+    changed = sorted(flags[0] ^ flags[1]) if all(flags) else []
+    if changed:
+        yield Suspect(
+            kind="cpu",
+            what=f"the processor's features: {', '.join(changed[:_FLAGS])} on one side only",
+            weight=_FLAG_WEIGHT,
+            evidence=tuple(_describe(rows[name], name) for name in ("cpu.model",) if name in rows)
+            or ("libraries choose their kernels by these features",),
+            fix="export NPY_DISABLE_CPU_FEATURES, OPENBLAS_CORETYPE or MKL_CBWR=COMPATIBLE on both machines",
+        )
+    elif "cpu.model" in rows:
+        yield Suspect(
+            kind="cpu", what="another processor", weight=0.1, evidence=(_describe(rows["cpu.model"], "cpu.model"),)
+        )
+    if "cores.available" in rows and not _tells_threads(evidence):
+        row = rows["cores.available"]
+        yield Suspect(
+            kind="threads",
+            what=f"the number of cores: {row.reference} -> {row.reproduction}",
+            weight=0.3,
+            evidence=("libraries start as many threads as there are cores, and sum in that order",),
+            fix=f"export OMP_NUM_THREADS={row.reference} OPENBLAS_NUM_THREADS={row.reference}",
+        )
+
+
+def suspect_gpus(evidence: Evidence) -> Iterator[Suspect]:
+    """Another GPU, or another driver."""
+    one, other = evidence.both(lambda record: record.machine.gpus)
+    if one != other and (one or other):
+        yield Suspect(
+            kind="gpu",
+            what="the GPUs are not the same",
+            weight=0.6,
+            evidence=(f"{shorten(str(one))} and {shorten(str(other))}",),
+            fix=f"the same kind of GPU, or nearer: {give_determinism_line(evidence.imported)}",
+        )
+
+
+def suspect_determinism(evidence: Evidence) -> Iterator[Suspect]:
+    """Deterministic modes and switches of precision that are not the same."""
+    for name, row in evidence.changed("machine", "frameworks.").items():
+        if name.rpartition(".")[2] in _NO_SWITCHES or "absent" in f"{row.reference}{row.reproduction}":
+            continue
+        yield Suspect(
+            kind="threads" if "thread" in name else "determinism",
+            what=f"{name}: {shorten(row.reference)} -> {shorten(row.reproduction)}",
+            weight=0.4,
+            evidence=(_describe(row, name),),
+            fix=give_switch_line(name, row.reference),
+        )
+    for name, row in evidence.changed("seeds", "determinism.").items():
+        yield Suspect(
+            kind="determinism",
+            what=f"the deterministic mode {name}: {shorten(row.reference)} -> {shorten(row.reproduction)}",
+            weight=0.4,
+            evidence=(_describe(row, name),),
+            fix="mlflow_repro.make_deterministic()",
+        )
+
+
+def _library(name: str, row: tuple[str, str], sides: tuple[Library, Library], run_id: str) -> Suspect:
+    fact, kind = row
+    one, other = (getattr(side, fact) for side in sides)
+    fixes = {
+        "threads": f"export OPENBLAS_NUM_THREADS={one} OMP_NUM_THREADS={one} MKL_NUM_THREADS={one}",
+        "cpu": f"export OPENBLAS_CORETYPE={one}" if "openblas" in name else "export MKL_CBWR=COMPATIBLE",
+        "blas": give_environment_command(run_id),
+    }
+    words = {"threads": "threads", "cpu": "kernels", "blas": "version"}
     return Suspect(
-        kind="package",
-        what=f"{name} {one} -> {other}",
-        weight=min(weight * (1.2 if is_major else 1.0), 0.9),
-        evidence=(f"{name} is {one} in the reference, {other} in the reproduction; {known}",),
-        fix=f"{fix}, or {give_environment_command(evidence.reference.run_id)}",
+        kind=kind,
+        what=f"{words[kind]} of {name}: {one} -> {other}",
+        weight=WEIGHTS[kind],
+        evidence=(f"{name} had {fact} {one} in the reference, {other} in the reproduction",),
+        fix=fixes[kind],
     )
+
+
+def _by_name(libraries: tuple[Library, ...] | None) -> dict[str, Library]:
+    return {library.name: library for library in reversed(libraries or ())}  # of two with one name the first
+
+
+def _describe(row: Finding, name: str) -> str:
+    return f"{name} is {shorten(row.reference)} in the reference, {shorten(row.reproduction)} in the reproduction"
+
+
+def _tells_threads(evidence: Evidence) -> bool:
+    """True when the numbers of threads themselves are known on both sides, so that the cores add nothing."""
+    return all(any(library.threads for library in record.machine.libraries or ()) for record in evidence.records)

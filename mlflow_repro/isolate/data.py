@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlflow_repro.explain.differences import WEIGHTS
 from mlflow_repro.isolate.factors import Factor
 from mlflow_repro.values.changes import NO_CHANGES, Changes
 from mlflow_repro.values.sections import DataContent
@@ -137,6 +138,6 @@ def _factor(data: ChangedData, there: DataContent, changes: Changes | None = Non
         kind="data",
         what=f"the data {data.path} (sha256 {before} -> {after})",
         changes=changes or NO_CHANGES,
-        weight=0.95,
+        weight=WEIGHTS["data"],
         fix=f"put back the {data.path} whose sha256 begins with {before}",
     )

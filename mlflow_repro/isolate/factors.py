@@ -5,22 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.explain.code import SEED_NAME, give_argument, read_arguments
-from mlflow_repro.explain.evidence import count, shorten
+from mlflow_repro.explain.differences import (
+    ARGUMENTS,
+    PACKAGES,
+    PARAMS,
+    PYTHON,
+    VARIABLES,
+    WEIGHTS,
+    list_differences,
+)
 from mlflow_repro.explain.fixes import give_environment_command, give_seed_line, give_variable_lines
-from mlflow_repro.explain.surroundings import classify_variable, weigh_package
-from mlflow_repro.text.command_line import diff_arguments, value_of
+from mlflow_repro.text.command_line import value_of
+from mlflow_repro.text.listing import count
 from mlflow_repro.text.pins import VERSION
-from mlflow_repro.text.redact import redact_named
 from mlflow_repro.text.variables import is_exact, is_recorded, is_restored
-from mlflow_repro.text.versions import is_same_release
 from mlflow_repro.values.changes import GENERATORS, NO_CHANGES, Changes, merge_changes
 from mlflow_repro.values.environment import OURSELVES
 from mlflow_repro.values.record import NO_RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from mlflow_repro.explain.differences import Difference
     from mlflow_repro.values.record import Record
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -30,11 +36,11 @@ _GENERATOR_NAMES = {
     "torch": "torch's generators",
     "entropy": "the entropy of numpy's unseeded generators and of TensorFlow",
 }
-_WEIGHTS = {"threads": 0.6, "determinism": 0.6, "cpu": 0.6, "locale": 0.25, "time": 0.3, "variable": 0.4}
-_GROUPED = ("threads", "locale")  # kinds of variables that are changed together
+_GROUPED = {"threads": "number of threads", "locale": "locale"}  # kinds of variables that are changed together
 _OF_THE_LAUNCH = ("MLFLOW_REPRO_SEED", "LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH")
 _SINGLE_PACKAGES = 6  # that are factors of their own
-_LEAST_WEIGHT = 0.02  # of a package that is one
+_SHOWN = 4  # of the others
+_INSTALLERS = (OURSELVES, "pip", "setuptools", "wheel", "uv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +78,15 @@ class Conditions:
 
 def list_factors(one: Conditions, other: Conditions) -> tuple[Factor, ...]:
     """What differs between two conditions and can be changed alone, the likeliest to matter first."""
+    differences = list_differences(one.record, other.record, one.run_id)
     found = [
-        *_parameters(one, other),
+        *_parameters(differences),
         *_code(one, other),
         *_generators(one, other),
-        *_variables(one, other),
+        *_variables(differences),
         *_threads(one, other),
-        *_packages(one, other),
-        *_python(one, other),
+        *_packages(differences, one, other),
+        *_python(differences),
     ]
     return tuple(sorted(_attach_states(found, one, other), key=lambda factor: -factor.weight))
 
@@ -93,9 +100,9 @@ def _attach_states(found: list[Factor], one: Conditions, other: Conditions) -> l
     states = {factor.changes.generators[0]: factor for factor in found if factor.kind == "random_state"}
     for generator, state in states.items():
         seeds = [side.record.seeds.last_of(generator) for side in (one, other)]
-        givers = [factor for factor in found if factor.kind == "parameter"]
+        givers = [factor for factor in found if factor.kind in ("parameter", "seed")]
         same = [factor for factor in givers if _values(factor) == seeds]
-        named = [factor for factor in givers if SEED_NAME.search(factor.name)]
+        named = [factor for factor in givers if factor.kind == "seed"]
         giver = next(iter([*same, *named, *(factor for factor in found if factor.kind == "code")]), None)
         if generator in ("python", "numpy") and seeds[0] != seeds[1] and giver is not None:
             both = merge_changes([giver.changes, state.changes])
@@ -109,34 +116,20 @@ def _values(factor: Factor) -> list[str | None]:
     return [value_of(side) for change in factor.changes.arguments for side in (change.one, change.other)]
 
 
-def _parameters(one: Conditions, other: Conditions) -> Iterator[Factor]:
-    if other.is_here:
-        return
-    params = [side.record.launch.params for side in (one, other)]
-    if None not in params:
-        sides = [side or {} for side in params]
-        for name in dict.fromkeys([*sides[0], *sides[1]]):
-            values = [side.get(name) for side in sides]
-            if values[0] != values[1]:
-                yield _parameter(name, values[0], values[1], Changes(params={name: values[1]}))
-        return
-    words = [read_arguments(side.record.launch.argv) for side in (one, other)]
-    if words[0] is None or words[1] is None:
-        return
-    for change in diff_arguments(words[0], words[1]):
-        yield _parameter(change.name, value_of(change.one), value_of(change.other), Changes(arguments=(change,)))
+def _parameters(differences: Sequence[Difference]) -> Iterator[Factor]:
+    for one in differences:
+        if one.place in (PARAMS, ARGUMENTS):
+            shown = one.name.lstrip("-")
+            changes = Changes(arguments=(one.words,)) if one.words else Changes(params={one.name: one.after})
+            yield _factor([one], f"parameter {shown}", changes, f"parameter {shown} {' -> '.join(one.shown)}")
 
 
-def _parameter(name: str, one: Any, other: Any, changes: Changes) -> Factor:
-    shown = name.lstrip("-")
-    before, after = ("nothing" if side is None else shorten(redact_named(name, str(side))) for side in (one, other))
+def _factor(parts: Sequence[Difference], name: str, changes: Changes, what: str = "") -> Factor:
+    """The factor that differences of one kind are, with what puts all of them in place."""
+    first = parts[0]
+    texts = [f"{one.name} {' -> '.join(one.shown)}" for one in parts]
     return Factor(
-        name=f"parameter {shown}",
-        kind="parameter",
-        what=f"parameter {shown} {before} -> {after}",
-        changes=changes,
-        weight=0.95,
-        fix=give_argument(name, None if one is None else redact_named(name, str(one))),
+        name=name, kind=first.kind, what=what or ", ".join(texts), changes=changes, weight=first.weight, fix=first.fix
     )
 
 
@@ -161,7 +154,7 @@ def _code(one: Conditions, other: Conditions) -> Iterator[Factor]:
 
 def _code_factor(name: str, what: str, changes: Changes) -> Factor:
     fix = "mlflow-repro explain names the files; commit before a run"
-    return Factor(name=name, kind="code", what=f"{name} ({what})", changes=changes, weight=0.8, fix=fix)
+    return Factor(name=name, kind="code", what=f"{name} ({what})", changes=changes, weight=WEIGHTS["code"], fix=fix)
 
 
 def _generators(one: Conditions, other: Conditions) -> Iterator[Factor]:
@@ -213,10 +206,11 @@ def _weigh_generator(generator: str, one: Conditions, other: Conditions) -> floa
     draws before a run are most often those of libraries that are imported; Keras' are not.
     """
     if _is_same_at_run(generator, one, other):
-        return 0.1
+        return WEIGHTS["idle state"]
     imported = one.record.environment.imported or ()
     is_idle = all(start.get(generator) == end.get(generator) for start, end in map(_digests, (one, other)))
-    return 0.1 if generator == "python" and is_idle and "keras" not in imported else 0.75
+    is_of_imports = generator == "python" and is_idle and "keras" not in imported
+    return WEIGHTS["entropy" if generator == "entropy" else "idle state" if is_of_imports else "state"]
 
 
 def _starts(generator: str, side: Conditions) -> Any:
@@ -237,36 +231,17 @@ def _is_same_at_run(generator: str, *sides: Conditions) -> bool:
     return one is not None and one == other
 
 
-def _variables(one: Conditions, other: Conditions) -> Iterator[Factor]:
-    if other.record.launch.variables is None or one.record.launch.variables is None:
-        return
-    sides = [one.record.launch.variables, other.record.launch.variables]
-    changed: dict[str, dict[str, str | None]] = {}
-    for name in sorted({*sides[0], *sides[1]}):
-        value = sides[1].get(name)
-        if sides[0].get(name) == value or name in _OF_THE_LAUNCH or not is_recorded(name):
-            continue
-        if not all(is_exact(side.get(name) or "") for side in sides):
-            continue
-        kind = classify_variable(name)
-        group = kind if kind in _GROUPED else name
-        changed.setdefault(group, {})[name] = value
-    for group, variables in changed.items():
-        first = next(iter(variables))
-        kind = classify_variable(first)
-        texts = [
-            f"{name} {_side(name, sides[0].get(name))} -> {_side(name, value)}" for name, value in variables.items()
-        ]
-        names = {"threads": "number of threads", "locale": "locale"}
-        yield Factor(
-            name=names.get(group, f"variable {group}"),
-            kind=kind,
-            what=", ".join(texts),
-            changes=Changes(variables=variables),
-            weight=_WEIGHTS.get(kind, 0.5),
-            fix=give_variable_lines({name: sides[0].get(name) for name in variables}),
-            base=Changes(variables={name: sides[0].get(name) for name in variables if not is_restored(name)}),
-        )
+def _variables(differences: Sequence[Difference]) -> Iterator[Factor]:
+    groups: dict[str, list[Difference]] = {}
+    for one in differences:
+        is_whole = all(is_exact(side or "") for side in one.values)
+        if one.place == VARIABLES and one.name not in _OF_THE_LAUNCH and is_recorded(one.name) and is_whole:
+            groups.setdefault(_GROUPED.get(one.kind, f"variable {one.name}"), []).append(one)
+    for name, parts in groups.items():
+        before = {one.name: one.before for one in parts}
+        found = _factor(parts, name, Changes(variables={one.name: one.after for one in parts}))
+        base = {name: value for name, value in before.items() if not is_restored(name)}
+        yield replace(found, fix=give_variable_lines(before), base=Changes(variables=base))
 
 
 def _threads(one: Conditions, other: Conditions) -> Iterator[Factor]:
@@ -282,7 +257,7 @@ def _threads(one: Conditions, other: Conditions) -> Iterator[Factor]:
         kind="threads",
         what=f"{counts[0]} -> {counts[1]} threads",
         changes=changes,
-        weight=0.6,
+        weight=WEIGHTS["threads"],
         fix=f"export OMP_NUM_THREADS={counts[0]} OPENBLAS_NUM_THREADS={counts[0]}",
         base=Changes(variables=dict.fromkeys(THREAD_VARIABLES, str(counts[0]))),
     )
@@ -294,39 +269,28 @@ def _cores_for(one: Conditions, here: Conditions) -> int | None:
     return here.record.machine.cores.available if is_default else None
 
 
-def _packages(one: Conditions, other: Conditions) -> Iterator[Factor]:
+def _packages(differences: Sequence[Difference], one: Conditions, other: Conditions) -> Iterator[Factor]:
     """The packages that can count, one by one, and all others as one factor; none that neither program uses."""
-    sides = [side.record.environment.versions for side in (one, other)]
-    if not all(sides):
-        return
-    used, imported = _find_used(one, other), one.record.environment.imported
-    known = used if used is not None else frozenset(imported) if imported is not None else None
-    changed = {
-        name: sides[1].get(name)
-        for name in sorted({*sides[0], *sides[1]} - {OURSELVES, "pip", "setuptools", "wheel", "uv"})
-        if sides[0].get(name) != sides[1].get(name) and _is_plain(sides[1].get(name)) and (used is None or name in used)
-    }
-    weights = {name: weigh_package(name, known) for name in changed}
-    ranked = sorted(changed, key=lambda name: (-weights[name], name))
-    single = [name for name in ranked if weights[name] > _LEAST_WEIGHT][:_SINGLE_PACKAGES]
-    for name in single:
-        one_text, other_text = (side.get(name, "nothing") for side in sides)
-        yield Factor(
-            name=f"package {name}",
-            kind="package",
-            what=f"{name} {one_text} -> {other_text}",
-            changes=Changes(packages={name: changed[name]}),
-            weight=weights[name],
-            fix=f"pip install {name}=={one_text}" if name in sides[0] else f"pip uninstall {name}",
-        )
-    rest = {name: changed[name] for name in ranked if name not in single}
+    used = _find_used(one, other)
+    found = [
+        package
+        for package in differences
+        if package.place == PACKAGES and package.name not in _INSTALLERS and _is_plain(package.after)
+        if used is None or package.name in used
+    ]
+    ranked = sorted(found, key=lambda package: -package.weight)
+    single = [package for package in ranked if package.weight > WEIGHTS["other packages"]][:_SINGLE_PACKAGES]
+    for package in single:
+        yield _factor([package], f"package {package.name}", Changes(packages={package.name: package.after}))
+    rest = {package.name: package.after for package in ranked if package not in single}
+    shown = ", ".join(list(rest)[:_SHOWN])
     if rest:
         yield Factor(
             name="other packages",
             kind="package",
-            what=f"{count(len(rest), 'other package')} ({', '.join(list(rest)[:4])}{', ...' if len(rest) > 4 else ''})",  # noqa: PLR2004
+            what=f"{count(len(rest), 'other package')} ({shown}{', ...' if len(rest) > _SHOWN else ''})",
             changes=Changes(packages=rest),
-            weight=0.01,
+            weight=WEIGHTS["other packages"],
             fix=give_environment_command(one.run_id),
         )
 
@@ -338,18 +302,10 @@ def _find_used(one: Conditions, other: Conditions) -> frozenset[str] | None:
     return frozenset().union(*known) if len(known) == len(lists) else None
 
 
-def _python(one: Conditions, other: Conditions) -> Iterator[Factor]:
-    versions = [side.record.environment.python or "" for side in (one, other)]
-    if all(versions) and versions[0] != versions[1]:
-        is_minor = not is_same_release(versions[0], versions[1], 2)
-        yield Factor(
-            name="Python",
-            kind="python",
-            what=f"Python {versions[0]} -> {versions[1]}",
-            changes=Changes(python=versions[1]),
-            weight=0.3 if is_minor else 0.03,
-            fix=give_environment_command(one.run_id),
-        )
+def _python(differences: Sequence[Difference]) -> Iterator[Factor]:
+    for one in differences:
+        if one.place == PYTHON:
+            yield _factor([one], one.name, Changes(python=str(one.after)))
 
 
 def _is_plain(version: Any) -> bool:
@@ -359,7 +315,3 @@ def _is_plain(version: Any) -> bool:
 def _blas_threads(side: Conditions) -> int | None:
     libraries = side.record.machine.libraries or ()
     return max((library.threads for library in libraries if library.threads is not None), default=None)
-
-
-def _side(name: str, value: str | None) -> str:
-    return "not set" if value is None else shorten(redact_named(name, value))

@@ -16,3 +16,16 @@ def list_some(texts: Sequence[str], most: int, *, joint: str = "; ", count: int 
     count = len(texts) if count is None else count
     shown = joint.join(texts[:most])
     return f"{shown}{joint}and {count - most:,} more" if count > most else shown
+
+
+def shorten(text: str | float | None, length: int = 80) -> str:
+    """A value as evidence shows it; ``nothing`` for one that is not there."""
+    if text is None:
+        return "nothing"
+    plain = str(text)
+    return plain if len(plain) <= length else f"{plain[: length - 3]}..."
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -20,7 +20,10 @@ from markdown_it import MarkdownIt
 from records import make_record, record_of
 
 from mlflow_repro.cli import main
+from mlflow_repro.compare.facts import compare_facts
 from mlflow_repro.errors import CannotJudgeError
+from mlflow_repro.explain import RULES as EXPLAIN_RULES
+from mlflow_repro.explain.evidence import Evidence
 from mlflow_repro.isolate.factors import Conditions, Factor, list_factors
 from mlflow_repro.isolate.isolate import _conclude
 from mlflow_repro.isolate.launches import CannotChangeError, describe_difference
@@ -230,6 +233,37 @@ class TestFactors:
         one = conditions("a", launch={"params": {"a": "1", "b": "1"}, "argv": ["python", "t.py", "1"]})
         other = conditions("b", launch={"params": {"a": "2", "b": "1"}, "argv": ["python", "t.py", "2"]})
         assert self.factors(one, other) == {"parameter a": Changes(params={"a": "2"})}
+
+    @pytest.mark.parametrize(
+        ("section", "here", "there"),
+        [
+            ("environment", {"python": "3.11.7"}, {"python": "3.12.1"}),
+            ("environment", {"python": "3.11.7"}, {"python": "3.11.9"}),
+            ("environment", {"distributions": {"numpy": "2.1.0"}}, {"distributions": {"numpy": "1.26.4"}}),
+            ("environment", {"distributions": {"attrs": "2.1"}}, {"distributions": {"attrs": "2.2"}}),
+            ("launch", {"variables": {"PYTHONHASHSEED": "0"}}, {"variables": {"PYTHONHASHSEED": "1"}}),
+            ("launch", {"variables": {"OMP_NUM_THREADS": "4"}}, {"variables": {"OMP_NUM_THREADS": "2"}}),
+            ("launch", {"variables": {"LC_ALL": "C"}}, {"variables": {}}),
+            ("launch", {"variables": {"TZ": "UTC"}}, {"variables": {}}),
+            ("launch", {"variables": {"TF_XLA_FLAGS": "x"}}, {"variables": {}}),
+            ("launch", {"argv": ["python", "t.py", "--seed", "1"]}, {"argv": ["python", "t.py", "--seed", "2"]}),
+            ("launch", {"params": {"a": "1"}}, {"params": {"a": "2"}}),
+        ],
+        ids=lambda value: str(value)[:50],
+    )
+    def test_explain_weighs_a_difference_as_isolate_does(self, section, here, there):
+        """It is listed in one place, with one weight and one kind; no lines of a program are known here."""
+        one, other = conditions("a", **{section: here}), conditions("b", **{section: there})
+        (found,) = list_factors(one, other)
+        evidence = Evidence(
+            comparison=Comparison(reference_run_id="a", reproduction_run_id="b", findings=(), rules=Rules()),
+            reference=Run(run_id="a"),
+            reproduction=Run(run_id="b"),
+            facts=tuple(compare_facts(one.record, other.record)),
+            records=(one.record, other.record),
+        )
+        suspects = [suspect for rule in EXPLAIN_RULES[:-1] for suspect in rule(evidence) if suspect.weight > 0.02]
+        assert [(suspect.kind, suspect.weight) for suspect in suspects] == [(found.kind, found.weight)]
 
     def test_only_generators_that_drew(self):
         found = self.factors(conditions("a", STATE, seeds=USED), conditions("b", OTHER_STATE, seeds=USED))
