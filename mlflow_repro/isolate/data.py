@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_repro.explain.differences import WEIGHTS
+from mlflow_repro.isolate.changes import NO_CHANGES, Changes
 from mlflow_repro.isolate.factors import Factor
-from mlflow_repro.values.changes import NO_CHANGES, Changes
 from mlflow_repro.values.sections import DataContent
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from mlflow_repro.explain.differences import (
     list_differences,
 )
 from mlflow_repro.explain.fixes import give_environment_command, give_seed_line, give_variable_lines
+from mlflow_repro.isolate.changes import GENERATORS, NO_CHANGES, Changes, merge_changes
 from mlflow_repro.text.command_line import value_of
 from mlflow_repro.text.listing import count
 from mlflow_repro.text.pins import VERSION
 from mlflow_repro.text.variables import is_exact, is_recorded, is_restored
-from mlflow_repro.values.changes import GENERATORS, NO_CHANGES, Changes, merge_changes
 from mlflow_repro.values.environment import OURSELVES
 from mlflow_repro.values.record import NO_RECORD
 

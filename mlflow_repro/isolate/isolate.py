@@ -10,6 +10,7 @@ from mlflow_repro.data.finder import DataFinder
 from mlflow_repro.errors import CannotJudgeError, ExitCode, UsageError
 from mlflow_repro.explain.itself import DIFFERS_FROM_ITSELF
 from mlflow_repro.explain.shape import find_shape
+from mlflow_repro.isolate.changes import merge_changes, names_file
 from mlflow_repro.isolate.data import NO_DATA, DataFactors, list_changed_data, make_data_factors
 from mlflow_repro.isolate.factors import Conditions, list_factors
 from mlflow_repro.isolate.launches import (
@@ -34,7 +35,6 @@ from mlflow_repro.store.opening import open_store, short_retries
 from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.text.redact import redact_text
 from mlflow_repro.text.variables import record_variables
-from mlflow_repro.values.changes import merge_changes, names_file
 from mlflow_repro.values.comparison import Verdict
 from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.proofs import Conclusion, Isolation
@@ -45,11 +45,11 @@ from mlflow_repro.values.sections import Cores, Environment, Launch, Machine
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mlflow_repro.isolate.changes import Changes
     from mlflow_repro.isolate.factors import Factor
     from mlflow_repro.isolate.options import TrialOptions
     from mlflow_repro.judging.options import Judging
     from mlflow_repro.store.store import TrackingStore
-    from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.comparison import Comparison
     from mlflow_repro.values.proofs import Blame
     from mlflow_repro.values.run import Run

@@ -18,12 +18,13 @@ from mlflow_repro.errors import (
     UnreachableError,
     UsageError,
 )
+from mlflow_repro.isolate.changes import NO_CHANGES, Changes, merge_changes
+from mlflow_repro.isolate.parts import ChangedParts
 from mlflow_repro.isolate.search import BudgetSpentError
 from mlflow_repro.judging.judge import judge_runs
 from mlflow_repro.judging.sides import Side
 from mlflow_repro.report.verdict_text import render_verdict
 from mlflow_repro.reproduce.pipeline import reproduce_with
-from mlflow_repro.values.changes import NO_CHANGES, Changes, merge_changes
 from mlflow_repro.values.comparison import DIFFERENT_STATUSES, OUTCOMES, Status
 from mlflow_repro.values.options import change_options
 from mlflow_repro.values.proofs import ANSWERS, DIFFERENT, EQUAL, FAILED, Trial
@@ -145,7 +146,7 @@ class Trials:
         timeout = self._left() or self.options.timeout
         options = change_options(self.options.launch_options(self.run_id, timeout), **settings)
         try:
-            report = reproduce_with(options, changes, self.judging)
+            report = reproduce_with(options, ChangedParts(changes), self.judging)
         except LaunchError as error:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 raise BudgetSpentError from error

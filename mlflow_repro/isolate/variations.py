@@ -6,8 +6,8 @@ import locale
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlflow_repro.isolate.changes import Changes
 from mlflow_repro.text.variables import FILE_ORDER_VARIABLE
-from mlflow_repro.values.changes import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

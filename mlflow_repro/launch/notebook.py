@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -70,18 +70,20 @@ def read_recorded_notebook(facts: NotebookFacts | None, content: bytes | None) -
     )
 
 
-def fit_notebook(plan: LaunchPlan, recorded: RecordedNotebook, checkout: Path, work_directory: Path) -> LaunchPlan:
-    """The plan with the command that executes the notebook; its parameters are those that the user has set.
+def fit_notebook(
+    plan: LaunchPlan, recorded: RecordedNotebook, checkout: Path, work_directory: Path
+) -> tuple[tuple[str, ...], list[str]]:
+    """The command that executes the notebook, with the parameters that the user has set, and what is to be said of it.
 
     Raises CannotJudgeError when neither the file nor the cells are there to be executed.
     """
     found = _read_file(checkout, recorded.path)
-    caveats: list[str] = []
+    notes: list[str] = []
     if found is not None and _begins_with(found, recorded):
         file = checkout / recorded.path
     else:
         _check_cells(recorded, found)
-        caveats.append(_why_cells(recorded, found))
+        notes.append(_why_cells(recorded, found))
         file = work_directory / _FILE
         file.write_text(json.dumps(_make_notebook(recorded.cells)), encoding="utf-8")
     path = os.path.relpath(file, checkout / plan.working_directory)
@@ -99,7 +101,7 @@ def fit_notebook(plan: LaunchPlan, recorded: RecordedNotebook, checkout: Path, w
     command += ["--no-progress-bar", "--log-output", *(words if parameters else ())]
     for name, value in plan.parameters.items():
         command += ["--parameters", name, value]
-    return replace(plan, command=tuple(command), parameters={}, caveats=(*plan.caveats, *caveats))
+    return tuple(command), notes
 
 
 def check_installed(names: Iterable[str] | None, where: str) -> None:

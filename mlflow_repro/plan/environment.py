@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
@@ -12,8 +12,6 @@ from mlflow_repro.values.environment import OURSELVES, list_differences
 from mlflow_repro.values.plan import EnvironmentPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mlflow_repro.values.environment import Installed, RecordedEnvironment
     from mlflow_repro.values.plan import LaunchPlan
     from mlflow_repro.values.run import Run
@@ -31,8 +29,17 @@ class EnvironmentWish:
     allow_substitutions: bool = False
 
 
-def plan_surroundings(plan: LaunchPlan, reference: Run, wish: EnvironmentWish) -> LaunchPlan | None:
-    """The plan with its environment, where that follows without the record; None when the record has to be read.
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The environment of a relaunch, what MLflow builds it with, and what is to be said of it."""
+
+    environment: EnvironmentPlan
+    env_manager: str = "local"
+    notes: tuple[str, ...] = ()
+
+
+def plan_surroundings(plan: LaunchPlan, reference: Run, wish: EnvironmentWish) -> Choice | None:
+    """The environment, where that follows without the record; None when the record has to be read.
 
     Raises UsageError when what was asked for cannot be.
     """
@@ -42,16 +49,17 @@ def plan_surroundings(plan: LaunchPlan, reference: Run, wish: EnvironmentWish) -
             "leave --env out, or pass --backend local",
         )
     was_managed = reference.tags.get("mlflow.project.env", "") not in ("", "local")
+    manager, reason = plan.env_manager, ""
     if wish.env == "project":
-        manager = _PROJECT_DEFAULT if plan.env_manager == "local" and not wish.env_manager else plan.env_manager
-        return _as_project(replace(plan, env_manager=manager), "as asked")
-    if plan.backend != "local":
-        return _as_project(plan, f"the backend {plan.backend} decides")
-    if wish.env_manager not in ("", "local"):
-        return _as_project(plan, "as asked")
-    if not wish.env and not wish.env_manager and was_managed:
-        return _as_project(plan, "as the reference")
-    return None
+        manager = _PROJECT_DEFAULT if manager == "local" and not wish.env_manager else manager
+        reason = "as asked"
+    elif plan.backend != "local":
+        reason = f"the backend {plan.backend} decides"
+    elif wish.env_manager not in ("", "local"):
+        reason = "as asked"
+    elif not wish.env and not wish.env_manager and was_managed:
+        reason = "as the reference"
+    return Choice(environment=EnvironmentPlan(kind="project", reason=reason), env_manager=manager) if reason else None
 
 
 def choose_environment(
@@ -61,30 +69,41 @@ def choose_environment(
     current: Installed,
     *,
     why_none: str = "",
-) -> LaunchPlan:
-    """The plan with the recorded environment or the current one.
+) -> Choice:
+    """The recorded environment or the current one.
 
     ``recorded`` is None when nothing differs that could be known without the record (``why_none`` empty), or when the
     reference has no such record (``why_none`` says why). Raises CannotJudgeError when what is asked for is not there.
     """
-    plan = replace(plan, env_manager="local")
     asked = wish.env or ("current" if wish.env_manager == "local" else "")
     if recorded is None:
-        return _without_record(plan, asked, why_none)
+        return _choose_without_record(plan, asked, why_none)
     differences = list_differences(recorded.installed, current, recorded.needed, "here")
+    shown = list_some(differences, _SHOWN)
     if asked == "recorded" or (not asked and differences):
-        reason = _shorten(differences) if differences else "as asked"
         environment = EnvironmentPlan(
             kind="recorded",
-            reason=reason,
+            reason=shown or "as asked",
             python=recorded.installed.python.version,
             locks={lock.file: lock.index for lock in recorded.locks},
         )
-        return replace(plan, environment=environment)
+        return Choice(environment=environment)
     if not differences:
-        return replace(plan, environment=EnvironmentPlan(reason="it has what the run imported"))
-    caveat = f"the current environment differs from the recorded one: {_shorten(differences)}"
-    return replace(plan, environment=EnvironmentPlan(reason="as asked"), caveats=(*plan.caveats, caveat))
+        return Choice(environment=EnvironmentPlan(reason="it has what the run imported"))
+    note = f"the current environment differs from the recorded one: {shown}"
+    return Choice(environment=EnvironmentPlan(reason="as asked"), notes=(note,))
+
+
+def _choose_without_record(plan: LaunchPlan, asked: str, why_none: str) -> Choice:
+    if not why_none:
+        return Choice(environment=EnvironmentPlan(reason="nothing that is installed differs"))
+    if asked == "recorded":
+        raise CannotJudgeError(
+            f"run {plan.reference_run_id} has no environment to rebuild: {why_none}", "pass --env current"
+        )
+    note = f"the reference's environment is not known ({why_none}): it is relaunched in the current one"
+    reason = "as asked" if asked else "the recorded one is not known"
+    return Choice(environment=EnvironmentPlan(reason=reason), notes=(note,))
 
 
 def list_missing(recorded: RecordedEnvironment, commit: str, wish: EnvironmentWish) -> tuple[list[str], list[str]]:
@@ -114,23 +133,3 @@ def list_missing(recorded: RecordedEnvironment, commit: str, wish: EnvironmentWi
 def differs_in_schema(one: str, other: str) -> bool:
     """True when two versions of MLflow may have different database schemas: they change with a minor version only."""
     return bool(one and other) and not is_same_release(one, other, 2)
-
-
-def _as_project(plan: LaunchPlan, reason: str) -> LaunchPlan:
-    return replace(plan, environment=EnvironmentPlan(kind="project", reason=reason))
-
-
-def _without_record(plan: LaunchPlan, asked: str, why_none: str) -> LaunchPlan:
-    if not why_none:
-        return replace(plan, environment=EnvironmentPlan(reason="nothing that is installed differs"))
-    if asked == "recorded":
-        raise CannotJudgeError(
-            f"run {plan.reference_run_id} has no environment to rebuild: {why_none}", "pass --env current"
-        )
-    caveat = f"the reference's environment is not known ({why_none}): it is relaunched in the current one"
-    environment = EnvironmentPlan(reason="as asked" if asked else "the recorded one is not known")
-    return replace(plan, environment=environment, caveats=(*plan.caveats, caveat))
-
-
-def _shorten(differences: Iterable[str]) -> str:
-    return list_some(list(differences), _SHOWN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError, UsageError
@@ -95,28 +95,45 @@ def plan_launch(reference: Run, options: PlanOptions) -> LaunchPlan:
     Raises CannotJudgeError when the record does not say enough, UsageError or RefusedError on bad options.
     """
     source = _plan_source(reference, options)
+    start = _plan_entry_point(reference) if is_project_run(reference) else _plan_script(reference)
     plan = LaunchPlan(
         reference_run_id=reference.run_id,
         source=source,
-        working_directory=source.subdirectory,
+        entry_point=start.entry_point,
+        parameters={**start.parameters, **(options.params or {})},
+        only_declared=start.only_declared,
+        command=start.command,
+        working_directory=source.subdirectory if start.working_directory is None else start.working_directory,
         experiment_name=options.experiment_name,
         tracking_uri=options.tracking_uri,
         backend=options.backend or reference.tags.get("mlflow.project.backend", "local"),
         backend_config=options.backend_config,
         env_manager=options.env_manager or _recorded_env_manager(reference),
-        caveats=_note_other_commit(reference, options),
+        caveats=(*_note_other_commit(reference, options), *start.notes),
     )
-    plan = _plan_entry_point(reference, plan) if is_project_run(reference) else _plan_script(reference, plan)
-    if options.params:
-        plan = replace(plan, parameters={**plan.parameters, **options.params})
     _refuse_redacted(plan)
     _refuse_no_text(plan)
     _check_parameters(plan.parameters)
     return plan
 
 
-def fit_to_project(plan: LaunchPlan, project: Project, *, given: Collection[str] = ()) -> LaunchPlan:
-    """Check the plan against the project as it is at that commit, before a run is created.
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """How the program is started: the part of a plan that a run's own facts decide, and what is to be said of it.
+
+    ``working_directory`` is None for the project's folder.
+    """
+
+    entry_point: str = "main"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    only_declared: bool = False
+    command: tuple[str, ...] = ()
+    working_directory: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def fit_to_project(plan: LaunchPlan, project: Project, *, given: Collection[str] = ()) -> Mapping[str, str]:
+    """The parameters of the plan that the project takes as it is at that commit, checked before a run is created.
 
     ``given`` names the parameters that the user set: they are passed on whether declared or not.
 
@@ -124,11 +141,11 @@ def fit_to_project(plan: LaunchPlan, project: Project, *, given: Collection[str]
     neither an MLproject file nor a script to start.
     """
     if plan.command:
-        return plan
+        return plan.parameters
     declared = project.entry_points.get(plan.entry_point)
     if declared is None:
         if plan.entry_point.endswith(_SCRIPT_SUFFIXES):
-            return replace(plan, parameters=_chosen_parameters(plan, given))
+            return _chosen_parameters(plan, given)
         where = plan.source.project_uri
         if not project.has_file:
             raise CannotJudgeError(
@@ -140,7 +157,6 @@ def fit_to_project(plan: LaunchPlan, project: Project, *, given: Collection[str]
     parameters = _chosen_parameters(plan, {*given, *(parameter.name for parameter in declared)})
     if plan.only_declared:
         _check_not_cut({name: value for name, value in parameters.items() if name not in given})
-    plan = replace(plan, parameters=parameters)
     missing = [
         parameter.name for parameter in declared if parameter.default is None and parameter.name not in parameters
     ]
@@ -149,7 +165,7 @@ def fit_to_project(plan: LaunchPlan, project: Project, *, given: Collection[str]
             f"entry point {plan.entry_point!r} needs a value for {', '.join(missing)}, and the run recorded none",
             f"give it with -P {missing[0]}=VALUE",
         )
-    return plan
+    return parameters
 
 
 def _chosen_parameters(plan: LaunchPlan, names: Collection[str]) -> Mapping[str, str]:
@@ -217,65 +233,49 @@ def _recorded_env_manager(reference: Run) -> str:
     return tag if tag in ENV_MANAGERS else "local"
 
 
-def _plan_entry_point(reference: Run, plan: LaunchPlan) -> LaunchPlan:
+def _plan_entry_point(reference: Run) -> _Start:
     recorded = recorded_launch_parameters(reference)
-    caveats = list(plan.caveats)
-    if recorded is None:
-        caveats.append(
-            "the run was made without mlflow-repro: the values of the parameters that its entry point declares"
-            " are taken from what was logged"
-        )
-    return replace(
-        plan,
+    note = (
+        "the run was made without mlflow-repro: the values of the parameters that its entry point declares"
+        " are taken from what was logged"
+    )
+    return _Start(
         entry_point=reference.tags.get(ENTRY_POINT_TAG, "main"),
         parameters=launch_parameters(reference),
         only_declared=recorded is None,
-        caveats=tuple(caveats),
+        notes=(note,) if recorded is None else (),
     )
 
 
-def _plan_script(reference: Run, plan: LaunchPlan) -> LaunchPlan:
-    if reference.fact("launch.kind").value == "notebook":
-        return _plan_notebook(reference, plan)
-    stored = reference.fact("launch.argv").value
-    if stored:
+def _plan_script(reference: Run) -> _Start:
+    if reference.fact("launch.kind").value == "notebook":  # papermill; `launch.notebook` completes its command
+        directory, notes = _working_directory(reference, "the kernel")
+        command = ("python", "-m", NOTEBOOK_RUNNER)
+        return _Start(entry_point=NOTEBOOK_RUNNER, command=command, working_directory=directory, notes=notes)
+    if reference.fact("launch.argv").value:
         if reference.fact("launch.error").value:
             raise CannotJudgeError(
                 f"run {reference.run_id} cannot be started again: {reference.fact('launch.error').value}",
                 "start the training from a script in a git repository",
             )
-        return _plan_command(reference, plan, _read_argv(reference))
+        return _plan_command(reference, _read_argv(reference))
     name = reference.tags.get("mlflow.source.name", "")
     if name.endswith(_SCRIPT_SUFFIXES) and not posixpath.isabs(name) and ".." not in name.split("/"):
-        caveat = f"the arguments of {name} are not recorded (made without mlflow-repro); it is started without any"
-        return replace(plan, entry_point=name, caveats=(*plan.caveats, caveat))
-    caveat = (
+        note = f"the arguments of {name} are not recorded (made without mlflow-repro); it is started without any"
+        return _Start(entry_point=name, notes=(note,))
+    note = (
         "the run does not say how it was started; the project's entry point main is used, with the logged values of"
         " the parameters that it declares"
     )
-    parameters = dict(reference.params)
-    return replace(plan, parameters=parameters, only_declared=True, caveats=(*plan.caveats, caveat))
+    return _Start(parameters=reference.params, only_declared=True, notes=(note,))
 
 
-def _plan_notebook(reference: Run, plan: LaunchPlan) -> LaunchPlan:
-    """Papermill, of which `mlflow_repro.launch.notebook` completes the command when the code is there."""
-    directory, caveats = _working_directory(reference, "the kernel")
-    command = ("python", "-m", NOTEBOOK_RUNNER)
-    return replace(
-        plan,
-        entry_point=NOTEBOOK_RUNNER,
-        command=command,
-        working_directory=directory,
-        caveats=(*plan.caveats, *caveats),
-    )
-
-
-def _working_directory(reference: Run, what: str) -> tuple[str, list[str]]:
+def _working_directory(reference: Run, what: str) -> tuple[str, tuple[str, ...]]:
     """The recorded working directory, relative to the repository, and what is to be said of it."""
     directory = reference.fact("launch.cwd").value
     if directory is None:
-        return "", [f"{what} was started from outside the repository; it is started at its top"]
-    return ("" if directory == "." else directory), []
+        return "", (f"{what} was started from outside the repository; it is started at its top",)
+    return ("" if directory == "." else directory), ()
 
 
 def _read_argv(reference: Run) -> tuple[str, ...]:
@@ -289,10 +289,10 @@ def _read_argv(reference: Run) -> tuple[str, ...]:
     return argv
 
 
-def _plan_command(reference: Run, plan: LaunchPlan, argv: Sequence[str]) -> LaunchPlan:
+def _plan_command(reference: Run, argv: Sequence[str]) -> _Start:
     """The recorded command line, with the script's path as seen from the recorded working directory."""
     command = parse_python_argv(argv)
-    working_directory, caveats = _working_directory(reference, "the reference")
+    working_directory, notes = _working_directory(reference, "the reference")
     program = reference.fact("launch.program").value
     if command.kind == "module":
         start: tuple[str, ...] = ("python", *command.flags, "-m", command.target)
@@ -306,12 +306,11 @@ def _plan_command(reference: Run, plan: LaunchPlan, argv: Sequence[str]) -> Laun
                 "start the training from a script that is committed",
             )
         start = ("python", *command.flags, posixpath.relpath(script, working_directory or "."))
-    return replace(
-        plan,
+    return _Start(
         entry_point=start[-1],
         command=(*start, *command.arguments),
         working_directory=working_directory,
-        caveats=(*plan.caveats, *caveats),
+        notes=notes,
     )
 
 

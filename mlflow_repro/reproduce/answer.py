@@ -60,7 +60,7 @@ def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside 
     comparison = judge_runs(*sides, judging, sampler=sampler)
     origin = find_origin(reference, reproduction, reads)
     if options.launch.accept_cache and origin:
-        plan = replace(plan, caveats=(*plan.caveats, f"accepted: {origin}"))
+        plan = plan.noting(f"accepted: {origin}")
     elif origin:
         comparison = replace(comparison, findings=(*comparison.findings, *judge_origin(origin)))
     report = Report(
@@ -98,7 +98,7 @@ def report_stopped(plan: LaunchPlan, pair: RunPair, divergence: Divergence, rule
 
     reference, reproduction = _both_sides(pair)
     expected = max(reference.end_time - reference.start_time, 0) / 1000
-    plan = replace(plan, caveats=(*plan.caveats, describe_saving(divergence, expected)))
+    plan = plan.noting(describe_saving(divergence, expected))
     comparison = compare_stopped(reference, reproduction, divergence, rules)
     return Report(plan=plan, reference=reference, reproduction=reproduction, comparison=comparison)
 
@@ -162,9 +162,7 @@ def annotate_repeats(
 
 def with_caveats(report: Report, notes: tuple[str, ...]) -> Report:
     """The report with notes about what could not be written down."""
-    if report.plan is None:
-        return report
-    return replace(report, plan=replace(report.plan, caveats=(*report.plan.caveats, *notes)))
+    return report if report.plan is None else replace(report, plan=report.plan.noting(*notes))
 
 
 def _annotate_run(report: Report, store: TrackingStore, run_id: str, tags: Mapping[str, str], notes: list[str]) -> None:

@@ -16,7 +16,7 @@ from mlflow_repro.environment.digest import digest_distributions
 from mlflow_repro.environment.digest import list_distributions as list_names
 from mlflow_repro.environment.distributions import list_distributions
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.plan.environment import choose_environment, differs_in_schema, list_missing, plan_surroundings
+from mlflow_repro.plan.environment import Choice, choose_environment, differs_in_schema, list_missing, plan_surroundings
 from mlflow_repro.store.loopback import is_database
 from mlflow_repro.text.giturl import local_path
 from mlflow_repro.text.listing import list_some
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from mlflow_repro.judging.sides import Side
     from mlflow_repro.plan.environment import EnvironmentWish
+    from mlflow_repro.reproduce.prepare import Preparation
     from mlflow_repro.values.plan import LaunchPlan
     from mlflow_repro.values.run import Run
 
@@ -52,8 +53,8 @@ class Rebuild:
     at_hand: tuple[str, ...]
 
 
-def plan_environment(plan: LaunchPlan, side: Side, wish: EnvironmentWish) -> tuple[LaunchPlan, Rebuild | None]:
-    """The plan with its environment, and what is needed to rebuild it when it is the recorded one.
+def plan_environment(plan: LaunchPlan, side: Side, wish: EnvironmentWish) -> tuple[Choice, Rebuild | None]:
+    """The environment of a launch, and what is needed to rebuild it when it is the recorded one.
 
     Raises CannotJudgeError when the recorded environment is to be
     rebuilt and the record does not say enough, RefusedError when it holds what no installer may be given, UsageError.
@@ -66,9 +67,9 @@ def plan_environment(plan: LaunchPlan, side: Side, wish: EnvironmentWish) -> tup
     recorded, why_none = None, ""
     if wish.env == "recorded" or not _is_same(reference, current):
         recorded, why_none = _read_recorded(side, is_wanted=wish.env == "recorded")
-    plan = choose_environment(plan, wish, recorded, current, why_none=why_none)
-    if plan.environment.kind != "recorded" or recorded is None:
-        return plan, None
+    choice = choose_environment(plan, wish, recorded, current, why_none=why_none)
+    if choice.environment.kind != "recorded" or recorded is None:
+        return choice, None
     at_hand, notes = list_missing(recorded, plan.source.commit, wish)
     groups = _fetch_locks(side, recorded)
     packages = sum(len(pins) for _, pins in groups)
@@ -77,18 +78,18 @@ def plan_environment(plan: LaunchPlan, side: Side, wish: EnvironmentWish) -> tup
             f"run {reference.run_id} recorded no lock of its packages: there is nothing to rebuild",
             "pass --env current",
         )
-    plan = replace(plan, environment=replace(plan.environment, packages=packages), caveats=(*plan.caveats, *notes))
-    return plan, Rebuild(recorded=recorded, groups=groups, at_hand=tuple(at_hand))
+    choice = Choice(environment=replace(choice.environment, packages=packages), notes=tuple(notes))
+    return choice, Rebuild(recorded=recorded, groups=groups, at_hand=tuple(at_hand))
 
 
 def prepare_environment(
-    plan: LaunchPlan, reference: Run, rebuild: Rebuild | None, checkout: Path, *, allow_substitutions: bool
+    prepared: Preparation, reference: Run, *, allow_substitutions: bool
 ) -> tuple[Surroundings, list[str]]:
     """Make the environment of the plan; what the launch is told of it, and what is to be said beside the verdict.
 
     Raises the errors of `provide_environment`.
     """
-    ours = metadata.version("mlflow")
+    ours, plan, rebuild = metadata.version("mlflow"), prepared.plan, prepared.rebuild
     if rebuild is None:
         # What MLflow is going to build is not known yet; the reference was made in the same.
         is_built = plan.environment.kind == "project" and plan.env_manager != "local"  # else current, or a container
@@ -107,17 +108,19 @@ def prepare_environment(
     differences = list_differences(rebuild.recorded.installed, installed, pinned, "rebuilt")
     notes = [f"relaunched in the recorded environment ({plan.environment.reason})", *built.notes]
     notes += _summarise(differences)
-    surroundings = Surroundings(environment=str(built.directory), import_path=find_import_path(rebuild, checkout))
+    surroundings = Surroundings(
+        environment=str(built.directory), import_path=find_import_path(rebuild, prepared.checkout)
+    )
     theirs = found.get("mlflow") or found.get("mlflow-skinny") or ""
     surroundings, more = _serve(surroundings, plan, ours, theirs)
     return surroundings, [*notes, *more]
 
 
-def list_installed(plan: LaunchPlan, rebuild: Rebuild | None) -> tuple[Iterable[str] | None, str]:
-    """What the environment of the plan is going to have, None where MLflow builds it, and a word for it."""
+def list_installed(choice: Choice, rebuild: Rebuild | None) -> tuple[Iterable[str] | None, str]:
+    """What that environment is going to have, None where MLflow builds it, and a word for it."""
     if rebuild is not None:
         return rebuild.recorded.installed.distributions, "the recorded environment"
-    return (describe_current().distributions if plan.environment.kind == "current" else None), "this environment"
+    return (describe_current().distributions if choice.environment.kind == "current" else None), "this environment"
 
 
 def describe_current() -> Installed:

@@ -7,34 +7,39 @@ import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mlflow_repro.code.checkout import check_subdirectory, checkout, make_independent, restore_working_tree
 from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.judging.sides import Side, read_tree
 from mlflow_repro.launch.backends import LOCAL, check_backend
 from mlflow_repro.launch.launcher import read_backend_config
-from mlflow_repro.launch.notebook import fit_notebook, write_kernel
+from mlflow_repro.launch.notebook import check_installed, fit_notebook, write_kernel
 from mlflow_repro.launch.project import read_project, resolve_path_parameters
-from mlflow_repro.plan.launch import fit_to_project
+from mlflow_repro.plan.launch import fit_to_project, plan_launch
+from mlflow_repro.reproduce.environment import list_installed, plan_environment
+from mlflow_repro.reproduce.random_state import fetch_random_states
 from mlflow_repro.store.writing import RANDOM_STATE_FILE
-from mlflow_repro.text.pins import DEFAULT_INDEX, Pin
 from mlflow_repro.text.redact import redact_value
 from mlflow_repro.text.variables import choose_variables
 from mlflow_repro.values.run import is_project_run
+from mlflow_repro.values.sections import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from mlflow_repro.code.worktree.values import TakenTree
-    from mlflow_repro.judging.sides import Side
+    from mlflow_repro.judging.trees import Target
     from mlflow_repro.launch.notebook import RecordedNotebook
     from mlflow_repro.reproduce.environment import Rebuild
+    from mlflow_repro.reproduce.options import ReproduceOptions
+    from mlflow_repro.reproduce.pipeline import Order
+    from mlflow_repro.store.store import TrackingStore
     from mlflow_repro.system.folders import HeldFolder
-    from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.plan import LaunchPlan, Project
     from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run, RunPair
-    from mlflow_repro.values.sections import Code
 
 
 def read_notebook(reference: Side) -> RecordedNotebook | None:
@@ -57,26 +62,19 @@ class PutBack:
     ignore_diff: bool = False
 
 
-def complete_plan(plan: LaunchPlan, reference: Run, record: Record, put_back: PutBack) -> LaunchPlan:
-    """The plan with what is put back of the record, and what is not, and why.
+def list_variables(plan: LaunchPlan, record: Record, put_back: PutBack) -> dict[str, str | None]:
+    """What changes in the environment of the relaunch, for its variables to be the recorded ones.
 
     Raises UsageError when a seed is wanted where it cannot be set.
     """
-    if put_back.seed is not None and plan.backend != "local":
+    if put_back.seed is not None and plan.backend != LOCAL:
         raise UsageError(
             f"a seed is set for processes of this machine, and the backend is {plan.backend!r}",
             "leave --seed out, or pass --backend local",
         )
     recorded = record.launch.variables
     variables = {} if recorded is None else choose_variables(recorded, os.environ)
-    if put_back.seed is not None:
-        variables["MLFLOW_REPRO_SEED"] = str(put_back.seed)
-    return replace(
-        plan,
-        variables=variables,
-        restores=_list_restores(record.code, put_back),
-        caveats=(*plan.caveats, *_find_gaps(plan, reference, record, put_back)),
-    )
+    return variables if put_back.seed is None else {**variables, "MLFLOW_REPRO_SEED": str(put_back.seed)}
 
 
 def _list_restores(code: Code, put_back: PutBack) -> tuple[str, ...]:
@@ -92,7 +90,7 @@ def _find_gaps(plan: LaunchPlan, reference: Run, record: Record, put_back: PutBa
         gaps.append("the reference was made from a working tree with uncommitted changes, which were not recorded")
     if dirty is None and reference.is_captured and not has_tree:
         gaps.append("whether the reference was made from uncommitted changes was not recorded")
-    if plan.backend != "local":
+    if plan.backend != LOCAL:
         gaps.append(
             f"the backend {plan.backend!r} gets the recorded tree as a folder; environment variables, the random state"
             " and the recorded environment are put back on this machine only"
@@ -104,7 +102,7 @@ def _find_gaps(plan: LaunchPlan, reference: Run, record: Record, put_back: PutBa
             f"everything is seeded with {put_back.seed}, but where the code sets a seed of its own: this asks whether"
             " the result replicates, not whether it is reproduced"
         )
-    elif plan.backend == "local" and reference.is_captured and not put_back.has_random_state:
+    elif plan.backend == LOCAL and reference.is_captured and not put_back.has_random_state:
         reason = "was not recorded and is not put back" if put_back.restore_rng else "is not put back"
         gaps.append(f"the reference's random state {reason}: what sets no seed will differ")
     return gaps
@@ -127,47 +125,46 @@ def _list_told(runs: Iterable[Run], fact: str) -> list[str]:
     return list(dict.fromkeys(item for row in lists for item in row))
 
 
-def recast_plan(plan: LaunchPlan, changes: Changes) -> LaunchPlan:
-    """The plan with the changed environment variables."""
-    return replace(plan, variables={**plan.variables, **changes.variables}) if changes.variables else plan
+class Parts:
+    """What a launch is made of: as the reference recorded it. Who launches it otherwise gives other parts."""
 
+    tags: Mapping[str, str] = MappingProxyType({})
+    """Set on the new run beside those that each reproduction gets."""
+    is_same_launch = True
+    """Whether the program, its arguments and its data are those of the reference."""
+    without_patch = False
+    """Whether the commit is run alone."""
+    needs_environment = False
+    """Whether the environment has to be built, as it is neither the recorded one nor the one that is here."""
 
-def recast_rebuild(rebuild: Rebuild | None, changes: Changes) -> Rebuild | None:
-    """What an environment is made of, with other versions. Raises CannotJudgeError when there is none to change."""
-    if not changes.needs_environment:
+    def give_reference(self, reference: Run) -> Run:
+        """The reference as the plan sees it."""
+        return reference
+
+    def give_record(self, record: Record) -> Record:
+        """Its record of itself."""
+        return record
+
+    def find_code(self, reference: Side) -> Side:
+        """The run that has the files of the code."""
+        return reference
+
+    def give_environment(self, rebuild: Rebuild | None) -> Rebuild | None:
+        """What the environment is made of. Raises CannotJudgeError."""
         return rebuild
-    if rebuild is None:
-        raise CannotJudgeError("the run's environment is not recorded, so no package of it can be changed")
-    groups = [(index, _change_pins(pins, changes)) for index, pins in rebuild.groups]
-    known = {pin.name for _, pins in rebuild.groups for pin in pins}
-    added = tuple(
-        Pin(name=name, version=version)
-        for name, version in changes.packages.items()
-        if name not in known and version is not None
-    )
-    if added:
-        groups.append((DEFAULT_INDEX, added))
-    installed = rebuild.recorded.installed
-    python = replace(installed.python, version=changes.python) if changes.python else installed.python
-    versions = {**installed.distributions, **changes.packages}
-    distributions = {name: version for name, version in versions.items() if version is not None}
-    recorded = replace(rebuild.recorded, installed=replace(installed, python=python, distributions=distributions))
-    return replace(rebuild, recorded=recorded, groups=tuple(groups))
 
+    def give_states(self, folder: Path | None) -> Path | None:
+        """The folder with the random states."""
+        return folder
 
-def _change_pins(pins: tuple[Pin, ...], changes: Changes) -> tuple[Pin, ...]:
-    changed = []
-    for pin in pins:
-        if pin.name not in changes.packages:
-            changed.append(pin)
-        elif (version := changes.packages[pin.name]) is not None:
-            changed.append(Pin(name=pin.name, version=version))
-    return tuple(changed)
+    def give_variables(self, variables: dict[str, str | None]) -> dict[str, str | None]:
+        """What changes in the environment variables."""
+        return variables
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedCode:
-    """The recorded code in a place of our own, and the plan that was fitted to it."""
+class Preparation:
+    """Everything that one launch needs, fetched, checked and in a place of our own."""
 
     plan: LaunchPlan
     work_directory: Path
@@ -176,46 +173,86 @@ class PreparedCode:
     parameters: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
     """What the child's environment has for this folder's sake, beside what the plan says."""
+    random_state: Path | None = None
+    """The folder with the random states to put back, None for a run that goes its own way."""
+    rebuild: Rebuild | None = None
+    """What the recorded environment is made of, None for another."""
 
 
-def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's two choices about it
+def prepare(order: Order, target: Target, store: TrackingStore, place: HeldFolder) -> Preparation:
+    """Plan the relaunch and fetch what it needs: the code, what its environment is made of, the random states.
+
+    ``place`` is the work directory. All is checked before any run is created: raises what planning and fetching raise.
+    """
+    options, parts, side = order.options, order.parts, Side(run=target.root, store=store)
+    draft = plan_launch(parts.give_reference(side.run), options.plan_options(store.uri))
+    wish = options.launch.environment_wish
+    wish = replace(wish, env="recorded") if parts.needs_environment else wish
+    choice, rebuild = plan_environment(draft, side, wish)
+    rebuild = parts.give_environment(rebuild)
+    notebook = read_notebook(side)
+    if notebook is not None:
+        check_installed(*list_installed(choice, rebuild))
+    states = None
+    if options.restore_rng and options.seed is None and draft.backend == LOCAL:  # which runs on this machine
+        is_same = parts.is_same_launch and not (options.params or options.commit or options.ignore_diff)
+        folder = Path(place.path, "random-state")
+        states = parts.give_states(fetch_random_states(store, target, folder, is_same_launch=is_same))
+    # What the run's own commit lacked does not belong to another commit.
+    record = side.record.with_code(Code()) if options.commit else parts.give_record(side.record)
+    put_back = PutBack(
+        has_random_state=states is not None,
+        restore_rng=options.restore_rng,
+        seed=options.seed,
+        ignore_diff=options.ignore_diff or parts.without_patch,
+    )
+    plan = replace(
+        draft,
+        environment=choice.environment,
+        env_manager=choice.env_manager,
+        variables=parts.give_variables(list_variables(draft, record, put_back)),
+        restores=_list_restores(record.code, put_back),
+        caveats=(*target.notes, *draft.caveats, *choice.notes, *_find_gaps(draft, side.run, record, put_back)),
+    )
+    tree = read_tree(parts.find_code(side), record)
+    prepared = prepare_code(plan, tree, place, notebook, options, ignore_diff=put_back.ignore_diff)
+    return replace(prepared, random_state=states, rebuild=rebuild)
+
+
+def prepare_code(  # noqa: PLR0913 - what is known of the code, and the user's choices about it
     plan: LaunchPlan,
     recorded: TakenTree | None,
     place: HeldFolder,
+    notebook: RecordedNotebook | None,
+    options: ReproduceOptions,
     *,
-    notebook: RecordedNotebook | None = None,
-    given: Collection[str],
-    recurse_submodules: bool,
     ignore_diff: bool,
-) -> PreparedCode:
-    """Fetch the code, make it the recorded tree, and check, before any run is created, that it can be launched.
+) -> Preparation:
+    """Fetch the code, make it the recorded tree, and check that it can be launched.
 
-    ``recorded`` is what the commit does not hold, None when the run has no record of it; ``place`` is the work
-    directory; ``given`` names the parameters that the user set; ``notebook`` is that of a run that was made in one.
-    Raises the errors of `checkout`, `restore_working_tree`, `fit_notebook`, `read_project`, `fit_to_project` and
-    `check_backend`.
+    ``recorded`` is what the commit does not hold, None when the run has no record of it; ``notebook`` is that of a run
+    that was made in one. Raises the errors of `checkout`, `restore_working_tree`, `fit_notebook`, `read_project`,
+    `fit_to_project` and `check_backend`.
     """
     work_directory, directory = Path(place.path), Path(place.path, "checkout")
-    bundle = (recorded and recorded.bundle) or b""
-    caveats = checkout(plan.source, directory, bundle=bundle, hold=place.held.append)
-    caveats += restore_working_tree(
-        plan.source, directory, recorded, recurse_submodules=recurse_submodules, ignore_diff=ignore_diff
-    )
-    plan = replace(plan, caveats=(*plan.caveats, *caveats))
+    bundle, modules = (recorded and recorded.bundle) or b"", options.launch.recurse_submodules
+    notes = checkout(plan.source, directory, bundle=bundle, hold=place.held.append)
+    notes += restore_working_tree(plan.source, directory, recorded, recurse_submodules=modules, ignore_diff=ignore_diff)
     check_subdirectory(directory, plan.source)
     project_directory = check_subdirectory(directory, replace(plan.source, subdirectory=plan.working_directory))
-    variables: Mapping[str, str] = {}
+    command, parameters, variables = plan.command, plan.parameters, {}
     if notebook is not None:
-        plan = fit_notebook(plan, notebook, directory, work_directory)
-        variables = write_kernel(work_directory)
+        command, more = fit_notebook(plan, notebook, directory, work_directory)
+        parameters, variables = {}, write_kernel(work_directory)
+        notes += more
     project = read_project(project_directory, plan.entry_point)
-    plan = fit_to_project(plan, project, given=given)
+    parameters = parameters if command else fit_to_project(plan, project, given=options.params or {})
     _check_start(plan, project, project_directory, directory)
     _check_backend(plan, project, directory)
     if plan.backend != LOCAL or project.environment == "docker_env":
-        elsewhere = "what the run writes is not looked at where it runs: it may change more than its own runs"
-        plan = replace(plan, caveats=(*plan.caveats, elsewhere))
-    return PreparedCode(
+        notes.append("what the run writes is not looked at where it runs: it may change more than its own runs")
+    plan = replace(plan, command=command, parameters=parameters, caveats=(*plan.caveats, *notes))
+    return Preparation(
         plan=plan,
         work_directory=work_directory,
         checkout=directory,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_repro.seeding.restoring import name_file
 from mlflow_repro.store.writing import RANDOM_STATE_FILE
-from mlflow_repro.values.changes import recast_random_state
 from mlflow_repro.values.run import PROCESS_TAG, WORKERS_TAG, is_worker
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from mlflow_repro.judging.trees import Target
     from mlflow_repro.store.store import TrackingStore
-    from mlflow_repro.values.changes import Changes
     from mlflow_repro.values.run import Run
 
 _WORKERS = re.compile(r"(?:\+[^+/]*)+$")  # the end of a key: a worker of a program, and its workers
@@ -82,12 +80,3 @@ def _has_its_form(stored: dict[str, Any]) -> bool:
         and isinstance(states, dict)
         and all(isinstance(one, dict) for one in states.values())
     )
-
-
-def recast_folder(folder: Path | None, changes: Changes) -> Path | None:
-    """The folder with the random states of a launch's processes; that of the first is changed in its place."""
-    if folder is not None and changes.generators:
-        path = folder / name_file("", 0)
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(recast_random_state(stored, changes)), encoding="utf-8")
-    return folder

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import getpass
 import json
-import threading
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_repro.compare.trees import REPRODUCTION_NAME
@@ -24,18 +23,17 @@ from mlflow_repro.seeding.restoring import RESTORE_VARIABLE
 from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.text.redact import redact_named, redact_value
 from mlflow_repro.values.captured import TAG_LIMIT
-from mlflow_repro.values.plan import Surroundings
 from mlflow_repro.values.progress import RUNNING, Moment
-from mlflow_repro.values.rules import Rules
 from mlflow_repro.values.run import RunPair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from mlflow_repro.judging.trees import Target
-    from mlflow_repro.reproduce.prepare import PreparedCode
+    from mlflow_repro.reproduce.pipeline import Order
+    from mlflow_repro.reproduce.prepare import Preparation
     from mlflow_repro.store.store import TrackingStore
+    from mlflow_repro.values.plan import LaunchPlan, Surroundings
     from mlflow_repro.values.progress import Arrival, Divergence
     from mlflow_repro.values.run import Run
 
@@ -45,29 +43,14 @@ _KEPT_TAGS = ("mlflow.project.entryPoint", "mlflow.project.env", "mlflow.source.
 
 @dataclass(frozen=True, kw_only=True)
 class Relaunch:
-    """One launch of prepared code. ``timeout`` is in seconds, None for no limit."""
+    """One launch of what is prepared."""
 
+    order: Order
     target: Target
-    code: PreparedCode
+    prepared: Preparation
     store: TrackingStore
     launcher: Launcher
-    session: str
-    timeout: float | None = None
-    random_state: Path | None = None
-    """The folder with the random states to put back, None for a run that goes its own way."""
-    surroundings: Surroundings = field(default_factory=Surroundings)
-    rules: Rules = field(default_factory=Rules)
-    tell: Callable[[Moment], None] | None = None
-    """Gets the metrics as they arrive."""
-    fail_fast: bool = False
-    is_over: threading.Event = field(default_factory=threading.Event)
-    """Set by somebody else when the run is to be ended."""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """Set on the new run beside those that each reproduction gets."""
-    allow_registry: bool = False
-    """Whether what runs may write to the model registry."""
-    isolated_home: bool = False
-    """Whether what runs gets an empty HOME and TMPDIR."""
+    surroundings: Surroundings
 
     def run(self) -> tuple[tuple[RunPair, ...], Divergence | None]:
         """Create the reproduction's run, launch it, wait, and pair its runs with those of the reference.
@@ -78,7 +61,7 @@ class Relaunch:
         run failed, CannotJudgeError when it is not one that can be judged, UnreachableError when the store does not
         answer.
         """
-        plan = self.code.plan
+        plan = self.plan
         backend_config = read_backend_config(plan.backend_config)
         experiment_id = self.store.ensure_experiment(plan.experiment_name)
         tags = self._tags()
@@ -107,6 +90,16 @@ class Relaunch:
         return self._pair_runs(outcome), None
 
     @property
+    def plan(self) -> LaunchPlan:
+        """How it is launched."""
+        return self.prepared.plan
+
+    @property
+    def session(self) -> str:
+        """What its runs are known by."""
+        return self.launcher.session
+
+    @property
     def reference(self) -> Run:
         """The run whose launch is done again."""
         return self.target.root
@@ -114,17 +107,17 @@ class Relaunch:
     @property
     def held(self) -> Held:
         """What was held back of what the processes wanted to write."""
-        return read_held(self.code.work_directory)
+        return read_held(self.prepared.work_directory)
 
     def _make_job(self, run_id: str, experiment_id: str, backend_config: Mapping[str, object]) -> Job:
-        plan = self.code.plan
+        plan = self.plan
         entry_point = plan.entry_point
         if plan.command:
-            entry_point = write_command_project(self.code.project_directory, plan.command)
+            entry_point = write_command_project(self.prepared.project_directory, plan.command)
         return Job(
-            directory=str(self.code.project_directory),
+            directory=str(self.prepared.project_directory),
             entry_point=entry_point,
-            parameters=self.code.parameters,
+            parameters=self.prepared.parameters,
             run_id=run_id,
             experiment_id=experiment_id,
             tracking_uri=self.store.uri,
@@ -132,14 +125,14 @@ class Relaunch:
             backend=plan.backend,
             backend_config=backend_config,
             env_manager=plan.env_manager,
-            storage_directory=str(self.code.work_directory / "storage"),
+            storage_directory=str(self.prepared.work_directory / "storage"),
             variables=self._variables(),
             environment=self.surroundings.environment,
             import_path=self._import_path(),
             reference=tuple(run.run_id for run in self.target.tree.runs),
             began=min(run.start_time for run in self.target.tree.runs) / 1000,
-            ledger=str(self.code.work_directory / LEDGER_FILE),
-            allow_registry=self.allow_registry,
+            ledger=str(self.prepared.work_directory / LEDGER_FILE),
+            allow_registry=self.order.options.allow_registry,
             served_artifact_root=self.surroundings.served_artifact_root,
         )
 
@@ -148,29 +141,29 @@ class Relaunch:
 
         Before anything is launched it may be over, too.
         """
-        tell, reference = self.tell, self.reference
-        if self.is_over.is_set():
+        options, is_over, reference = self.order.options, self.order.is_over, self.reference
+        if is_over.is_set():
             raise LaunchError("interrupted before the launch")
         moment = Moment(phase=RUNNING, expected=max(reference.end_time - reference.start_time, 0) / 1000)
 
         def tell_arrivals(arrivals: tuple[Arrival, ...]) -> None:
-            if tell is not None:
-                tell(replace(moment, arrivals=arrivals))
+            if options.tell is not None:
+                options.tell(replace(moment, arrivals=arrivals))
 
         tell_arrivals(())
-        is_watched = bool(job.run_id and (tell or self.fail_fast))
+        is_watched = bool(job.run_id and (options.tell or options.fail_fast))
         watch = Watch(
             self.target.asked,
             self.store,
-            self.rules,
+            self.order.judging.rules,
             find_run=lambda: self._find_judged(job.run_id),
             tell=tell_arrivals,
         )
         with watch if is_watched else nullcontext():
             outcome = self.launcher.run(
                 job,
-                timeout=self.timeout,
-                is_enough=lambda: self.is_over.is_set() or (self.fail_fast and watch.has_diverged),
+                timeout=options.timeout,
+                is_enough=lambda: is_over.is_set() or (options.fail_fast and watch.has_diverged),
             )
         if outcome.is_stopped and not watch.has_diverged:
             raise LaunchError("interrupted", run_id=outcome.run_id)
@@ -198,19 +191,20 @@ class Relaunch:
 
     def _variables(self) -> dict[str, str | None]:
         """What the child's environment has beside ours."""
-        restored = {} if self.random_state is None else {RESTORE_VARIABLE: str(self.random_state)}
-        isolated = isolate_home(self.code.work_directory) if self.isolated_home else {}
-        return {**self.code.plan.variables, **self.code.variables, **restored, **isolated}
+        prepared = self.prepared
+        restored = {} if prepared.random_state is None else {RESTORE_VARIABLE: str(prepared.random_state)}
+        isolated = isolate_home(prepared.work_directory) if self.order.options.isolated_home else {}
+        return {**self.plan.variables, **prepared.variables, **restored, **isolated}
 
     def _import_path(self) -> tuple[str, ...]:
         """The checkout's folders for what is installed from its repository, there and here."""
-        plan = self.code.plan
-        here = find_import_roots(plan.source, self.code.checkout) if plan.env_manager == "local" else ()
+        plan = self.plan
+        here = find_import_roots(plan.source, self.prepared.checkout) if plan.env_manager == "local" else ()
         return tuple(dict.fromkeys((*self.surroundings.import_path, *here)))
 
     def _tags(self) -> dict[str, str]:
         """The tags that the reproduction starts with: the true source instead of a temporary path."""
-        plan, reference = self.code.plan, self.reference
+        plan, reference = self.plan, self.reference
         source = replace(plan.source, uri=strip_credentials(plan.source.uri))
         is_project = not plan.command
         name = source.project_uri if is_project else redact_value(reference.tags.get("mlflow.source.name", ""))
@@ -230,13 +224,14 @@ class Relaunch:
         params = json.dumps({name: redact_named(name, value) for name, value in plan.parameters.items()})
         if is_project and len(params) <= TAG_LIMIT:
             tags["repro.launch.params"] = params
-        return {**tags, **self.tags}
+        return {**tags, **self.order.parts.tags}
 
     def _fail(self, outcome: Outcome) -> NoReturn:
         """Close the failed run and say why it failed. Raises LaunchError."""
         if outcome.is_timeout:
-            message = f"the relaunched run {outcome.run_id} took longer than {self.timeout:g} s and was ended"
-            self._close(outcome.run_id, "KILLED", f"timeout after {self.timeout:g} s")
+            limit = f"{self.order.options.timeout:g} s"
+            message = f"the relaunched run {outcome.run_id} took longer than {limit} and was ended"
+            self._close(outcome.run_id, "KILLED", f"timeout after {limit}")
             raise LaunchError(
                 message, "allow it more: --timeout SECONDS", run_id=outcome.run_id, log_tail=outcome.log_tail
             )

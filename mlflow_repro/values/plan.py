@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlflow_repro.values.plain import Stored
 
@@ -98,3 +98,7 @@ class LaunchPlan(Stored):
     restores: tuple[str, ...] = ()
     """The artifacts of the reference that are put back: unpushed commits, changes, new files, random state."""
     caveats: tuple[str, ...] = ()
+
+    def noting(self, *notes: str) -> LaunchPlan:
+        """The plan with what a later step has to say of it."""
+        return replace(self, caveats=(*self.caveats, *notes))

@@ -24,13 +24,14 @@ from mlflow_repro.compare import compare_records
 from mlflow_repro.isolate.options import IsolateOptions, StressOptions
 from mlflow_repro.judging.options import CompareOptions, ExplainOptions, Judging, PairOptions, StoreOptions
 from mlflow_repro.overlay.notes import Held
+from mlflow_repro.plan.environment import Choice
 from mlflow_repro.plan.launch import plan_launch
-from mlflow_repro.reproduce.environment import Surroundings
 from mlflow_repro.reproduce.options import ReproduceOptions
-from mlflow_repro.reproduce.prepare import PreparedCode
+from mlflow_repro.reproduce.prepare import Preparation
 from mlflow_repro.reproduce.repeats import run_repeats
 from mlflow_repro.store.opening import open_store
 from mlflow_repro.values.options import list_options
+from mlflow_repro.values.plan import EnvironmentPlan, Surroundings
 from mlflow_repro.values.progress import BUILDING, COMPARING, FETCHING
 from mlflow_repro.values.report import Report
 from mlflow_repro.values.run import RunPair
@@ -242,7 +243,7 @@ BESIDE = {
     "prediction_timeout": ("--compare-predictions",),
 }
 """What must be given, too, for an option to mean something."""
-SHOWN_OF_LAUNCH = ("timeout", "fail_fast", "rules", "random_state", "allow_registry", "isolated_home")
+SHOWN_OF_LAUNCH = ("timeout", "fail_fast", "allow_registry", "isolated_home")
 INSTEAD = {"model": "--run_id", "run_id": "--run_id", "other": "--other"}
 TIMELESS = re.compile(r"0x[0-9a-f]+|/[^ ',]*mlflow-repro-\w+|'?seconds'?: [\d.]+")
 
@@ -351,26 +352,30 @@ def stub_launches(world: World, monkeypatch) -> None:
         __exit__ = lambda *_: None  # noqa: E731
 
     def relaunch(**named: Any) -> Any:
-        shown = {name: named[name] for name in SHOWN_OF_LAUNCH}
-        world.seen.append(("relaunch", shown, named["target"].asked.run_id))
+        order = named["order"]
+        shown = {name: getattr(order.options, name) for name in SHOWN_OF_LAUNCH}
+        asked = named["target"].asked.run_id
+        world.seen.append(("relaunch", shown, order.judging.rules, named["prepared"].random_state, asked))
         held = Held(reads=("a file of the reference",))
         return SimpleNamespace(**named, run=lambda: ((pair(named["store"]),), None), held=held)
 
-    def prepare(plan: Any, _recorded: Any, _place: Any, **named: Any) -> PreparedCode:
-        world.seen.append(("code", plan, named))
+    def prepare(plan: Any, _recorded: Any, _place: Any, _notebook: Any, options: Any, **named: Any) -> Preparation:
+        world.seen.append(("code", plan, options.params, options.launch.recurse_submodules, named))
         here = Path()
-        return PreparedCode(plan=plan, work_directory=here, checkout=here, project_directory=here, parameters={})
+        return Preparation(plan=plan, work_directory=here, checkout=here, project_directory=here, parameters={})
 
-    def trial(options: ReproduceOptions, changes: Any, judging: Judging) -> Report:
-        world.seen.append(("launch", options, sorted(changes.tags), judging))
+    def trial(options: ReproduceOptions, parts: Any, judging: Judging) -> Report:
+        world.seen.append(("launch", options, sorted(parts.tags), judging))
         store = open_store(options.tracking_uri)
         runs = pair(store)
         comparison = compare_records(runs.reference, runs.reference)
         return Report(plan=None, reference=runs.reference, reproduction=runs.reproduction, comparison=comparison)
 
-    watch(world, monkeypatch, "reproduce.pipeline.plan_launch", plan_launch)
-    watch(world, monkeypatch, "reproduce.prepare.complete_plan", lambda *a: a[3], lambda plan, *_: plan)
-    watch(world, monkeypatch, "reproduce.environment.plan_environment", lambda *a: a[2], lambda plan, *_: (plan, None))
+    for name in ("reproduce.pipeline.plan_launch", "reproduce.prepare.plan_launch"):
+        watch(world, monkeypatch, name, plan_launch)
+    choice = Choice(environment=EnvironmentPlan())
+    watch(world, monkeypatch, "reproduce.prepare.list_variables", lambda *a: a[2], lambda *_: {})
+    watch(world, monkeypatch, "reproduce.prepare.plan_environment", lambda *a: a[2], lambda *_: (choice, None))
     watch(
         world, monkeypatch, "reproduce.environment.prepare_environment", lambda *_, **k: k,
         lambda *_, **__: (Surroundings(), []),
@@ -379,9 +384,9 @@ def stub_launches(world: World, monkeypatch) -> None:
     watch(world, monkeypatch, "isolate.isolate.DataFinder", lambda *a: a)
     watch(world, monkeypatch, "isolate.isolate.start_parent", lambda *a: a[3])
     monkeypatch.setattr("mlflow_repro.reproduce.prepare.prepare_code", prepare)
-    monkeypatch.setattr("mlflow_repro.judging.sides.read_tree", lambda *_: None)
+    monkeypatch.setattr("mlflow_repro.reproduce.prepare.read_tree", lambda *_: None)
     monkeypatch.setattr("mlflow_repro.reproduce.prepare.read_notebook", lambda *_: None)
-    monkeypatch.setattr("mlflow_repro.reproduce.random_state.fetch_random_states", lambda *_, **__: None)
+    monkeypatch.setattr("mlflow_repro.reproduce.prepare.fetch_random_states", lambda *_, **__: None)
     monkeypatch.setattr("mlflow_repro.reproduce.relaunch.Relaunch", relaunch)
     monkeypatch.setattr("mlflow_repro.launch.launcher.Launcher", Launcher)
     monkeypatch.setattr("mlflow_repro.isolate.launches.reproduce_with", trial)

@@ -245,7 +245,7 @@ class TestChoice:
     )
     def test_default(self, current: Installed, kind: str, reason: str):
         chosen = choose_environment(plan(), EnvironmentWish(), RECORDED, current)
-        assert (chosen.environment.kind, chosen.environment.reason, chosen.caveats) == (kind, reason, ())
+        assert (chosen.environment.kind, chosen.environment.reason, chosen.notes) == (kind, reason, ())
         assert bool(chosen.environment.locks) == (kind == "recorded")
 
     def test_as_asked(self):
@@ -254,7 +254,7 @@ class TestChoice:
         for wish in (EnvironmentWish(env="current"), EnvironmentWish(env_manager="local")):
             chosen = choose_environment(plan(), wish, RECORDED, installed(six="1.17.0"))
             assert chosen.environment.kind == "current"
-            assert "differs from the recorded one: six 1.16.0, here 1.17.0" in chosen.caveats[0]
+            assert "differs from the recorded one: six 1.16.0, here 1.17.0" in chosen.notes[0]
 
     def test_many_differences_are_counted(self):
         names = [f"p{number}" for number in range(10)]
@@ -262,12 +262,12 @@ class TestChoice:
             RECORDED, imported=None, installed=installed(**dict.fromkeys(names, "1"), six="1")
         )
         chosen = choose_environment(plan(), EnvironmentWish(env="current"), recorded, installed(six="1"))
-        assert chosen.caveats[0].endswith("p3 1, here missing; and 6 more")
+        assert chosen.notes[0].endswith("p3 1, here missing; and 6 more")
 
     def test_without_a_record(self):
         chosen = choose_environment(plan(), EnvironmentWish(), None, self.SAME, why_none="the run has no record")
         assert chosen.environment.kind == "current"
-        assert "is not known (the run has no record)" in chosen.caveats[0]
+        assert "is not known (the run has no record)" in chosen.notes[0]
         with pytest.raises(CannotJudgeError, match="no environment to rebuild: the run has no record"):
             choose_environment(
                 plan(), EnvironmentWish(env="recorded"), None, self.SAME, why_none="the run has no record"

@@ -24,6 +24,7 @@ from mlflow_repro.compare.facts import compare_facts
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.explain import RULES as EXPLAIN_RULES
 from mlflow_repro.explain.evidence import Evidence
+from mlflow_repro.isolate.changes import NO_CHANGES, Changes, merge_changes, recast_random_state, recast_reference
 from mlflow_repro.isolate.factors import Conditions, Factor, list_factors
 from mlflow_repro.isolate.isolate import _conclude
 from mlflow_repro.isolate.launches import CannotChangeError, describe_difference
@@ -32,7 +33,6 @@ from mlflow_repro.isolate.variations import VARIATIONS, Place, vary
 from mlflow_repro.report.isolation_text import render_isolation, render_profile, render_sentence
 from mlflow_repro.report.json_format import render_plain
 from mlflow_repro.text.command_line import diff_arguments
-from mlflow_repro.values.changes import NO_CHANGES, Changes, merge_changes, recast_random_state, recast_reference
 from mlflow_repro.values.comparison import OUTCOMES, Comparison, Finding, Status
 from mlflow_repro.values.proofs import Blame, Conclusion, Isolation, Profile, Stress, Trial
 from mlflow_repro.values.report import Cause

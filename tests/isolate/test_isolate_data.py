@@ -18,6 +18,7 @@ from records import record_of
 from mlflow_repro.cli import main
 from mlflow_repro.data.finder import DataFinder
 from mlflow_repro.errors import UsageError
+from mlflow_repro.isolate.changes import Changes, names_file, recast_reference
 from mlflow_repro.isolate.data import ChangedData, list_changed_data, list_contents, make_data_factors
 from mlflow_repro.isolate.factors import Conditions
 from mlflow_repro.isolate.launches import Trials
@@ -25,7 +26,6 @@ from mlflow_repro.isolate.options import TrialOptions
 from mlflow_repro.isolate.search import search
 from mlflow_repro.report.isolation_text import render_sentence
 from mlflow_repro.store import open_store
-from mlflow_repro.values.changes import Changes, names_file, recast_reference
 from mlflow_repro.values.proofs import Blame, Conclusion, Isolation, Trial
 from mlflow_repro.values.run import Run
 from mlflow_repro.values.sections import DataContent

@@ -72,7 +72,9 @@ class TestPlan:
     """What papermill is told to execute."""
 
     @staticmethod
-    def fit(tmp_path: Path, recorded: RecordedNotebook, file: str | None = None, **changes) -> LaunchPlan:
+    def fit(
+        tmp_path: Path, recorded: RecordedNotebook, file: str | None = None, **changes
+    ) -> tuple[tuple[str, ...], list[str]]:
         checkout, work = tmp_path / "checkout", tmp_path / "work"
         for folder in (checkout / "nb", work):
             folder.mkdir(parents=True, exist_ok=True)
@@ -82,25 +84,25 @@ class TestPlan:
         return fit_notebook(plan(**launch), recorded, checkout, work)
 
     def test_file_that_begins_with_the_cells(self, tmp_path: Path):
-        fitted = self.fit(tmp_path, RecordedNotebook(cells=tuple(CELLS[:3]), path="nb/a.ipynb"), notebook(CELLS))
-        assert fitted.command[:5] == ("python", "-m", "papermill", "a.ipynb", os.devnull)
-        assert fitted.caveats == ()
-        assert "--parameters_yaml" not in fitted.command
+        command, notes = self.fit(
+            tmp_path, RecordedNotebook(cells=tuple(CELLS[:3]), path="nb/a.ipynb"), notebook(CELLS)
+        )
+        assert command[:5] == ("python", "-m", "papermill", "a.ipynb", os.devnull)
+        assert notes == []
+        assert "--parameters_yaml" not in command
 
     @pytest.mark.parametrize("tagged", [None, 1])
     def test_parameters_of_papermill_are_given_again(self, tmp_path: Path, tagged: int | None):
         place = 0 if tagged is None else tagged + 1
         cells = [*CELLS[:place], '# Parameters\nm = 1e-07\nn = 2\nname = "it\'s {x}"\n', *CELLS[place:]]
         recorded = RecordedNotebook(cells=tuple(cells), path="nb/a.ipynb")
-        fitted = self.fit(tmp_path, recorded, notebook(CELLS, parameters=tagged), parameters={"n": "9"})
-        words = fitted.command
+        words, notes = self.fit(tmp_path, recorded, notebook(CELLS, parameters=tagged), parameters={"n": "9"})
         import yaml
 
         given = yaml.safe_load(words[words.index("--parameters_yaml") + 1])
         assert given == {"m": 1e-07, "name": "it's {x}"}
         assert words[-3:] == ("--parameters", "n", "9")
-        assert fitted.parameters == {}
-        assert fitted.caveats == ()
+        assert notes == []
 
     @pytest.mark.parametrize(
         ("cells", "path", "words"),
@@ -116,12 +118,11 @@ class TestPlan:
     def test_cells_are_executed_where_the_file_does_not_hold_them(
         self, tmp_path: Path, cells: list[str], path: str, words: str
     ):
-        fitted = self.fit(tmp_path, RecordedNotebook(cells=tuple(cells), path=path), notebook(CELLS))
-        (caveat,) = fitted.caveats
-        assert words in caveat
+        command, (note,) = self.fit(tmp_path, RecordedNotebook(cells=tuple(cells), path=path), notebook(CELLS))
+        assert words in note
         made = json.loads((tmp_path / "work/cells.ipynb").read_text())
         assert [cell["source"] for cell in made["cells"]] == cells
-        assert fitted.command[3] == "../../work/cells.ipynb"
+        assert command[3] == "../../work/cells.ipynb"
 
     def test_cell_of_the_parameters_is_marked_among_the_cells(self, tmp_path: Path):
         self.fit(tmp_path, RecordedNotebook(cells=("# Parameters\nn = 1\n", *CELLS)))
@@ -146,23 +147,23 @@ class TestPlan:
         recorded = RecordedNotebook(cells=("# Parameters\nkey = '[redacted]'\nn = 1\n", *CELLS))
         with pytest.raises(CannotJudgeError, match=r"'key' was a secret and is not recorded .*-P key=VALUE"):
             self.fit(tmp_path, recorded)
-        assert self.fit(tmp_path, recorded, parameters={"key": "k"}).command[-3:] == ("--parameters", "key", "k")
+        assert self.fit(tmp_path, recorded, parameters={"key": "k"})[0][-3:] == ("--parameters", "key", "k")
 
     def test_name_is_no_option(self, tmp_path: Path):
         (tmp_path / "checkout/nb").mkdir(parents=True)
         (tmp_path / "checkout/nb/-x.ipynb").write_text(notebook(CELLS))
         recorded = RecordedNotebook(cells=tuple(CELLS), path="nb/-x.ipynb")
-        assert self.fit(tmp_path, recorded).command[3] == "./-x.ipynb"
+        assert self.fit(tmp_path, recorded)[0][3] == "./-x.ipynb"
 
     def test_file_with_a_secret_is_known_by_its_redacted_cells(self, tmp_path: Path):
         secret = "token = 'ghp_" + "a" * 36 + "'"
         recorded = RecordedNotebook(cells=("token = '[redacted]'",), path="nb/a.ipynb")
-        assert self.fit(tmp_path, recorded, notebook([secret, "more"])).command[3] == "a.ipynb"
+        assert self.fit(tmp_path, recorded, notebook([secret, "more"]))[0][3] == "a.ipynb"
 
     @pytest.mark.parametrize("text", ["", "no json", "[]", '{"cells": 3}', '{"cells": [{}]}', '{"cells": [3]}'])
     def test_file_that_is_no_notebook(self, tmp_path: Path, text: str):
-        fitted = self.fit(tmp_path, RecordedNotebook(cells=("x",), path="nb/a.ipynb"), text)
-        assert "is no notebook" in fitted.caveats[0]
+        _, (note, *_) = self.fit(tmp_path, RecordedNotebook(cells=("x",), path="nb/a.ipynb"), text)
+        assert "is no notebook" in note
 
     @pytest.mark.parametrize(
         ("cell", "parameters"),

@@ -21,6 +21,7 @@ from conftest import git
 from mlflow_repro.environment.build import Wanted, provide_environment
 from mlflow_repro.launch.launcher import Job, Launcher, Outcome, link_plugin
 from mlflow_repro.reproduce.environment import Rebuild, describe_current, find_import_path, prepare_environment
+from mlflow_repro.reproduce.prepare import Preparation
 from mlflow_repro.store.loopback import ServerError, is_database, serve_database
 from mlflow_repro.system.folders import hold_folder
 from mlflow_repro.text.pins import parse_lock
@@ -188,7 +189,9 @@ def test_rebuilt_environment_that_is_another_than_the_recorded_one_is_said(tmp_p
         at_hand=(),
     )
     plan = LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="0" * 40))
-    surroundings, notes = prepare_environment(plan, Run(run_id="a"), rebuild, tmp_path, allow_substitutions=False)
+    folders = dict.fromkeys(("work_directory", "checkout", "project_directory"), tmp_path)
+    prepared = Preparation(plan=plan, parameters={}, rebuild=rebuild, **folders)
+    surroundings, notes = prepare_environment(prepared, Run(run_id="a"), allow_substitutions=False)
     assert os.path.isdir(surroundings.environment)
     assert notes[-1] == "the rebuilt environment differs from the recorded one: six 1.15.0, rebuilt 1.16.0"
 

@@ -13,7 +13,6 @@ from mlflow_repro.values.run import TAG_PREFIX, recorded_launch_parameters
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
     from mlflow_repro.values.sections import Code
 
@@ -44,11 +43,6 @@ class Changes:
     python: str = ""
     files: Mapping[str, str | None] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_same_launch(self) -> bool:
-        """True when the program, its arguments and its data are those of the reference."""
-        return not (self.params or self.arguments or self.variables or self.code or self.without_patch or self.files)
 
     @property
     def needs_environment(self) -> bool:
@@ -111,11 +105,6 @@ def _replace_file(word: str, files: Mapping[str, str]) -> str:
     option, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
     instead = files.get(os.path.normpath(os.path.expanduser(value))) if value else None
     return f"{option}{equals}{instead}" if instead else word
-
-
-def recast_record(record: Record, changes: Changes) -> Record:
-    """The run's own record with the other run's code in it."""
-    return record.with_code(changes.code) if changes.code else record
 
 
 def recast_random_state(stored: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
