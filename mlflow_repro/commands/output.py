@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,12 +76,13 @@ def _disarm_command(found: re.Match[str]) -> str:
 def print_report(report: Report, format_: str, *, show_all: bool) -> None:
     """Print a report in the form that ``--format`` names; on a terminal a table has colours."""
     from mlflow_repro.report import RENDERERS
-    from mlflow_repro.report.colour import colour_text
+    from mlflow_repro.report.colour import colour_lines
+    from mlflow_repro.report.text import list_lines
 
-    text = disarm(RENDERERS[format_](report, show_all))
-    if format_ == "text" and report.comparison and report.verdict and wants_colour(sys.stdout):
-        text = colour_text(text, report.comparison, report.verdict)
-    _print(text)
+    if format_ == "text" and wants_colour(sys.stdout):
+        _print(colour_lines(replace(line, text=disarm(line.text)) for line in list_lines(report, verbose=show_all)))
+    else:
+        print_text(RENDERERS[format_](report, show_all))
 
 
 def wants_colour(stream: TextIO) -> bool:

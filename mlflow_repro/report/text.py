@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from mlflow_repro.report.isolation_text import render_causes
 from mlflow_repro.report.verdict_text import render_answer, render_children
 from mlflow_repro.text.command_line import quote_word, quote_words
 from mlflow_repro.text.redact import redact_named, redact_text, redact_value, show, show_lines
-from mlflow_repro.values.comparison import EQUAL_STATUSES, Status
+from mlflow_repro.values.comparison import EQUAL_STATUSES, Status, Verdict
+from mlflow_repro.values.report import judge_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +23,16 @@ if TYPE_CHECKING:
     from mlflow_repro.values.report import Cause, Report
     from mlflow_repro.values.run import Run
 
+Tone = Status | Verdict | str | None
 _LEFT_OUT = (", without ", "not judged: ")  # how the note of an artifact begins to name that
 _LONGEST = 300  # characters of a fact that are shown; the JSON form has all
+_REMARKED = {
+    "metric": "Metric ",
+    "history": "History ",
+    "model_metric": "Model ",
+    "prediction": "Prediction of ",
+    "status": "Run ",
+}
 FACTS = {
     "param": "Parameter",
     "tag": "Tag",
@@ -39,58 +49,73 @@ FACTS = {
 
 def render_text(report: Report, verbose: bool = False) -> str:  # noqa: FBT001, FBT002 - a renderer's form
     """The whole report; of a dry run the plan."""
+    return "\n".join(line.text for line in list_lines(report, verbose=verbose))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the report, and what it tells by its colour where there are colours; None for nothing."""
+
+    text: str
+    tone: Tone = None
+
+
+NOTE = "note"
+"""The tone of what is to be known beside the answer."""
+
+
+def list_lines(report: Report, *, verbose: bool = False) -> list[Line]:
+    """The lines of `render_text`."""
     if report.comparison is None or report.reproduction is None:
-        return render_plan(report.plan) if report.plan else ""
-    parts = []
-    if verbose:
-        parts += [
-            _render_run("Run1 (reference)", report.reference),
-            _render_run("Run2 (reproduction)", report.reproduction),
-        ]
-    parts += [f"Note: {show(caveat)}" for caveat in (report.plan.caveats if report.plan else ())]
-    parts.append(render_comparison(report.comparison, report.children, report.causes, show_all=verbose))
-    return "\n".join(parts)
+        return [Line(render_plan(report.plan))] if report.plan else []
+    runs = (("Run1 (reference)", report.reference), ("Run2 (reproduction)", report.reproduction))
+    lines = [Line(_render_run(*run)) for run in runs] if verbose else []
+    lines += [Line(f"Note: {show(caveat)}", NOTE) for caveat in (report.plan.caveats if report.plan else ())]
+    return [*lines, *list_comparison(report.comparison, report.children, report.causes, show_all=verbose)]
 
 
-def render_comparison(
+def render_comparison(comparison: Comparison) -> str:
+    """The lines of `list_comparison`, as text."""
+    return "\n".join(line.text for line in list_comparison(comparison))
+
+
+def list_comparison(
     comparison: Comparison,
     children: Sequence[JudgedPair] = (),
     causes: Sequence[Cause] = (),
     *,
     show_all: bool = False,
-) -> str:
+) -> list[Line]:
     """The table of metrics, a line for each that differs or is not judged, ``children``, the verdict of all, causes.
 
     Of the facts those that differ are shown, or all.
     """
-    metrics = comparison.of_kind("metric")
-    lines = []
-    if metrics:
-        rows = [(show(row.name), _cell(row.reference), _cell(row.reproduction)) for row in metrics]
-        headers = ("Metric", "Run1", "Run2")
-        # Names stay text: a metric called "1.50" is no number.
-        lines += tabulate(rows, headers, tablefmt="psql", missingval="-", disable_numparse=[0]).split("\n")
-    else:
-        is_judged = children or any(row.is_judged and row.kind != "status" for row in comparison.findings)
-        lines.append(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")
-    for kind, word in (
-        ("metric", "Metric "),
-        ("history", "History "),
-        ("model_metric", "Model "),
-        ("prediction", "Prediction of "),
-        ("status", "Run "),
-    ):
-        remarks = [(row.name, _remark(row)) for row in comparison.of_kind(kind)]
-        lines += [f"{word}{show(name)}: {show(remark)}" for name, remark in remarks if remark]
-    lines += _artifact_lines(comparison)
+    lines = _list_metrics(comparison, children)
+    for kind, word in _REMARKED.items():
+        remarks = [(row, _remark(row)) for row in comparison.of_kind(kind)]
+        lines += [Line(f"{word}{show(row.name)}: {show(remark)}", row.status) for row, remark in remarks if remark]
+    lines += _list_artifacts(comparison)
     for kind, word in FACTS.items():
         facts = [row for row in comparison.of_kind(kind) if show_all or row.status not in EQUAL_STATUSES]
-        lines += [_fact_line(word, row) for row in facts]
-    lines += [f"Warning: the rule {show(row.name)} is not used: {show(row.note)}" for row in comparison.of_kind("rule")]
-    lines += render_children(children, show_all=show_all)
-    verdict, runs_equal = render_answer(comparison, children)
-    lines += [verdict, *render_causes(causes), runs_equal]
-    return show_lines(lines)
+        lines += [Line(_fact_line(word, row)) for row in facts]
+    for row in comparison.of_kind("rule"):
+        lines.append(Line(f"Warning: the rule {show(row.name)} is not used: {show(row.note)}", NOTE))
+    verdict, runs_equal = (Line(text, judge_tree(comparison, children)) for text in render_answer(comparison, children))
+    lines += map(Line, render_children(children, show_all=show_all))
+    lines += [verdict, *map(Line, render_causes(causes) if causes else ()), runs_equal]
+    return [replace(line, text=show(line.text)) for line in lines]
+
+
+def _list_metrics(comparison: Comparison, children: Sequence[JudgedPair]) -> list[Line]:
+    metrics = comparison.of_kind("metric")
+    if not metrics:
+        is_judged = children or any(row.is_judged and row.kind != "status" for row in comparison.findings)
+        return [Line(f"Neither run has a metric{'.' if is_judged else ', so there is nothing to judge.'}")]
+    rows = [(show(row.name), _cell(row.reference), _cell(row.reproduction)) for row in metrics]
+    # Names stay text: a metric called "1.50" is no number.
+    table = tabulate(rows, ("Metric", "Run1", "Run2"), tablefmt="psql", missingval="-", disable_numparse=[0])
+    tones: list[Tone] = [None, None, None, *(row.status for row in metrics), None]
+    return [Line(text, tone) for text, tone in zip(table.split("\n"), tones, strict=True)]
 
 
 def render_plan(plan: LaunchPlan) -> str:
@@ -203,17 +228,17 @@ def _remark(finding: Finding) -> str:
     return finding.note
 
 
-def _artifact_lines(comparison: Comparison) -> list[str]:
+def _list_artifacts(comparison: Comparison) -> list[Line]:
     """How many are the same, and a line for each that is not, or not judged, or of which something was left out."""
     rows = comparison.of_kind("artifact")
     if not rows:
         return []
     same = [row for row in rows if row.status is Status.IDENTICAL]
     noted = [row for row in rows if row.status is not Status.IDENTICAL or any(word in row.note for word in _LEFT_OUT)]
-    lines = [f"Artifacts: {len(same)} of {len(rows)} are the same"]
+    lines = [Line(f"Artifacts: {len(same)} of {len(rows)} are the same")]
     for row in noted:
         how = "within tolerance, " if row.status is Status.CLOSE else ""
-        lines.append(f"Artifact {show(row.name)}: {how}{show(redact_text(row.note))}")
+        lines.append(Line(f"Artifact {show(row.name)}: {how}{show(redact_text(row.note))}", row.status))
     return lines
 
 

@@ -11,6 +11,7 @@ from mlflow_repro.errors import CannotJudgeError, ReproError, UsageError
 from mlflow_repro.judging.judge import judge_runs
 from mlflow_repro.judging.sides import Side
 from mlflow_repro.reproduce.origin import find_origin, judge_origin
+from mlflow_repro.values.comparison import Verdict
 from mlflow_repro.values.report import Report
 
 if TYPE_CHECKING:
@@ -81,10 +82,12 @@ def report_pairs(  # noqa: PLR0913 - the launch, and what is known of it beside 
 
 def with_causes(options: ReproduceOptions, report: Report, store: TrackingStore, folder: Path | None = None) -> Report:
     """The report with the causes of the difference of its first pair, where they are wanted."""
-    from mlflow_repro.judging.causes import find_causes
-
     if not (options.explain and report.comparison and report.reproduction):
         return report
+    if report.comparison.verdict is not Verdict.DIFFERENT:
+        return report
+    from mlflow_repro.judging.causes import find_causes  # what explains is loaded where there is something to explain
+
     sides = Side(run=report.reference, store=store), Side(run=report.reproduction, store=store)
     caveats = report.plan.caveats if report.plan else ()
     with suppress(ReproError):  # the verdict stands, with its causes or without

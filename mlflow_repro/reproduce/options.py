@@ -136,6 +136,13 @@ class ReproduceOptions:
     def check(self) -> None:
         """Find bad input before anything is read or started. Raises UsageError."""
         check_spread(self.judging, self.spread, are_repeats=self.is_repeated)
+        if self.fail_fast and (self.resume or self.is_repeated):
+            raise UsageError("fail_fast is for one relaunch", "it goes with neither resume, nor repeats, nor against")
+        if self.repeats < 1 or (self.repeats > 1 and self.resume):
+            hint = "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"
+            raise UsageError(f"repeats is {self.repeats}", hint)
+        if not 1 <= self.jobs <= self.repeats:
+            raise UsageError(f"jobs is {self.jobs}", "it is how many of the repeats run at once: 1 to repeats")
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"timeout is {self.timeout!r}", "it must be a number of seconds above 0")
         if self.seed is not None and not 0 <= self.seed <= _LARGEST_SEED:

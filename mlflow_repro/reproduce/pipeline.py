@@ -118,7 +118,6 @@ def reproduce_with(options: ReproduceOptions, parts: Parts | None = None, judgin
     from mlflow_repro.launch.launcher import read_backend_config
     from mlflow_repro.reproduce.answer import check_annotations
     from mlflow_repro.reproduce.prepare import Parts as Recorded
-    from mlflow_repro.reproduce.repeats import check_repeats, reproduce_repeatedly
 
     if bool(options.run_id) == bool(options.model):
         raise UsageError("which run is meant is not said", "give either --run_id or --model")
@@ -128,10 +127,11 @@ def reproduce_with(options: ReproduceOptions, parts: Parts | None = None, judgin
     check_annotations(options)
     options.check()
     read_backend_config(options.backend_config)
-    check_repeats(options)
     judging = judging or options.judging.read(options.launch.work_dir)
     order = Order(options=options, judging=judging, parts=parts or Recorded())
     if options.is_repeated and not options.dry_run:
+        from mlflow_repro.reproduce.repeats import reproduce_repeatedly
+
         return reproduce_repeatedly(order, _reproduce_once)
     if options.resume:
         return _judge_existing(order)

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_repro.errors import ReproError, UsageError
+from mlflow_repro.errors import ReproError
 from mlflow_repro.judging.judge import judge_repeats, read_more_references
 from mlflow_repro.reproduce.origin import RESULT
 from mlflow_repro.values.options import change_options
@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from mlflow_repro.reproduce.pipeline import Order
     from mlflow_repro.values.progress import Moment
     from mlflow_repro.values.report import Report
-
-
-def check_repeats(options: ReproduceOptions) -> None:
-    """Find bad input about several relaunches. Raises UsageError."""
-    if options.fail_fast and (options.resume or options.repeats > 1 or options.spread.against):
-        raise UsageError("fail_fast is for one relaunch", "it goes with neither resume, nor repeats, nor against")
-    if options.repeats < 1 or (options.repeats > 1 and options.resume):
-        raise UsageError(
-            f"repeats is {options.repeats}", "it is 1 or more, and 1 with resume; mlflow-repro compare judges several"
-        )
-    if not 1 <= options.jobs <= options.repeats:
-        raise UsageError(f"jobs is {options.jobs}", "it is how many of the repeats run at once: 1 to repeats")
 
 
 def reproduce_repeatedly(order: Order, reproduce_once: Callable[[Order], Report]) -> Report:

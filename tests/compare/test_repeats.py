@@ -32,10 +32,11 @@ from mlflow_repro.compare.statistics import (
     trim_mean,
 )
 from mlflow_repro.errors import LaunchError, UsageError
-from mlflow_repro.judging.options import SpreadOptions
+from mlflow_repro.judging.options import Judging, SpreadOptions
 from mlflow_repro.report.text import render_comparison
 from mlflow_repro.reproduce.options import ReproduceOptions
-from mlflow_repro.reproduce.pipeline import _reproduce_once
+from mlflow_repro.reproduce.pipeline import Order, _reproduce_once
+from mlflow_repro.reproduce.prepare import Parts
 from mlflow_repro.reproduce.repeats import run_repeats
 from mlflow_repro.values.comparison import Comparison, Status, Verdict
 from mlflow_repro.values.report import Report
@@ -484,7 +485,7 @@ class TestAtOnce:
         is_over = threading.Event()
         options = ReproduceOptions(run_id=run_id, show=lambda line: is_over.set() if line == "begun" else None)
         with bench.surroundings(), pytest.raises(LaunchError, match="interrupted"):
-            _reproduce_once(options, is_over)
+            _reproduce_once(Order(options=options, judging=Judging(), parts=Parts(), is_over=is_over))
         reproduction = bench.reproduction_of(run_id)
         assert reproduction.info.status == "KILLED"
         assert reproduction.data.tags["repro.error"] == "the reproduction was ended: interrupted"

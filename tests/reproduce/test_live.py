@@ -18,8 +18,8 @@ from mlflow_repro.commands.output import wants_colour
 from mlflow_repro.commands.progress import LineDisplay, LiveDisplay, clean_line, describe_moment
 from mlflow_repro.compare import compare_records
 from mlflow_repro.compare.live import compare_stopped, describe_saving, find_divergence
-from mlflow_repro.report.colour import colour_text
-from mlflow_repro.report.text import render_comparison
+from mlflow_repro.report.colour import colour_lines
+from mlflow_repro.report.text import list_comparison, render_comparison
 from mlflow_repro.reproduce.watch import Watch
 from mlflow_repro.store import open_store
 from mlflow_repro.store.histories import ClientHistories, RestHistories, SqlHistories
@@ -356,8 +356,8 @@ class TestColour:
         one = Run(run_id="a", metrics={"a": 1.0, "b": 1.0, "History c: ": 2.0})
         other = Run(run_id="b", metrics={"a": 1.0, "b": 2.0, "d_time": 2.0}, status="FAILED")
         comparison = compare_records(one, other)
-        text = f"+ a run called +-\n{render_comparison(comparison)}"
-        coloured = colour_text(text, comparison, comparison.verdict)
+        text = render_comparison(comparison)
+        coloured = colour_lines(list_comparison(comparison))
         assert "\x1b[31m| b " in coloured
         assert "\x1b[2md_time: " in coloured
         assert "\n| a " in coloured
@@ -366,8 +366,7 @@ class TestColour:
 
     def test_runs_without_a_metric(self):
         comparison = compare_records(Run(run_id="a"), Run(run_id="b"))
-        text = render_comparison(comparison)
-        assert "\x1b[33mRuns equal: Unknown" in colour_text(text, comparison, comparison.verdict)
+        assert "\x1b[33mRuns equal: Unknown" in colour_lines(list_comparison(comparison))
 
     @pytest.mark.parametrize(
         ("variables", "is_terminal", "wanted"),
