@@ -19,7 +19,7 @@ from mlflow_repro.errors import (
     UsageError,
 )
 from mlflow_repro.isolate.changes import NO_CHANGES, Changes, merge_changes
-from mlflow_repro.isolate.parts import ChangedParts
+from mlflow_repro.isolate.parts import change_parts
 from mlflow_repro.isolate.search import BudgetSpentError
 from mlflow_repro.judging.judge import judge_runs
 from mlflow_repro.judging.sides import Side
@@ -146,7 +146,7 @@ class Trials:
         timeout = self._left() or self.options.timeout
         options = change_options(self.options.launch_options(self.run_id, timeout), **settings)
         try:
-            report = reproduce_with(options, ChangedParts(changes), self.judging)
+            report = reproduce_with(options, change_parts(changes), self.judging)
         except LaunchError as error:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 raise BudgetSpentError from error

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.isolate.changes import Changes, recast_random_state, recast_reference
-from mlflow_repro.judging.sides import read_sides
+from mlflow_repro.judging.sides import Side
 from mlflow_repro.reproduce.prepare import Parts
 from mlflow_repro.seeding.restoring import name_file
+from mlflow_repro.store.opening import open_store
 from mlflow_repro.text.pins import DEFAULT_INDEX, Pin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from mlflow_repro.judging.sides import Side
     from mlflow_repro.reproduce.environment import Rebuild
     from mlflow_repro.values.record import Record
     from mlflow_repro.values.run import Run
@@ -54,32 +53,22 @@ def _change_pins(pins: tuple[Pin, ...], changes: Changes) -> tuple[Pin, ...]:
     return tuple(changed)
 
 
-@dataclass(frozen=True)
-class ChangedParts(Parts):
-    """The parts of a launch as the reference recorded them, but for some changes."""
+def change_parts(changes: Changes) -> Parts:
+    """The parts of a launch with ``changes``."""
+    program = (changes.params, changes.arguments, changes.variables, changes.code, changes.files)
+    return _ChangedParts(
+        changes=changes,
+        tags=changes.tags,
+        variables=changes.variables,
+        is_same_launch=not any(program) and not changes.without_patch,
+        without_patch=changes.without_patch,
+        needs_environment=changes.needs_environment,
+    )
 
+
+@dataclass(frozen=True, kw_only=True)
+class _ChangedParts(Parts):
     changes: Changes
-
-    @property
-    def tags(self) -> Mapping[str, str]:  # type: ignore[override] # read, never set
-        """As of `Parts`."""
-        return self.changes.tags
-
-    @property
-    def without_patch(self) -> bool:  # type: ignore[override] # as above
-        """As of `Parts`."""
-        return self.changes.without_patch
-
-    @property
-    def is_same_launch(self) -> bool:  # type: ignore[override] # as above
-        """As of `Parts`."""
-        one = self.changes
-        return not (one.params or one.arguments or one.variables or one.code or one.without_patch or one.files)
-
-    @property
-    def needs_environment(self) -> bool:  # type: ignore[override] # as above
-        """As of `Parts`."""
-        return self.changes.needs_environment
 
     def give_reference(self, reference: Run) -> Run:
         """With the changed command line, launch parameters and commit."""
@@ -94,7 +83,8 @@ class ChangedParts(Parts):
         changes = self.changes
         if not changes.code_run:
             return reference
-        return read_sides([(changes.code_store or reference.store.uri, changes.code_run)])[0]
+        store = open_store(changes.code_store) if changes.code_store else reference.store
+        return Side(run=store.read_run(changes.code_run), store=store)
 
     def give_environment(self, rebuild: Rebuild | None) -> Rebuild | None:
         """With other versions."""
@@ -107,7 +97,3 @@ class ChangedParts(Parts):
             stored = json.loads(path.read_text(encoding="utf-8"))
             path.write_text(json.dumps(recast_random_state(stored, self.changes)), encoding="utf-8")
         return folder
-
-    def give_variables(self, variables: dict[str, str | None]) -> dict[str, str | None]:
-        """With the changed ones."""
-        return {**variables, **self.changes.variables}

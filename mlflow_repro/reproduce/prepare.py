@@ -7,7 +7,6 @@ import shutil
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mlflow_repro.code.checkout import check_subdirectory, checkout, make_independent, restore_working_tree
@@ -125,17 +124,20 @@ def _list_told(runs: Iterable[Run], fact: str) -> list[str]:
     return list(dict.fromkeys(item for row in lists for item in row))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a launch is made of: as the reference recorded it. Who launches it otherwise gives other parts."""
+    """What a launch is made of: as the reference recorded it. Who launches it otherwise gives other parts.
 
-    tags: Mapping[str, str] = MappingProxyType({})
-    """Set on the new run beside those that each reproduction gets."""
-    is_same_launch = True
-    """Whether the program, its arguments and its data are those of the reference."""
-    without_patch = False
-    """Whether the commit is run alone."""
-    needs_environment = False
-    """Whether the environment has to be built, as it is neither the recorded one nor the one that is here."""
+    ``tags`` are set on the new run beside those that each reproduction gets, ``variables`` in the environment of what
+    runs. ``is_same_launch``: the program, its arguments and its data are the reference's. ``without_patch``: the commit
+    is run alone. ``needs_environment``: it has to be built, as it is neither the recorded one nor the one that is here.
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str | None] = field(default_factory=dict)
+    is_same_launch: bool = True
+    without_patch: bool = False
+    needs_environment: bool = False
 
     def give_reference(self, reference: Run) -> Run:
         """The reference as the plan sees it."""
@@ -156,10 +158,6 @@ class Parts:
     def give_states(self, folder: Path | None) -> Path | None:
         """The folder with the random states."""
         return folder
-
-    def give_variables(self, variables: dict[str, str | None]) -> dict[str, str | None]:
-        """What changes in the environment variables."""
-        return variables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +183,7 @@ def prepare(order: Order, target: Target, store: TrackingStore, place: HeldFolde
     ``place`` is the work directory. All is checked before any run is created: raises what planning and fetching raise.
     """
     options, parts, side = order.options, order.parts, Side(run=target.root, store=store)
+    record = side.record
     draft = plan_launch(parts.give_reference(side.run), options.plan_options(store.uri))
     wish = options.launch.environment_wish
     wish = replace(wish, env="recorded") if parts.needs_environment else wish
@@ -199,7 +198,7 @@ def prepare(order: Order, target: Target, store: TrackingStore, place: HeldFolde
         folder = Path(place.path, "random-state")
         states = parts.give_states(fetch_random_states(store, target, folder, is_same_launch=is_same))
     # What the run's own commit lacked does not belong to another commit.
-    record = side.record.with_code(Code()) if options.commit else parts.give_record(side.record)
+    record = record.with_code(Code()) if options.commit else parts.give_record(record)
     put_back = PutBack(
         has_random_state=states is not None,
         restore_rng=options.restore_rng,
@@ -210,7 +209,7 @@ def prepare(order: Order, target: Target, store: TrackingStore, place: HeldFolde
         draft,
         environment=choice.environment,
         env_manager=choice.env_manager,
-        variables=parts.give_variables(list_variables(draft, record, put_back)),
+        variables={**list_variables(draft, record, put_back), **parts.variables},
         restores=_list_restores(record.code, put_back),
         caveats=(*target.notes, *draft.caveats, *choice.notes, *_find_gaps(draft, side.run, record, put_back)),
     )

@@ -310,6 +310,7 @@ def world(folder: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/runs.db")
+    monkeypatch.setenv("MLFLOW_REPRO_ARTIFACT_ROOT", str(folder))  # the runs have other ids than MLflow gave them
     for name in ("judging.histories.compare_run_histories", "judging.artifacts.compare_run_artifacts"):
         watch(made, monkeypatch, name, lambda *a, **k: (a[2:], k.get("sampler") and None), lambda *_, **__: [])
     watch(made, monkeypatch, "judging.predictions.compare_run_predictions", lambda *a: a[3], lambda *_: [])

@@ -24,6 +24,7 @@ from mlflow_repro.isolate.factors import Conditions
 from mlflow_repro.isolate.launches import Trials
 from mlflow_repro.isolate.options import TrialOptions
 from mlflow_repro.isolate.search import search
+from mlflow_repro.judging.options import Judging
 from mlflow_repro.report.isolation_text import render_sentence
 from mlflow_repro.store import open_store
 from mlflow_repro.values.proofs import Blame, Conclusion, Isolation, Trial
@@ -333,7 +334,9 @@ class TestRealRuns:
         with bench.surroundings():
             store = open_store()
             parent = store.create_run("0", name="isolate of x", tags={}, params={})
-            trials = Trials(run_id="a" * 32, options=TrialOptions(), store=store, parent=parent, limit=3)
+            trials = Trials(
+                run_id="a" * 32, options=TrialOptions(), judging=Judging(), store=store, parent=parent, limit=3
+            )
             with pytest.raises(KeyboardInterrupt), trials.closing():
                 raise KeyboardInterrupt
         run = bench.get(parent)

@@ -359,7 +359,7 @@ class TestColour:
         text = render_comparison(comparison)
         coloured = colour_lines(list_comparison(comparison))
         assert "\x1b[31m| b " in coloured
-        assert "\x1b[2md_time: " in coloured
+        assert "\x1b[2mMetric d_time: " in coloured
         assert "\n| a " in coloured
         assert "\x1b[31mRuns equal: False\x1b[0m" in coloured
         assert "".join(part.partition("m")[2] if i else part for i, part in enumerate(coloured.split("\x1b["))) == text
