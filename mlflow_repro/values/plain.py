@@ -11,18 +11,34 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from contextlib import suppress
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
+from mlflow_repro.text.redact import show
+
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-_NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false"}
+_KEY = 80  # characters of a key that a message repeats
+_NAMES = {
+    dict: "a table",
+    list: "a list",
+    str: "a text",
+    bool: "a truth value",
+    int: "a whole number",
+    float: "a number",
+    type(None): "null",
+}
 _Value = TypeVar("_Value", bound="Stored")
 
 
 class DamagedError(ValueError):
-    """A stored form that is none of this value; the message says where, and what is wrong there."""
+    """A stored form that is none of this value. The message names the dotted key and says what is wrong there."""
+
+    def __init__(self, where: str, what: str) -> None:
+        shown = where if len(where) <= _KEY else f"{where[:_KEY]}..."
+        super().__init__(f"{show(shown) or 'it'} {what}")
 
 
 class Stored:
@@ -39,8 +55,7 @@ class Stored:
     @classmethod
     def from_dict(cls: type[_Value], plain: Mapping[str, Any]) -> _Value:  # noqa: PYI019 - Self is younger than 3.10
         """Read what `to_dict` gave. Raises DamagedError, and what the value itself refuses."""
-        _expect(plain, Mapping, "an object")
-        value: _Value = _read_fields(cls, cls.unfold(plain))
+        value: _Value = from_plain(cls, plain)
         return value
 
     @classmethod
@@ -75,82 +90,88 @@ def _plain_fields(value: Any) -> dict[str, Any]:
     return {name: to_plain(getattr(value, name)) for name in _stored_names(type(value))}
 
 
+class Reader:
+    """Reads what `to_plain` gave by the types of fields, to the letter; one for other forms may be more lenient."""
+
+    def read(self, kind: Any, plain: Any, where: str = "") -> Any:
+        """The value of the type ``kind``; ``where`` is its dotted key. Raises DamagedError."""
+        origin, parts = typing.get_origin(kind), typing.get_args(kind)
+        if origin in UNIONS:
+            return self._read_union(parts, plain, where)
+        if origin is not None:
+            return self._read_several(origin, parts, plain, where)
+        if is_dataclass(kind):
+            facts = expect(dict, plain, where)
+            return self.read_fields(kind, kind.unfold(facts) if hasattr(kind, "unfold") else facts, where)
+        return plain if kind is Any else self.read_simple(kind, plain, where)
+
+    def _read_union(self, kinds: tuple[Any, ...], plain: Any, where: str) -> Any:
+        """As the first of the types that it can be, and where it can as it is: text is text, not a number."""
+        if plain is None and type(None) in kinds:
+            return None
+        rest = [kind for kind in kinds if kind is not type(None)]
+        if type(plain) in rest or (type(plain) is int and float in rest):
+            return plain
+        for kind in rest[:-1]:
+            with suppress(DamagedError):
+                return self.read(kind, plain, where)
+        return self.read(rest[-1], plain, where)
+
+    def _read_several(self, origin: Any, parts: tuple[Any, ...], plain: Any, where: str) -> Any:
+        if issubclass(origin, Mapping):
+            pairs = expect(dict, plain, where).items()
+            return {name: self.read(parts[1], part, join_key(where, name)) for name, part in pairs}
+        items = enumerate(expect(list, plain, where))
+        return origin(self.read(parts[0], part, join_key(where, number)) for number, part in items)
+
+    def read_simple(self, kind: Any, plain: Any, where: str) -> Any:
+        """A value that has no parts: an enum's, text, a number."""
+        if not (issubclass(kind, Enum) or (kind is float and plain in _NOT_FINITE)):
+            expect(kind, plain, where)
+        try:
+            return kind(plain)
+        except (ValueError, OverflowError) as error:
+            raise DamagedError(where, f"cannot be: {error}") from error
+
+    def read_fields(self, kind: Any, plain: Mapping[str, Any], where: str) -> Any:
+        """A dataclass by the types of its fields; what it has a default for may be missing."""
+        names, kinds = _stored_names(kind), field_kinds(kind)
+        for unknown in sorted(plain.keys() - set(names)):
+            raise DamagedError(join_key(where, unknown), "is not known")
+        values = {}
+        for one in fields(kind):
+            if one.name in plain and one.name in names:
+                values[one.name] = self.read(kinds[one.name], plain[one.name], join_key(where, one.name))
+            elif one.name in names and not has_default(one):
+                raise DamagedError(join_key(where, one.name), "is not there")
+        return kind(**values)
+
+
+UNIONS = (typing.Union, types.UnionType)
+_READER = Reader()
+
+
 def from_plain(kind: Any, plain: Any) -> Any:
     """The value of the type ``kind`` that `to_plain` gave. Raises DamagedError."""
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return _read_union(parts, plain)
-    if origin is not None:
-        return _read_several(origin, parts, plain)
-    if isinstance(kind, type) and issubclass(kind, Stored):
-        return kind.from_dict(plain)
-    return _read_fields(kind, plain) if is_dataclass(kind) else _read_simple(kind, plain)
+    return _READER.read(kind, plain)
 
 
-def _read_union(kinds: tuple[Any, ...], plain: Any) -> Any:
-    """As the first of the types that it can be, and where it can as it is: text is text, not a number."""
-    if plain is None and type(None) in kinds:
-        return None
-    rest = [kind for kind in kinds if kind is not type(None)]
-    if type(plain) in rest or (type(plain) is int and float in rest):
-        return plain
-    for kind in rest[:-1]:
-        try:
-            return from_plain(kind, plain)
-        except DamagedError:
-            continue
-    return from_plain(rest[-1], plain)
+def join_key(where: str, name: object) -> str:
+    """The dotted key of a part."""
+    return f"{where}.{name}" if where else str(name)
 
 
-def _read_several(origin: Any, parts: tuple[Any, ...], plain: Any) -> Any:
-    if issubclass(origin, Mapping):
-        _expect(plain, Mapping, "an object")
-        return {name: _read_at(repr(name), parts[1], part) for name, part in plain.items()}
-    _expect(plain, (list, tuple), "a list")
-    return origin(_read_at(str(number), parts[0], part) for number, part in enumerate(plain))
+def has_default(one: Field[Any]) -> bool:
+    """True for a field that may be left out."""
+    return one.default is not MISSING or one.default_factory is not MISSING
 
 
-def _read_simple(kind: Any, plain: Any) -> Any:
-    """A value that has no parts: an enum's, text, a number; anything where the type says so."""
-    if kind is Any:
-        return plain
-    if not (issubclass(kind, Enum) or (kind is float and plain in _NOT_FINITE)):
-        _expect(plain, (int, float) if kind is float else kind, _NAMES[kind])
-    try:
-        return kind(plain)
-    except (ValueError, OverflowError) as error:
-        raise DamagedError(str(error)) from error
-
-
-def _read_fields(kind: Any, plain: Mapping[str, Any]) -> Any:
-    """A dataclass by the types of its fields; what it has a default for may be missing."""
-    _expect(plain, Mapping, "an object")
-    names, kinds = _stored_names(kind), _field_kinds(kind)
-    unknown = sorted(plain.keys() - set(names))
-    if unknown:
-        raise DamagedError(f"{kind.__name__} has no {unknown[0]!r}")
-    values = {}
-    for one in fields(kind):
-        if one.name not in names:
-            continue
-        if one.name in plain:
-            values[one.name] = _read_at(one.name, kinds[one.name], plain[one.name])
-        elif one.default is MISSING and one.default_factory is MISSING:
-            raise DamagedError(f"{kind.__name__} lacks {one.name!r}")
-    return kind(**values)
-
-
-def _read_at(place: str, kind: Any, plain: Any) -> Any:
-    try:
-        return from_plain(kind, plain)
-    except DamagedError as error:
-        raise DamagedError(f"{place}: {error}") from error
-
-
-def _expect(plain: Any, kinds: Any, what: str) -> None:
-    is_wrong_bool = isinstance(plain, bool) and kinds is not bool
-    if is_wrong_bool or not isinstance(plain, kinds):
-        raise DamagedError(f"{plain!r:.80} is not {what}")
+def expect(kind: type, plain: Any, where: str) -> Any:
+    """``plain``, which must be of a type that JSON has. Raises DamagedError."""
+    kinds = (int, float) if kind is float else (list, tuple) if kind is list else kind
+    if isinstance(plain, bool) is not (kind is bool) or not isinstance(plain, kinds):
+        raise DamagedError(where, f"is {_NAMES.get(type(plain), type(plain).__name__)}, not {_NAMES[kind]}")
+    return plain
 
 
 def _stored_names(kind: Any) -> tuple[str, ...]:
@@ -158,7 +179,7 @@ def _stored_names(kind: Any) -> tuple[str, ...]:
 
 
 @cache
-def _field_kinds(kind: Any) -> dict[str, Any]:
+def field_kinds(kind: Any) -> dict[str, Any]:
     """The types of the stored fields, whose annotations are text, as the module of the class has them."""
     module = vars(sys.modules[kind.__module__])
     names = _stored_names(kind)

@@ -7,30 +7,19 @@ says counts as missing from then on, and is named.
 from __future__ import annotations
 
 import json
-import types
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from functools import cache
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence  # noqa: TC003 - the reader looks at the types of the fields
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Union, get_args, get_origin
 
 from mlflow_repro.errors import CannotJudgeError
 from mlflow_repro.text.redact import show
 from mlflow_repro.values.captured import RECORD_SCHEMA, SECTIONS, is_missing, missing
+from mlflow_repro.values.plain import UNIONS, DamagedError, Reader, expect, field_kinds, has_default
 from mlflow_repro.values.sections import Code, Data, Environment, Launch, Machine, Missing, Seeds, Tree
 
 DEEPEST = 32
 """Levels of a fact; what is recorded has ten at the most."""
 _BITS = 256  # of a whole number
-_KEY = 80  # characters of a key that a message repeats
-_NAMES = {
-    dict: "a table",
-    list: "a list",
-    str: "a text",
-    bool: "a truth value",
-    int: "a whole number",
-    float: "a number",
-    type(None): "null",
-}
 _LARGEST = 32 * 2**20  # bytes; those of large programs have a hundredth of it
 _MOST = 200_000  # values; ten thousand opened files have a third of it
 _SHOWN = 3  # damaged facts that a line names
@@ -68,7 +57,7 @@ class Record:
     @property
     def has_damaged_tree(self) -> bool:
         """True when what is recorded of the working tree is not whole."""
-        return bool(self.damage.keys() & {"code", *(f"code.{name}" for name in types_of(Tree))})
+        return bool(self.damage.keys() & {"code", *(f"code.{name}" for name in field_kinds(Tree))})
 
     def with_code(self, code: Code) -> Record:
         """The record with another section ``code``, which is whole."""
@@ -113,13 +102,13 @@ def read_record(plain: Mapping[str, Any]) -> Record:
     known = _read_facts("", head, _HEAD, damage)
     values, sections = {}, {}
     for name in SECTIONS:
-        kind = types_of(Record)[name]
+        kind = field_kinds(Record)[name]
         facts = plain.get(name)
         if isinstance(facts, dict):
             sections[name] = dict(facts)
-            values[name] = kind(**_read_facts(f"{name}.", sections[name], types_of(kind), damage))
+            values[name] = kind(**_read_facts(f"{name}.", sections[name], field_kinds(kind), damage))
         else:
-            error = DamageError(name, "is no table of facts" if name in plain else "is not there")
+            error = DamagedError(name, "is no table of facts" if name in plain else "is not there")
             sections[name] = {"section": _note(name, error, damage)}
     in_order = {name: {**head, **sections}[name] for name in [*plain, *SECTIONS] if name in {**head, **sections}}
     return Record(is_complete=known.get("complete", False), plain=in_order, damage=damage, **values)
@@ -133,8 +122,8 @@ def _read_facts(prefix: str, facts: dict[str, Any], kinds: Mapping[str, Any], da
         try:
             check_plain(name, where)
             check_plain(plain, where)
-            value = decode(kinds[name], plain, where, or_none=True) if name in kinds else None
-        except DamageError as error:
+            value = _READER.read_fact(kinds[name], plain, where) if name in kinds else None
+        except DamagedError as error:
             if not is_text(name):
                 del facts[name]
             facts[show(name)] = _note(where, error, damage)
@@ -143,30 +132,21 @@ def _read_facts(prefix: str, facts: dict[str, Any], kinds: Mapping[str, Any], da
     return values
 
 
-def _note(where: str, error: DamageError, damage: dict[str, str]) -> dict[str, str]:
+def _note(where: str, error: DamagedError, damage: dict[str, str]) -> dict[str, str]:
     damage[where] = str(error)
     return missing(f"damaged: {error}")
 
 
-class DamageError(ValueError):
-    """Plain JSON that is not what it should be. The message names the key and says what is wrong."""
-
-    def __init__(self, where: str, what: str) -> None:
-        """``where`` is a dotted key."""
-        shown = where if len(where) <= _KEY else f"{where[:_KEY]}..."
-        super().__init__(f"{show(shown)} {what}")
-
-
 def check_plain(value: Any, where: str, depth: int = 0) -> None:
-    """Raise DamageError for plain JSON that no recorder wrote: too deep, a number without end, text with NUL."""
+    """Raise DamagedError for plain JSON that no recorder wrote: too deep, a number without end, text with NUL."""
     if depth > DEEPEST:
-        raise DamageError(where, f"is nested deeper than {DEEPEST} levels")
+        raise DamagedError(where, f"is nested deeper than {DEEPEST} levels")
     if isinstance(value, str) and not is_text(value):
-        raise DamageError(where, "has a character that no text has")
+        raise DamagedError(where, "has a character that no text has")
     if isinstance(value, float) and value - value != 0:
-        raise DamageError(where, "is no finite number")
+        raise DamagedError(where, "is no finite number")
     if isinstance(value, int) and value.bit_length() > _BITS:
-        raise DamageError(where, "is too large a number")
+        raise DamagedError(where, "is too large a number")
     if isinstance(value, dict):
         check_plain(list(value), where, depth)
     items = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
@@ -185,68 +165,46 @@ def is_text(text: str) -> bool:
     return True
 
 
-def decode(kind: Any, plain: Any, where: str, *, or_none: bool = False) -> Any:
-    """``plain`` as a value of the type ``kind``; ``where`` is its key. Raises DamageError.
+class _FactReader(Reader):
+    """Reads facts: what is not known is left out, and `mlflow_repro.values.captured.missing` is None or `Missing`."""
 
-    The types are those of JSON, tuples for its lists, mappings, dataclasses, unions and Any. What is
-    `mlflow_repro.values.captured.missing` is None or `Missing` where the type has that, and with ``or_none`` always.
-    """
-    options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    if is_missing(plain) and not any("absent" in getattr(option, "__dataclass_fields__", ()) for option in options):
-        if Missing in options:
-            return Missing(reason=str(plain["absent"]))
-        if or_none or type(None) in options:
-            return None
-    if plain is None and type(None) in options:
-        return None
-    choices = [option for option in options if option not in (Missing, type(None))]
-    for option in choices[:-1]:  # of simple types only
-        if _fits(option, plain):
-            return plain
-    return _decode_one(choices[-1], plain, where)
+    def read(self, kind: Any, plain: Any, where: str = "") -> Any:
+        """As of `Reader`."""
+        options = get_args(kind) if get_origin(kind) in UNIONS else (kind,)
+        if _is_absent(plain, options):
+            if Missing in options:
+                return Missing(reason=str(plain["absent"]))
+            if type(None) in options:
+                return None
+        choices = tuple(option for option in options if option is not Missing)
+        return super().read(Union[choices], plain, where)  # noqa: UP007 - of a tuple
 
+    def read_fact(self, kind: Any, plain: Any, where: str) -> Any:
+        """`read`, but that what is missing may always be None."""
+        options = get_args(kind) if get_origin(kind) in UNIONS else (kind,)
+        is_none = _is_absent(plain, options) and Missing not in options
+        return None if is_none else self.read(kind, plain, where)
 
-def _decode_one(kind: Any, plain: Any, where: str) -> Any:
-    if kind is Any:
-        return plain
-    if is_dataclass(kind):
-        return _decode_fields(kind, _expect(dict, plain, where), where)
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        items = enumerate(_expect(list, plain, where))
-        return tuple(decode(inner[0], item, f"{where}.{index}") for index, item in items)
-    if origin is Mapping:
-        pairs = _expect(dict, plain, where).items()
-        return {name: decode(inner[1], item, f"{where}.{name}") for name, item in pairs}
-    return _expect(kind, plain, where)
+    def read_simple(self, kind: Any, plain: Any, where: str) -> Any:
+        """As of `Reader`, and nothing is made of anything else."""
+        return expect(kind, plain, where)
 
-
-def _decode_fields(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
-    known = {}
-    for one in fields(kind):
-        has_default = one.default is not MISSING or one.default_factory is not MISSING
-        if one.name in plain:
-            value = decode(types_of(kind)[one.name], plain[one.name], f"{where}.{one.name}", or_none=has_default)
-            known.update({} if value is None and has_default else {one.name: value})
-        elif not has_default:
-            raise DamageError(f"{where}.{one.name}", "is not there")
-    return kind(**known)
+    def read_fields(self, kind: Any, plain: Mapping[str, Any], where: str) -> Any:
+        """As of `Reader`; None stands for the default where there is one."""
+        known = {}
+        for one in fields(kind):
+            place, read = f"{where}.{one.name}", self.read_fact if has_default(one) else self.read
+            if one.name in plain:
+                value = read(field_kinds(kind)[one.name], plain[one.name], place)
+                known.update({} if value is None and has_default(one) else {one.name: value})
+            elif not has_default(one):
+                raise DamagedError(place, "is not there")
+        return kind(**known)
 
 
-@cache
-def types_of(kind: Any) -> Mapping[str, Any]:
-    """The types of the fields of a dataclass by their names."""
-    hints = get_type_hints(kind)
-    return {one.name: hints[one.name] for one in fields(kind)}
+_READER = _FactReader()
 
 
-def _fits(kind: Any, plain: Any) -> bool:
-    if isinstance(plain, bool):
-        return kind is bool
-    return isinstance(plain, (int, float) if kind is float else kind)
-
-
-def _expect(kind: type, plain: Any, where: str) -> Any:
-    if not _fits(kind, plain):
-        raise DamageError(where, f"is {_NAMES[type(plain)]}, not {_NAMES[kind]}")
-    return plain
+def _is_absent(plain: Any, options: Sequence[Any]) -> bool:
+    """True for what is missing, where no type has a field of that name."""
+    return is_missing(plain) and not any("absent" in getattr(one, "__dataclass_fields__", ()) for one in options)

@@ -70,7 +70,7 @@ class Report(Stored):
         """As it is; of schema 1, too, which had less."""
         schema = plain.get("schema")
         if type(schema) is not int or schema not in (1, SCHEMA_VERSION):  # True equals 1
-            raise DamagedError(f"schema {schema!r} is not {SCHEMA_VERSION}")
+            raise DamagedError("schema", f"is {schema!r}, not {SCHEMA_VERSION}")
         return plain
 
 

@@ -180,7 +180,7 @@ def test_report_of_another_schema_is_refused():
     plain = Report(
         plan=LaunchPlan(reference_run_id="a", source=Source(uri="u", commit="c")), reference=Run(run_id="a")
     ).to_dict()
-    with pytest.raises(ValueError, match="schema 999"):
+    with pytest.raises(ValueError, match="schema is 999, not 2"):
         Report.from_dict({**plain, "schema": 999})
 
 
