@@ -171,14 +171,16 @@ def log_side(client: MlflowClient, side: Side) -> str:
 
 def judge_cases(client: MlflowClient, uri: str) -> Counter[tuple[str, str]]:
     """Judge each case of `verdict_cases.py`, print a line for each kind, and count expected and given verdicts."""
-    from mlflow_repro.judging.judge import compare_with_facts
-    from mlflow_repro.judging.options import ExplainOptions
+    from mlflow_repro.judging.causes import compare_and_explain
+    from mlflow_repro.judging.options import CompareOptions
     from mlflow_repro.values.options import make_options
 
     found: dict[tuple[str, str], Counter[str]] = {}
     for case in list_cases():
         ids = [log_side(client, side) for side in (case.reference, *case.reproductions)]
-        report = compare_with_facts(ids[0], ids[1:], make_options(ExplainOptions, {**case.rules, "tracking_uri": uri}))
+        report = compare_and_explain(
+            ids[0], ids[1:], make_options(CompareOptions, {**case.rules, "tracking_uri": uri, "children": False})
+        )
         verdict = report.verdict.value
         found.setdefault((case.kind, case.expected), Counter())[verdict] += 1
         if verdict != case.expected:

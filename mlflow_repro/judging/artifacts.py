@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,28 +18,13 @@ from mlflow_repro.values.comparison import Finding, Status
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mlflow_repro.judging.options import Selection
     from mlflow_repro.judging.sides import Side
     from mlflow_repro.values.rules import Rules
 
 _DESCRIPTION = "MLmodel"  # its size depends on ids and times
 ALL = "all artifacts"
 """The name of the one row that says why none were compared."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which artifacts are compared, by patterns of their paths (none: all), and how many bytes may be read in all.
-
-    Files that have to be fetched are kept in ``work_directory`` for as long (empty: in the system's).
-    """
-
-    patterns: tuple[str, ...] = ()
-    limit: int = 8 * 2**30
-    work_directory: str = ""
-
-    def keeps(self, name: str) -> bool:
-        """True when the artifact is wanted; ``*`` stands for any text, slashes included."""
-        return not self.patterns or any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
 
 def compare_run_artifacts(

@@ -107,14 +107,6 @@ def compare_existing(asked: Existing) -> Report:
     return Report(plan=None, reference=one.run, reproduction=other.run, comparison=comparison, curves=curves)
 
 
-def compare_with_facts(reference: str, reproductions: Sequence[str], options: ExplainOptions) -> Report:
-    """`compare_existing` of runs by their names."""
-    from mlflow_repro.store.opening import short_retries
-
-    with short_retries():
-        return compare_existing(read_existing(reference, reproductions, options))
-
-
 def judge_repeats(
     references: Sequence[Run],
     reproductions: Sequence[Run],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import UsageError
@@ -15,8 +16,6 @@ from mlflow_repro.values.rules import Rules, RuleSettings, make_rules
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_repro.judging.artifacts import Selection
-    from mlflow_repro.judging.predictions import PredictionWish
 
 HISTORIES = ("full", "first", "sampled", "off")
 """How much of the histories is read: all, no more than the first difference, as little as finds one, nothing."""
@@ -28,6 +27,35 @@ class StoreOptions:
     """The tracking store that the runs are in."""
 
     tracking_uri: str = option("", metavar="URI", help="Default: MLFLOW_TRACKING_URI, or MLflow's own default.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which artifacts are compared, by patterns of their paths (none: all), and how many bytes may be read in all.
+
+    Files that have to be fetched are kept in ``work_directory`` for as long (empty: in the system's).
+    """
+
+    patterns: tuple[str, ...] = ()
+    limit: int = 8 * 2**30
+    work_directory: str = ""
+
+    def keeps(self, name: str) -> bool:
+        """True when the artifact is wanted; ``*`` stands for any text, slashes included."""
+        return not self.patterns or any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionWish:
+    """What is asked for: ``data`` is a file with the inputs, empty for the logged input example.
+
+    Loading and predicting may take ``timeout`` seconds a model.
+    """
+
+    data: str = ""
+    timeout: float = 300.0
+    limit: int = 8 * 2**30
+    work_directory: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +126,6 @@ class JudgeOptions:
 
     def _select(self, work_directory: str) -> Selection | None:
         """Which artifacts are compared. Raises UsageError when the limit is none."""
-        from mlflow_repro.judging.artifacts import Selection
-
         if not (math.isfinite(self.artifact_limit) and self.artifact_limit >= 0):
             raise UsageError(
                 f"artifact_limit is {self.artifact_limit!r}", "it must be a number of GiB that is not negative"
@@ -112,7 +138,6 @@ class JudgeOptions:
     def _wish(self, work_directory: str) -> PredictionWish | None:
         """How predictions are compared. Raises UsageError."""
         from mlflow_repro.judging.prediction_worker import READERS
-        from mlflow_repro.judging.predictions import PredictionWish
 
         if not (math.isfinite(self.prediction_timeout) and self.prediction_timeout > 0):
             raise UsageError(

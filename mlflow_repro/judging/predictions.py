@@ -25,6 +25,7 @@ from mlflow_repro.values.comparison import Finding, Status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlflow_repro.judging.options import PredictionWish
     from mlflow_repro.judging.sides import Side
     from mlflow_repro.store.artifacts import ArtifactFile
     from mlflow_repro.values.rules import Tolerances
@@ -34,19 +35,6 @@ _EXAMPLE_KEY = "saved_input_example_info"
 _ERROR = "error: "
 _LONGEST = 400  # characters of what a model says before it fails
 _SIDES = ("reference", "reproduction")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictionWish:
-    """What is asked for: ``data`` is a file with the inputs, empty for the logged input example.
-
-    Loading and predicting may take ``timeout`` seconds a model.
-    """
-
-    data: str = ""
-    timeout: float = 300.0
-    limit: int = 8 * 2**30
-    work_directory: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

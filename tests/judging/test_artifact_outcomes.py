@@ -12,7 +12,8 @@ import pytest
 
 from mlflow_repro.compare import compare_records
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.judging.artifacts import ALL, Selection, _compare_pairs, compare_run_artifacts, pair_files
+from mlflow_repro.judging.artifacts import ALL, _compare_pairs, compare_run_artifacts, pair_files
+from mlflow_repro.judging.options import Selection
 from mlflow_repro.judging.sides import Side
 from mlflow_repro.store.artifacts import ArtifactFile, ArtifactFolder, fetch_file
 from mlflow_repro.store.store import TrackingStore

@@ -13,9 +13,9 @@ import pytest
 
 from mlflow_repro.compare.predictions import compare_predictions, unknown_prediction
 from mlflow_repro.errors import UsageError
-from mlflow_repro.judging.options import JudgeOptions
+from mlflow_repro.judging.options import JudgeOptions, PredictionWish
 from mlflow_repro.judging.prediction_worker import PredictionError, read_data, to_arrays
-from mlflow_repro.judging.predictions import PredictionWish, _pair_models, _predict, compare_run_predictions
+from mlflow_repro.judging.predictions import _pair_models, _predict, compare_run_predictions
 from mlflow_repro.judging.sides import Side
 from mlflow_repro.store.artifacts import ArtifactFile, ArtifactFolder
 from mlflow_repro.store.store import TrackingStore

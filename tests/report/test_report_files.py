@@ -17,8 +17,8 @@ from hypothesis import given
 from mlflow_repro.cli import main
 from mlflow_repro.compare.curves import BUCKETS, CurveSampler, thin
 from mlflow_repro.compare.figures import summarise
-from mlflow_repro.judging.judge import compare_with_facts
-from mlflow_repro.judging.options import ExplainOptions
+from mlflow_repro.judging.causes import compare_and_explain
+from mlflow_repro.judging.options import CompareOptions
 from mlflow_repro.plan.launch import PlanOptions, plan_launch
 from mlflow_repro.reproduce.answer import REPORT_FILE, annotate, annotate_repeats
 from mlflow_repro.store import open_store
@@ -93,7 +93,7 @@ def log_run(uri: str, *losses: float, **tags: str) -> str:
 
 
 def compare(uri: str, one: str, other: str) -> Report:
-    report = compare_with_facts(one, [other], make_options(ExplainOptions, {"tracking_uri": uri}))
+    report = compare_and_explain(one, [other], make_options(CompareOptions, {"tracking_uri": uri, "children": False}))
     return replace(report, plan=plan_launch(report.reference, PlanOptions()))
 
 
@@ -251,7 +251,9 @@ class TestAnnotations:
         from mlflow import MlflowClient
 
         one, *others = (log_run(uri, value) for value in (1.0, 1.25, 1.5, 0.5))
-        report = compare_with_facts(one, others, make_options(ExplainOptions, {"tracking_uri": uri}))
+        report = compare_and_explain(
+            one, others, make_options(CompareOptions, {"tracking_uri": uri, "children": False})
+        )
         store, client = open_store(uri), MlflowClient(uri)
         runs = [store.read_run(run_id) for run_id in others]
         assert annotate_repeats(report, runs, store, with_reference=True) == ()
