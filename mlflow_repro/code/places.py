@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from mlflow_repro.code.head import find_top
 from mlflow_repro.code.program import program_directory
-from mlflow_repro.text.redact import is_secret_name, redact_value, to_text
+from mlflow_repro.text.redact import redact_value, to_text
+from mlflow_repro.text.secret_names import is_secret_name
 
 _VALUE_LIMIT = 4096  # characters; no path is longer
 # A scheme, or a host of scp and NFS; Windows shares; the automounter's hosts: looking at one may wait for a network.

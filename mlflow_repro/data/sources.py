@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any
 
-from mlflow_repro.text.redact import REDACTED, is_secret_name, redact_named, redact_text, to_text
+from mlflow_repro.text.redact import REDACTED, redact_named, redact_text, to_text
+from mlflow_repro.text.secret_names import is_secret_name
 from mlflow_repro.values.plain import plain_number
 
 _LIMIT = 2000  # characters of one text in a source

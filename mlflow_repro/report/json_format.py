@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.text.redact import REDACTED, is_secret_name, redact_text
+from mlflow_repro.text.redact import REDACTED, redact_argv, redact_named
+from mlflow_repro.text.secret_names import is_secret_name
 from mlflow_repro.values.report import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -35,14 +36,16 @@ def _dump(plain: dict[str, Any]) -> str:
     return json.dumps(_redact(plain), indent=2, allow_nan=False)
 
 
-def _redact(plain: Any, *, is_secret: bool = False) -> Any:
+def _redact(plain: Any, name: str = "", *, is_secret: bool = False) -> Any:
     """``plain`` without secrets: each text is judged by itself and by the name that it stands under."""
     if isinstance(plain, dict):
         sides = ("reference", "reproduction") if "judged" in plain else ()  # a finding's values
         names = {key: str(plain.get("name", "")) if key in sides else key for key in plain}
-        return {key: _redact(value, is_secret=is_secret_name(names[key])) for key, value in plain.items()}
+        return {key: _redact(value, names[key], is_secret=is_secret_name(names[key])) for key, value in plain.items()}
     if isinstance(plain, list):
-        return [_redact(row, is_secret=is_secret) for row in plain]
+        if not is_secret and all(isinstance(word, str) for word in plain):  # a command line, as far as one can know
+            return redact_argv(plain)
+        return [_redact(row, name, is_secret=is_secret) for row in plain]
     if not (plain and isinstance(plain, str)):
         return plain
-    return REDACTED if is_secret else redact_text(plain)
+    return REDACTED if is_secret else redact_named(name, plain)

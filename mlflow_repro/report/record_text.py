@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.text.redact import redact_text, show, show_lines
+from mlflow_repro.text.redact import redact_argv, redact_named, redact_text, show, show_lines
 from mlflow_repro.values.captured import SECTIONS, is_missing
 from mlflow_repro.values.report import Grade
 
@@ -45,15 +45,24 @@ def _render(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
             if len(value) > _LIST_LIMIT:
                 yield f"{indent}  ... {len(value) - _LIST_LIMIT} more"
         else:
-            yield f"{indent}{show(name)}: {_text(value)}"
+            yield f"{indent}{show(name)}: {_text(value, name)}"
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str = "") -> str:
+    if isinstance(value, str):
+        return show(redact_named(name, value))
     if isinstance(value, list):
+        value = redact_argv(value) if all(isinstance(item, str) for item in value) else value
         shown = " ".join(_text(item) for item in value[:_LIST_LIMIT])
         return f"{shown} ... {len(value) - _LIST_LIMIT} more" if len(value) > _LIST_LIMIT else shown or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{show(str(name))} {_text(item)}" for name, item in value.items()) or "none"
+        return (
+            ", ".join(
+                f"{show(str(name))} {_text(redact_named(str(name), item) if isinstance(item, str) else item)}"
+                for name, item in value.items()
+            )
+            or "none"
+        )
     if isinstance(value, bool):
         return "yes" if value else "no"
     return show(redact_text(str(value)))

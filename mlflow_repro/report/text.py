@@ -11,7 +11,7 @@ from tabulate import tabulate
 from mlflow_repro.report.isolation_text import render_causes
 from mlflow_repro.report.verdict_text import render_answer, render_children
 from mlflow_repro.text.command_line import quote_word, quote_words
-from mlflow_repro.text.redact import redact_named, redact_text, redact_value, show, show_lines
+from mlflow_repro.text.redact import redact_argv, redact_named, redact_text, redact_value, show, show_lines
 from mlflow_repro.values.comparison import EQUAL_STATUSES, Status, Verdict
 from mlflow_repro.values.report import judge_tree
 
@@ -123,7 +123,7 @@ def render_plan(plan: LaunchPlan) -> str:
     facts = [
         ("Reference run", plan.reference_run_id),
         ("Code", f"{redact_value(plan.source.project_uri)} at {plan.source.commit}"),
-        ("Launch", quote_words(plan.command) if plan.command else f"entry point {plan.entry_point}"),
+        ("Launch", quote_words(redact_argv(plan.command)) if plan.command else f"entry point {plan.entry_point}"),
         ("Experiment", plan.experiment_name),
         ("Backend", plan.backend),
         ("Environment", _environment(plan)),
@@ -146,7 +146,7 @@ def shell_commands(plan: LaunchPlan) -> list[str]:
     commands.append(f"cd {quote_word('/'.join(filter(None, ('reproduction', plan.working_directory))))}")
     if plan.command:
         commands.append(f"export MLFLOW_EXPERIMENT_NAME={quote_word(plan.experiment_name)}")
-        commands.append(quote_words(plan.command))
+        commands.append(quote_words(redact_argv(plan.command)))
         return commands
     words = ["mlflow", "run", ".", "-e", plan.entry_point, "--env-manager", plan.env_manager]
     words += ["--experiment-name", plan.experiment_name]

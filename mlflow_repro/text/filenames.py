@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from mlflow_repro.text.redact import SHORTEST, redact_value
+
 # All in lower case: whole names of files, their beginnings and ends, and folders.
 _NAMES = frozenset(
     (
@@ -28,11 +30,13 @@ _PLACES = ("/.config/gcloud/", "/.docker/config.json")  # in a repository, .dock
 
 
 def is_secret_file(path: str) -> bool:
-    """True when a file by its name or its folder's holds credentials (``.env``, ``.netrc``, ``id_rsa``, ``*.pem``).
+    """True when a file by its name or its folder's holds credentials (``.env``, ``id_rsa``, ``*.pem``), or is one.
 
     ``path`` has slashes, and may be relative. A folder ``.env`` is none of them: an environment of Python's may be
     called so.
     """
+    if len(path) >= SHORTEST and redact_value(path) != path:  # a token in the name itself
+        return True
     lowered = path.lower()
     *folders, name = lowered.split("/")
     return (

@@ -10,16 +10,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from mlflow_repro.text.secret_names import NAMES, UNSURE_NAMES, is_secret
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-_NAMES = (
-    r"api[-_.]?key|apikey|access[-_.]?key|secret[-_.]?key|account[-_.]?key|private[-_.]?key|secret|password|passwd"
-    r"|passphrase|pwd|auth[-_.]?token|access[-_.]?token|refresh[-_.]?token|private[-_.]?token|bearer|credentials?"
-    r"|client[-_.]?secret|token|connection[-_.]?string|sas[-_.]?token"
-)
-_SECRET_NAME = re.compile(rf"(?:^|[^A-Za-z0-9]|(?<=[a-z])(?=[A-Z]))(?:{_NAMES})$", re.IGNORECASE)
-_NOT_SECRET_NAME = re.compile(r"(?:max|min|num|n|pad|eos|bos|unk|mask|cls|sep|special)[-_]token$", re.IGNORECASE)
 
 _TOKEN_SHAPES = re.compile(
     "|".join(
@@ -55,23 +49,35 @@ _TOKEN_SHAPES = re.compile(
 )
 # The look-behinds make each pattern begin only where a word does: without them a long row of dashes takes minutes.
 _USERINFO = re.compile(r"(?<![a-z0-9])([a-z][a-z0-9+.\-]{0,20}://)([^/?#\s'\"]+)@", re.IGNORECASE)
-_SECRET_QUERY = re.compile(rf"([?&;](?:[\w.\-]*[-_.])?(?:{_NAMES}|sig)=)[^&\s'\"#]+", re.IGNORECASE)
+_SECRET_QUERY = re.compile(rf"([?&;](?:[\w.\-]*[-_.])?(?:{NAMES}|sig)=)[^&\s'\"#]+", re.IGNORECASE)
 _QUOTED = r"\"(?:\\.|[^\"\\])*\"|'[^']*'|\\+\"[^\"\\]*\\+\""  # the last in JSON inside of JSON
-_SECRET_OPTION = re.compile(rf"(?<![\w.\-])(--?[\w.\-]*(?:{_NAMES})(?:=|\s+))({_QUOTED}|[^\s'\"]+)", re.IGNORECASE)
+# Behind it stands the value, or in a list of JSON the next text.
+_SECRET_OPTION = re.compile(
+    rf"(?<![\w.\-])(--?[\w.\-]*(?:{NAMES}|{UNSURE_NAMES})(?:=|\s+|\\?[\"'],\s*(?=\\?[\"'])))({_QUOTED}|[^\s'\"]+)",
+    re.IGNORECASE,
+)
+# ``--user name:password``, as of curl; two numbers are ids of a user and a group, as of docker.
+_LOGIN = re.compile(
+    r"(?<![\w.\-])(--(?:proxy-)?(?:user|userpwd|login)(?:=|\s+|\\?[\"'],\s*\\?[\"'])[\w.@%+\-]{1,80}:)"
+    r"(?!\d+(?:[\s'\"]|$))([^\s'\"]+)"
+)
+# ``-pX``, as of mysql: a password has letters and digits, a number none and a name of an option few.
+_GLUED = re.compile(
+    r"(?<!\S)-p(?=[^\W\d]{0,80}\d)(?=\d{0,80}[^\W\d])(?![a-z]+\d{0,2}(?:\s|$))[^\s=./:,\-'\"]{6,80}(?=\s|$)"
+)
+_SECRET_HEADER = re.compile(
+    r"\b((?:(?:set-)?cookie2?|(?:proxy-)?authorization|[\w\-]{0,40}(?:private-token|auth-token|auth-key)):[ \t]{0,4})"
+    r"[^'\"\r\n]+",
+    re.IGNORECASE,
+)
 # ``name=value``, ``"name": value``, and in a program ``name = "value"`` and ``names["name"] = "value"``.
 _ASSIGNS = r"[\"']?\]?[ \t]{0,8}=[ \t]{0,8}[bfru]{0,2}(?=[\"'])|=|\\*[\"']?:\s*"
 _SECRET_ASSIGNMENT = re.compile(
-    rf"(?<![\w.\-])([\w.\-]*(?:{_NAMES})(?:{_ASSIGNS}))({_QUOTED}|[^\s'\"&,}}]+)", re.IGNORECASE
+    rf"(?<![\w.\-])([\w.\-]*(?:(?:{NAMES})(?:{_ASSIGNS})|(?:{UNSURE_NAMES})=))({_QUOTED}|[^\s'\"&,}}]+)", re.IGNORECASE
 )
 
 _OPENING_QUOTE = re.compile(r"^\\*[\"']")
 _PLACEHOLDER = re.compile(r"VALUE\)?")  # in hints of ours: "give it with -P api_key=VALUE"
-
-
-def is_secret_name(name: str) -> bool:
-    """True when ``name`` (of a parameter, an option or a variable) announces that its value is a secret."""
-    name = name.lstrip("-")
-    return bool(_SECRET_NAME.search(name)) and not _NOT_SECRET_NAME.search(name)
 
 
 def redact_value(value: str) -> str:
@@ -83,12 +89,13 @@ def redact_value(value: str) -> str:
 
 def redact_text(text: str) -> str:
     """Free text (a log line, an error message) with everything taken out that looks like a secret."""
-    text = redact_value(text)
+    text = _SECRET_HEADER.sub(rf"\1{REDACTED}", redact_value(text))
+    text = _GLUED.sub(f"-p{REDACTED}", _LOGIN.sub(rf"\1{REDACTED}", text))
 
     def hide(match: re.Match[str]) -> str:
         name = re.split(r"[=\s:\"'\\\]]", match[1], maxsplit=1)[0]
         quote = "".join(_OPENING_QUOTE.findall(match[2]))
-        if not is_secret_name(name) or _PLACEHOLDER.fullmatch(match[2]):
+        if not is_secret(name, match[2].strip("\\\"'")) or _PLACEHOLDER.fullmatch(match[2]):
             return match[0]
         return f"{match[1]}{quote}{REDACTED}{quote}"
 
@@ -98,32 +105,38 @@ def redact_text(text: str) -> str:
 def redact_argv(argv: Sequence[str]) -> list[str]:
     """An argument vector with its secrets taken out; the number of arguments stays the same."""
     clean: list[str] = []
-    hide_next = False
+    before = ""  # the option whose value may come next
     for argument in argv:
-        name, equals, _ = argument.partition("=")
-        if hide_next and not argument.startswith("--"):
+        name, equals, value = argument.partition("=")
+        if before and not argument.startswith("--") and is_secret(before, argument):
             clean.append(REDACTED)
-            hide_next = False
+            before = ""
             continue
-        hide_next = argument.startswith("-") and not equals and is_secret_name(argument)
-        if equals and is_secret_name(name):
+        if equals and is_secret(name, value):
             clean.append(f"{name}={REDACTED}")
+        elif before in _LOGIN_OPTIONS:
+            clean.append(_LOGIN.sub(rf"\1{REDACTED}", f"--user {argument}").removeprefix("--user "))
         else:
             clean.append(redact_text(argument))
+        before = argument if argument.startswith("-") and not equals else ""
     return clean
+
+
+_LOGIN_OPTIONS = ("-u", "-U", "--user", "--userpwd", "--login", "--proxy-user")
 
 
 def redact_named(name: str, value: str) -> str:
     """The value of a parameter called ``name``, redacted as a whole when the name announces a secret."""
-    return REDACTED if value and is_secret_name(name) else redact_text(value)
+    return REDACTED if is_secret(name, value) else redact_text(value)
 
 
-_SHORT = 12  # characters; no shape of a token is that short, and no URI with a password
+SHORTEST = 12
+"""Characters: no shape of a token has fewer, and no URI with a password."""
 
 
 def to_text(text: str) -> str:
     """``text`` as it can be stored: no secret of a known shape, and as `to_unicode` does it."""
-    return to_unicode(redact_value(text) if len(text) >= _SHORT or "@" in text else text)
+    return to_unicode(redact_value(text) if len(text) >= SHORTEST or "@" in text else text)
 
 
 def to_unicode(text: str) -> str:

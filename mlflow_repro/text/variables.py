@@ -71,7 +71,7 @@ _OF_THE_MACHINE = re.compile(
 _NAMES = frozenset(" ".join(_ALLOWED.values()).split())
 _PREFIXES = tuple(name[:-1] for name in _NAMES if name.endswith("*"))
 _NAME = re.compile(r"\w+", re.ASCII)  # what a shell can set; nothing that a command line made of it would run
-_REFUSED = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CREDENTIAL|AUTH|COOKIE|LICEN[CS]E", re.IGNORECASE)
+_REFUSED = re.compile(r"TOKEN|KEY|SECRET|PASS|PWD|CRED|AUTH|COOKIE|LICEN[CS]E", re.IGNORECASE)
 
 
 def is_recorded(name: str) -> bool:

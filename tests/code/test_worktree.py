@@ -32,7 +32,7 @@ from mlflow_repro.code.worktree.screen import holds_secret, is_unsafe_path, link
 from mlflow_repro.code.worktree.untracked import Entry, pack_entries, unpack_entries
 from mlflow_repro.code.worktree.values import PARTS
 from mlflow_repro.errors import CannotJudgeError, RefusedError
-from mlflow_repro.text import redact
+from mlflow_repro.text import redact, secret_names
 from mlflow_repro.text.filenames import is_secret_file
 
 if TYPE_CHECKING:
@@ -741,7 +741,7 @@ class TestSecrets:
         assert holds_secret(around + b"\n" + token.encode("utf-8", "replace") + b"\n" + around)
 
     @given(
-        name=st.from_regex(redact._NAMES, fullmatch=True) | st.just("sig"),
+        name=st.from_regex(secret_names.NAMES, fullmatch=True) | st.just("sig"),
         value=st.text("abcXYZ019", min_size=4, max_size=9),
     )
     @settings(max_examples=200, deadline=None)
@@ -1661,7 +1661,9 @@ class TestRecordCode:
         assert len(facts["patch"]["sha256"]) == 64
         withheld = read_code(make_record(code=facts).code, lambda part: files[part.file]).withheld
         assert withheld == {"patch": "the changes of 'train.py' hold a secret"}
-        assert facts["left_out"] == [{"path": "[redacted].txt", "reason": "more than 1 MB", "size": 2_000_000}]
+        assert facts["left_out"] == [
+            {"path": "[redacted].txt", "reason": "its name announces a secret", "size": 2_000_000}
+        ]
 
     def test_no_repository(self, tmp_path: Path):
         facts, files = self.record(tmp_path)

@@ -9,6 +9,7 @@ is packed in one.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from collections import defaultdict
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ from conftest import Repository, Workbench, git, make_repository, make_workbench
 
 from mlflow_repro.cli import main
 from mlflow_repro.code.capture import record_code
+from mlflow_repro.code.worktree.packed import unpack_parts
 from mlflow_repro.launch.capture import record_session
 from mlflow_repro.text.filenames import is_secret_file
 
@@ -110,6 +113,9 @@ PLACES = (
     *("search-path-variable", "dataset-user", "dataset-query", "dataset-frame", "tracking-password"),
     *("direct-url", "direct-query", "direct-vcs", "deleted-secret-file", "secret-file-as-param"),
     *("staged-change", "unstaged-change", "removed-line", "untracked-utf-16", "untracked-binary"),
+    *("option-pass", "option-pat", "option-auth", "option-key", "option-wandb", "option-user", "option-cookie"),
+    *("option-glued", "header-cookie", "untracked-literal", "untracked-yaml", "untracked-notebook", "untracked-zip"),
+    *("untracked-gzip", "file-name", "variable-cred", "child-output", "child-error"),
     *("commit-message", "commit-content", "commit-binary", "commit-secret-file", "submodule-secret-file"),
     *(f"file:{name}" for name in SECRET_FILES),
 )
@@ -126,10 +132,13 @@ entry_points:
       DB_PASSWORD=@parent-option@ python train.py --api-key @option@ --password=@option-equals@
       -H 'Authorization: Bearer @header@' -H 'Authorization: Basic @header-basic@'
       --config '{{"db": {{"password": "@config-option@"}}}}' +token=@override@ --env=API_KEY=@prefixed-option@
+      --pass @option-pass@ --pat=@option-pat@ --auth @option-auth@ --key @option-key@ --wandb-key @option-wandb@
+      --user me:@option-user@ --cookie session=@option-cookie@ -p@option-glued@ -H 'Cookie: sid=@header-cookie@'
       --store https://me:@option-uri@@host.invalid/x && true
 """
 TRAIN = """\
 import os
+import sys
 import numpy as np
 import mlflow
 with mlflow.start_run():
@@ -140,6 +149,8 @@ with mlflow.start_run():
         if os.path.exists(name):
             open(name).read()
     mlflow.log_metric("m", 1)
+print("connecting with password=@child-output@")
+print("token: @child-error@", file=sys.stderr)
 """
 
 
@@ -187,6 +198,13 @@ def write(folder: Path, files: dict[str, str | bytes]) -> None:
         path.write_bytes(content if isinstance(content, bytes) else fill(content).encode())
 
 
+def zip_bytes(text: str) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inner/a.txt", text * 3)
+    return target.getvalue()
+
+
 def plant_repository(root: Path, repository: Repository) -> None:
     """A repository with a secret in each place that git knows."""
     clone = repository.clone
@@ -213,6 +231,14 @@ def plant_repository(root: Path, repository: Repository) -> None:
     write(clone, {f"notes/{kind}.txt": f"it is\n{start}{secret}\n" for kind, (start, secret) in TOKENS.items()})
     write(clone, {"notes/utf-16.txt": fill("glpat-@untracked-utf-16@").encode("utf-16")})
     write(clone, {"notes/binary.dat": fill("\0\1glpat-@untracked-binary@\0").encode()})
+    login = 'DB_PASSWORD = "@untracked-literal@"\n'
+    cells = {"cells": [{"source": ['API_KEY = "@untracked-notebook@"']}]}
+    write(
+        clone, {"notes/login.py": login, "notes/db.yaml": "password: @untracked-yaml@\n", "x.ipynb": json.dumps(cells)}
+    )
+    write(clone, {"notes/a.zip": zip_bytes(fill("ghp_@untracked-zip@@untracked-zip@"))})
+    write(clone, {"notes/a.gz": gzip.compress(fill("password = '@untracked-gzip@'\n").encode())})
+    write(clone, {fill("notes/hf_@file-name@.txt"): "x\n"})
     write(clone, {name: secret_file(name) for name in SECRET_FILES})
     inside = clone / "vendor/lib"
     write(inside, {"committed.py": f"# {MARKER} in a commit\n"})
@@ -251,6 +277,7 @@ def plant_environment(root: Path) -> dict[str, str]:
         "XLA_FLAGS": "--xla_dump_to=https://me:@variable-uri@@host.invalid/",
         "KERAS_HOME": "glpat-@variable-token@",
         "OMP_API_KEY": "@variable-refused@",
+        "JAX_CRED": "@variable-cred@",
         "PYTHONPATH": f"{root / 'site'}:https://me:@search-path-variable@@host.invalid/",
         "MLFLOW_REPRO_TRACK_FILES": "1",
     }
@@ -339,7 +366,7 @@ def unpack(path: Path, root: Path) -> Iterator[bytes]:
             for member in archive:
                 yield member.name.encode()
                 if member.isfile():
-                    yield archive.extractfile(member).read()
+                    yield from unpack_parts(archive.extractfile(member).read(), lambda: None)
     elif path.suffix == ".bundle":
         yield read_bundle(path, root)
 
@@ -390,7 +417,15 @@ def test_secret_is_not_shown(planted, kind):
 
 
 TOKEN = "ghp_" + word("one", 36)
+LOGIN = f"DB_PASSWORD = '{TOKEN[4:]}'\n"
 HIDES = {
+    "assignment": {"a.py": LOGIN},
+    "configuration": {"a.yaml": f"db:\n  password: {TOKEN[4:]}\n"},
+    "zip": {"a.zip": zip_bytes(TOKEN)},
+    "zip in gzip": {"a.gz": gzip.compress(zip_bytes(LOGIN))},
+    "gzip": {"a.txt.gz": gzip.compress(LOGIN.encode() * 3)},
+    "file name": {f"notes-{TOKEN}.txt": "x\n"},
+    "notebook": {"a.ipynb": json.dumps({"cells": [{"source": [LOGIN.replace("'", '"')]}]})},
     "plain": {"a.py": f"key = '{TOKEN}'\n"},
     "binary": {"a.py": f"\0{TOKEN}\0".encode()},
     "attributes": {"a.py": f"key = '{TOKEN}'\n", ".gitattributes": "a.py -diff\n"},

@@ -9,7 +9,8 @@ import strategies  # noqa: F401 - its settings for hypothesis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_repro.text.redact import REDACTED, is_secret_name, redact_argv, redact_named, redact_text, redact_value
+from mlflow_repro.text.redact import REDACTED, redact_argv, redact_named, redact_text, redact_value
+from mlflow_repro.text.secret_names import is_secret_name
 
 CANARY = "hunter2hunter2"  # known by its name only
 

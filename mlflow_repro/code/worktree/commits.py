@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_repro.code.git import FETCH_TIMEOUT, GitError
 from mlflow_repro.code.worktree.calls import TEXT_OPTIONS, GitCalls, Question, TooLargeError
+from mlflow_repro.code.worktree.packed import PACKED_SUFFIXES
 from mlflow_repro.code.worktree.patchtext import name_in_header
 from mlflow_repro.code.worktree.screen import holds_secret
 from mlflow_repro.errors import CannotJudgeError
@@ -92,8 +93,22 @@ def _scan_commits(place: Place, calls: GitCalls, limits: TreeLimits) -> None:
         name = name_in_header(line)
         if is_secret_file(name):
             raise GitError(f"one of the commits holds {name!r}, whose name announces a secret", kind="secret")
-    if holds_secret(text, lambda: calls.check_time("look through the commits for secrets")):
+
+    def check_time() -> None:
+        calls.check_time("look through the commits for secrets")
+
+    packed = (calls.ask("cat-file", "blob", name, limit=limits.scanned_bytes) for name in _list_packed(place, calls))
+    if holds_secret(text, check_time) or any(holds_secret(content, check_time) for content in packed):
         raise GitError("one of the commits holds a secret", kind="secret")
+
+
+def _list_packed(place: Place, calls: GitCalls) -> list[str]:
+    """The objects of the archives that the commits bring; what is packed is not in git's text."""
+    rows = calls.ask(
+        "log", "--raw", "--no-abbrev", "--no-renames", "-m", "--format=", *TEXT_OPTIONS, place.commit, *_UNPUSHED
+    )
+    pairs = re.findall(rb"^:\d+ \d+ [0-9a-f]+ ([0-9a-f]+) [AMT]\t(.*)$", rows, re.MULTILINE)
+    return sorted({blob.decode() for blob, name in pairs if name.strip(b'"').lower().endswith(PACKED_SUFFIXES)})
 
 
 def fetch_bundle(checkout: Path, bundle: bytes, commit: str) -> None:

@@ -7,7 +7,9 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from mlflow_repro.code.worktree.packed import unpack_parts
 from mlflow_repro.text.redact import redact_value
+from mlflow_repro.text.secret_names import ASSIGNED_CLUES, holds_assigned_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,8 +22,11 @@ _CLUES = (
     *(b"hooks.slack.com/", b"akia", b"asia", b"secretaccess", b"secret_access", b"aiza", b"gocspx-", b"ya29.", b"dapi"),
     *(b"npm_", b"pypi-", b"dckr_pat_", b"_v1_", b"gsk_", b"r8_", b"hvs.", b"_live_", b"_test_", b"sg.", b"eyj"),
     *(b"bearer ", b"basic ", b"private key", b"key=", b"secret=", b"password=", b"passwd=", b"passphrase=", b"pwd="),
+    *(b"cred=", b"creds=", b"cookie=", b"cookies=", b"str=", b"passcode="),
     *(b"token=", b"bearer=", b"credential=", b"credentials=", b"string=", b"sig="),
 )
+# A name of which it is worth to look at what it is given; most lines that have "token" in them give it nothing.
+_ASSIGNMENT = re.compile(rb"(?:%s)[\w.\-]{0,16}(?<![\W_])[\\\"'\]]{0,5}\s{0,8}[:=]" % b"|".join(ASSIGNED_CLUES))
 _PIECE = 1 << 16
 _OVERLAP = 512  # more than any token needs to be recognised
 _WINDOW = 1024
@@ -35,10 +40,15 @@ _HARMLESS = re.compile(
 
 
 def holds_secret(content: bytes, check_time: Callable[[], None] = lambda: None) -> bool:
-    """True when there is a token of a known form, or a credential inside a URI, in a file's content or in a patch.
+    """True when there is a secret in a file's content, in what is packed in it, or in a patch.
 
-    ``check_time`` is called again and again; what it raises is raised.
+    That is a token of a known form, a credential inside a URI, a literal that a name calls a secret. ``check_time`` is
+    called again and again; what it raises is raised.
     """
+    return any(_holds_secret(part, check_time) for part in unpack_parts(content, check_time))
+
+
+def _holds_secret(content: bytes, check_time: Callable[[], None]) -> bool:
     for begin in range(0, len(content), _PIECE - _OVERLAP):
         check_time()
         piece = content[begin : begin + _PIECE]
@@ -48,7 +58,24 @@ def holds_secret(content: bytes, check_time: Callable[[], None] = lambda: None) 
 
 
 def _find_secret(piece: bytes) -> bool:
-    return any(_is_secret(piece[first:last]) for first, last in _suspects(piece))
+    lowered = piece.lower()
+    if any(_is_secret(piece[first:last]) for first, last in _suspects(piece, lowered)):
+        return True
+    return any(_is_assigned(piece[first:last]) for first, last in _lines_with(_ASSIGNMENT, lowered))
+
+
+def _is_assigned(text: bytes) -> bool:
+    return holds_assigned_secret(text.decode("utf-8", "replace"))
+
+
+def _lines_with(sign: re.Pattern[bytes], piece: bytes) -> Iterator[tuple[int, int]]:
+    """The lines in which ``sign`` is, long ones as far as they are near it."""
+    end = -1
+    for found in sign.finditer(piece):
+        if found.start() >= end:
+            first = max(piece.rfind(b"\n", 0, found.start()) + 1, found.start() - _OVERLAP)
+            end = min(_line_end(piece, found.end()), found.end() + _OVERLAP)
+            yield first, end
 
 
 def _is_secret(text: bytes) -> bool:
@@ -56,9 +83,8 @@ def _is_secret(text: bytes) -> bool:
     return redact_value(plain) != plain
 
 
-def _suspects(piece: bytes) -> Iterator[tuple[int, int]]:
+def _suspects(piece: bytes, lowered: bytes) -> Iterator[tuple[int, int]]:
     """Where in ``piece`` a line stands that has a clue, with the one after it; of long ones what is around the clue."""
-    lowered = piece.lower()
     for clue in _CLUES:
         at = lowered.find(clue)
         while at >= 0:

@@ -22,6 +22,7 @@ from mlflow_repro.code.worktree.screen import (
 )
 from mlflow_repro.errors import RefusedError
 from mlflow_repro.text.filenames import is_secret_file
+from mlflow_repro.text.redact import redact_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -67,7 +68,7 @@ class LeftOut:
     def add(self, path: str, reason: str, size: int | None = None) -> None:
         """Note one file, and its size in bytes when it is known."""
         if len(self.rows) < self.limit:
-            self.rows.append({"path": path, "reason": reason, "size": size})
+            self.rows.append({"path": redact_value(path), "reason": reason, "size": size})
             return
         count, total = self._more.get(reason, (0, 0))
         self._more[reason] = (count + 1, total + (size or 0))
