@@ -170,3 +170,23 @@ def test_trace_is_turned_on_as_the_page_says(trained):
 def normalise(line: str) -> str:
     """Columns are as wide as their numbers, and those differ from one run to the next."""
     return re.sub(r"[ -]+", " ", re.sub(r"-?\d+\.\d+(?:e-?\d+)?", "NUMBER", line))
+
+
+SECURITY = (DOCS / "security.md").read_text()
+
+
+def test_each_sentence_about_security_has_its_test():
+    """Each row of the page's tables names tests, and they are there."""
+    rows = [
+        line
+        for line in SECURITY.splitlines()
+        if line.startswith("|") and not re.match(r"\|[-|]+$|\| wh(o|at) \|", line)
+    ]
+    assert len(rows) > 25
+    assert [row for row in rows if not re.search(r"`[\w/]+\.py::test_\w+` \|$", row)] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py::test_\w+)`", SECURITY))))
+def test_tests_of_security_exist(name: str):
+    file, _, function = name.partition("::")
+    assert re.search(rf"^ *def {function}\(", (ROOT / "tests" / file).read_text(), flags=re.MULTILINE), name

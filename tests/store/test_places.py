@@ -14,7 +14,9 @@ import pytest
 from mlflow_repro.cli import main
 from mlflow_repro.errors import CannotJudgeError, RefusedError
 from mlflow_repro.store.places import HOST_VARIABLE, ROOT_VARIABLE, NamedPlace, check_place, is_on_this_machine
+from mlflow_repro.store.recorded import read_recorded
 from mlflow_repro.store.store import TrackingStore
+from mlflow_repro.values.sections import StoredFile
 
 OWNER = "0123456789abcdef" * 2
 HERE = "sqlite:////srv/mlflow.db"
@@ -208,3 +210,16 @@ def test_models_have_folders_of_their_own(world):
         connection.execute("update logged_models set artifact_location = ?", (str(world.home),))
     with pytest.raises(RefusedError, match=model.model_id):
         TrackingStore(world.uri).list_folders(world.other.run_id)
+
+
+@pytest.mark.parametrize(
+    ("file", "keeper"),
+    [
+        ("../config", ""), ("repro/../config", ""), ("/etc/passwd", ""), ("config", ""), ("repro/a\0b", ""),
+        ("repro//etc", ""), ("repro/.git/config", ""), ("repro/record.json", "../.."), ("repro/record.json", "a/b"),
+    ],
+)  # fmt: skip
+def test_a_record_names_files_of_its_own_folder_only(world, file, keeper):
+    """And those of a run, by an id that is one."""
+    with pytest.raises(CannotJudgeError, match="it is damaged"):
+        read_recorded(TrackingStore(world.uri), world.one.run_id, StoredFile(file=file, run_id=keeper))
