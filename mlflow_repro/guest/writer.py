@@ -34,7 +34,8 @@ from mlflow_repro.store.writing import (
     write_files,
     write_tags,
 )
-from mlflow_repro.system.spool import read_reports
+from mlflow_repro.system.folders import sweep_folders
+from mlflow_repro.system.spool import read_reports, sweep_launches
 from mlflow_repro.values.captured import Section, dump_record, missing
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class RunWriter:
         self._random = random
         self._hold_forks = hold_forks
         self._warn = warn
+        self._has_swept = False
         self._reported = 0  # how far the reports of workers have been read
         self._imports: tuple[tuple[int, int], dict[str, Any]] = ((0, 0), {})
         self._kept: dict[tuple[str, str, str], str] = {}
@@ -75,6 +77,7 @@ class RunWriter:
 
         A run that is over by now gets its record in its final form only.
         """
+        self._sweep()
         if run.is_recorded:
             return
         facts = run.facts
@@ -90,6 +93,13 @@ class RunWriter:
             run.random_state = encode_random_state(run.random_state)
         self._write_archive(run, seeds)
         run.has_start = True
+
+    def _sweep(self) -> None:
+        """Once, remove what processes of ours have left in the folder for temporary files when they were killed."""
+        if not self._has_swept:
+            self._has_swept = True
+            sweep_launches()
+            sweep_folders()
 
     def _write_archive(self, run: StartedRun, seeds: dict[str, str]) -> None:
         facts = run.facts

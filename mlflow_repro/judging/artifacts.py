@@ -12,7 +12,7 @@ from mlflow_repro.compare.artifacts.text import why_volatile
 from mlflow_repro.compare.models import ModelTraits, pair_models
 from mlflow_repro.errors import ReproError
 from mlflow_repro.store.artifacts import OWN_FOLDER, ArtifactFile, ArtifactFolder, fetch_file
-from mlflow_repro.system.folders import hold_folder
+from mlflow_repro.system.folders import hold_folder, sweep_folders
 from mlflow_repro.values.comparison import Finding, Status
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def compare_run_artifacts(
     except (ReproError, OSError) as error:
         return (_unknown(ALL, None, None, str(error)),)
     pairs = {name: pair for name, pair in pair_files(*folders).items() if selection.keeps(name)}
+    sweep_folders(selection.work_directory)
     with hold_folder(selection.work_directory) as folder:
         findings = list(_compare_pairs(pairs, rules, selection.limit, Path(folder.path)))
     unused = [pattern for pattern in selection.patterns if not any(fnmatchcase(name, pattern) for name in pairs)]

@@ -16,7 +16,8 @@ from typing import IO, TYPE_CHECKING
 
 from mlflow_repro.errors import UsageError
 from mlflow_repro.launch.worker import GRACE_SECONDS
-from mlflow_repro.system.folders import cache_directory
+from mlflow_repro.store.sessions import describe_session
+from mlflow_repro.system.folders import DUTY_FILE, cache_directory
 from mlflow_repro.system.processes import ProcessTree
 from mlflow_repro.system.spool import ABOVE_VARIABLE, this_process
 from mlflow_repro.text.redact import redact_text
@@ -123,15 +124,18 @@ class Launcher:
     ) -> None:
         self.end()
 
+    def announce(self, tracking_uri: str) -> None:
+        """Say, before it is made, where the session's run will be: who outlives this process closes it."""
+        Path(self._directory, DUTY_FILE).write_text(describe_session(tracking_uri, self.session), encoding="utf-8")
+        self._send({"tracking_uri": tracking_uri, "session": self.session})
+
     def run(self, job: Job, *, timeout: float | None = None, is_enough: Callable[[], bool] = lambda: False) -> Outcome:
         """Launch and wait. The run is ended after ``timeout`` seconds, and as soon as ``is_enough`` says so."""
         deadline = None if timeout is None else time.monotonic() + timeout
         # An environment that MLflow builds does not list this package; "local" is the one that runs us.
         is_ours = job.env_manager == "local" and not job.environment
         plugin_path = "" if is_ours else str(link_plugin(self._directory / "plugin"))
-        message = json.dumps({**asdict(job), "plugin_path": plugin_path})
-        with suppress(BrokenPipeError):  # a worker that died says why in its output
-            _write_all(self._control, message.encode() + b"\n")
+        self._send({**asdict(job), "plugin_path": plugin_path})
         reason = self._pump(deadline, is_enough)
         if reason:
             self.end()
@@ -158,6 +162,10 @@ class Launcher:
             exit_code=result["exit_code"],
             log_tail=self._log.tail(),
         )
+
+    def _send(self, message: Mapping[str, object]) -> None:
+        with suppress(BrokenPipeError):  # a worker that died says why in its output
+            _write_all(self._control, json.dumps(message).encode() + b"\n")
 
     def end(self) -> None:
         """End the whole process tree: SIGTERM, a grace, SIGKILL. Safe to call again."""

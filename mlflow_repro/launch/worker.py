@@ -1,9 +1,10 @@
 """The process that calls `mlflow.projects.run`, in a session of its own.
 
 It is started early, so that its `import mlflow` happens while the tool reads the reference and fetches the code. It
-gets its job as one line of JSON on the control pipe and answers with one line on the result pipe. The control pipe
-stays open as long as the tool lives: when it closes before the job is done, the tool is gone (SIGKILL included), and
-everything in this session is ended, so that no training goes on that nobody waits for.
+gets two lines of JSON on the control pipe: in which store the tool is about to make a run, and then its job. It answers
+with one line on the result pipe. The control pipe stays open as long as the tool lives: when it closes before the job
+is done, the tool is gone (SIGKILL included). Then the runs of the tool's session are marked, and everything in this
+process's session is ended, so that no training goes on that nobody waits for.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_repro.store.loopback import serve_database
+from mlflow_repro.store.sessions import close_session
+from mlflow_repro.store.store import TrackingStore
+from mlflow_repro.system.folders import DUTY_FILE
 from mlflow_repro.system.processes import ProcessTree
 from mlflow_repro.text.variables import DESTINATION_VARIABLE
 
 GRACE_SECONDS = 5.0
 _MARK_SECONDS = 30.0
+_LOOK_SECONDS = 0.2
 # Settings of the Python that runs this tool, which would send another one to look for its modules here.
 _OF_ANOTHER_PYTHON = (
     "PYTHONPATH",
@@ -44,9 +49,14 @@ def main(control: int, result: int) -> None:
     os.environ["MLFLOW_REPRO_DISABLE"] = "1"
     from mlflow import projects  # noqa: F401 - now, while the tool is still reading and fetching
 
-    pipe = os.fdopen(control, "rb", buffering=0)
-    line = _read_line(pipe)
-    if not line:
+    pipe = os.fdopen(control, "rb")
+    announced = pipe.readline()
+    if not announced.endswith(b"\n"):
+        return
+    marker = _Marker(**json.loads(announced))
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        marker.finish()
         return
     if disabled_before is None:
         del os.environ["MLFLOW_REPRO_DISABLE"]
@@ -56,11 +66,10 @@ def main(control: int, result: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     job = json.loads(line)
     abandoned = threading.Event()
-    threading.Thread(target=_end_with, args=(pipe, abandoned), daemon=True).start()
-    answer = _run(job)
+    threading.Thread(target=_end_with, args=(pipe, abandoned, marker), daemon=True).start()
+    answer = _run(job, abandoned)
     if abandoned.is_set():
-        if answer["run_id"]:  # a backend may not have made its run yet
-            _mark_abandoned(answer["run_id"])
+        marker.finish()
         return
     with os.fdopen(result, "w", encoding="utf-8") as out:
         json.dump(answer, out)
@@ -69,28 +78,45 @@ def main(control: int, result: int) -> None:
     os._exit(0)  # nothing is left to do here, and the tool waits for the end of this process
 
 
-def _read_line(pipe: Any) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = pipe.read(65536)
-        if not part:
-            return b""
-        line += part
-    return line
+class _Marker:
+    """Marks the runs of a session whose tool is gone: first before they are ended, and at last for certain."""
+
+    def __init__(self, *, tracking_uri: str, session: str) -> None:
+        self._uri, self._session = tracking_uri, session
+        self._duty = Path(DUTY_FILE).absolute()
+        self._marked: set[str] = set()
+        self._lock = threading.Lock()
+
+    def mark(self) -> bool:
+        """Mark what is open, and what was marked before and was then given another end. Raises nothing."""
+        with self._lock, suppress(Exception):
+            self._marked |= close_session(TrackingStore(self._uri), self._session, ended=self._marked)
+            return True
+        return False
+
+    def finish(self) -> None:
+        """Mark for the last time; when that works nothing is left to do for those who remove the folder."""
+        if self.mark():
+            self._duty.unlink(missing_ok=True)
 
 
-def _end_with(pipe: Any, abandoned: threading.Event) -> None:
-    """Block until the tool is gone, then end this session: politely, and after a grace for certain."""
+def _end_with(pipe: Any, abandoned: threading.Event, marker: _Marker) -> None:
+    """Block until the tool is gone, then mark its runs and end this session: politely, after a grace for certain."""
     while pipe.read(65536):
         pass
     abandoned.set()
-    ProcessTree(os.getpid()).end(grace=GRACE_SECONDS, spares_root=True)
-    # Time for the main thread, which has lost its child, to mark the run.
-    time.sleep(_MARK_SECONDS)
+    deadline = time.monotonic() + _MARK_SECONDS
+    # A store that hangs must not keep the training alive.
+    threading.Thread(target=marker.mark, daemon=True).start()
+    tree = ProcessTree(os.getpid())
+    tree.end(grace=GRACE_SECONDS, spares_root=True)
+    while time.monotonic() < deadline:  # the main thread, which has lost its child, may just be starting another
+        time.sleep(_LOOK_SECONDS)
+        tree.end(spares_root=True)
     os.killpg(0, signal.SIGKILL)
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
+def _run(job: dict[str, Any], abandoned: threading.Event) -> dict[str, Any]:
     import mlflow
     from mlflow import projects
 
@@ -120,6 +146,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
                 if job["is_command"]:  # in a project's run, whichever process starts a run first resumes it
                     destination["first_run_id"] = job["run_id"]
                 os.environ[DESTINATION_VARIABLE] = json.dumps(destination)
+            if abandoned.is_set():
+                return answer
             run_project: Any = projects.run  # MLflow leaves it untyped
             submitted = run_project(
                 uri=job["directory"],
@@ -162,14 +190,6 @@ def _enter_environment(job: dict[str, Any]) -> None:
         # They would send MLflow's `uv pip install` into another environment than the one that it has made.
         for name in ("UV_PYTHON", "UV_PROJECT_ENVIRONMENT"):
             os.environ.pop(name, None)
-
-
-def _mark_abandoned(run_id: str) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient()
-    client.set_terminated(run_id, "KILLED")
-    client.set_tag(run_id, "repro.error", "the reproducing process ended before its run did")
 
 
 class BackendError(Exception):

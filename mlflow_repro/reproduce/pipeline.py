@@ -8,11 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import CannotJudgeError, UsageError
+from mlflow_repro.errors import CannotJudgeError, ReproError, UsageError
 from mlflow_repro.launch.backends import LOCAL
 from mlflow_repro.plan.launch import PlanOptions, check_options, check_reference, plan_launch
 from mlflow_repro.reproduce.options import ReproduceOptions
 from mlflow_repro.system.folders import hold_folder, sweep_folders
+from mlflow_repro.system.spool import sweep_launches
 from mlflow_repro.values.options import make_options, takes
 from mlflow_repro.values.plan import EnvironmentPlan
 from mlflow_repro.values.progress import BUILDING, COMPARING, FETCHING
@@ -246,14 +247,27 @@ def _judge_existing(order: Order) -> Report:
         return report_pairs(order, plan, pairs, store, reads=held.reads)
 
 
+def _close_dead_session(options: ReproduceOptions, duty: str) -> bool:
+    """Close the runs of a session that was killed, where they are in the store of this one; whether that is done."""
+    from mlflow_repro.store.opening import open_store, short_retries
+    from mlflow_repro.store.sessions import close_described
+
+    try:
+        with short_retries():
+            return close_described(open_store(options.tracking_uri), duty)
+    except ReproError:
+        return False
+
+
 @contextmanager
 def _work_directory(options: ReproduceOptions) -> Iterator[HeldFolder]:
     """A folder of our own, removed in the end; what others have left when they were killed is removed first.
 
     Raises CannotJudgeError when none can be made.
     """
+    sweep_launches()
     for parent in dict.fromkeys((options.launch.work_dir, "")):
-        sweep_folders(parent)
+        sweep_folders(parent, lambda duty: _close_dead_session(options, duty))
     with ExitStack() as stack:
         try:
             place = stack.enter_context(hold_folder(options.launch.work_dir))

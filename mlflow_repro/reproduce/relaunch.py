@@ -20,6 +20,7 @@ from mlflow_repro.reproduce.failures import find_hint
 from mlflow_repro.reproduce.origin import isolate_home
 from mlflow_repro.reproduce.watch import Watch
 from mlflow_repro.seeding.restoring import RESTORE_VARIABLE
+from mlflow_repro.store.sessions import close_session
 from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.text.redact import redact_named, redact_value
 from mlflow_repro.values.captured import TAG_LIMIT
@@ -65,6 +66,7 @@ class Relaunch:
         backend_config = read_backend_config(plan.backend_config)
         experiment_id = self.store.ensure_experiment(plan.experiment_name)
         tags = self._tags()
+        self.launcher.announce(self.store.uri)
         run_id = ""
         if plan.backend == LOCAL:  # other backends create their run themselves
             name = f"{REPRODUCTION_NAME}{self.target.first_name}"
@@ -283,11 +285,10 @@ class Relaunch:
         if not run_id:
             return
         with suppress(ReproError):
-            self.store.finish_run(run_id, status)
+            if self.store.read_run(run_id).status != "FINISHED" or status == "FAILED":  # its code had ended well
+                self.store.finish_run(run_id, status)
             self.store.set_tags(run_id, {"repro.error": reason[:500]})
-            for run in self.store.search_runs(f"tags.`repro.session` = '{self.session}'"):
-                if run.status == "RUNNING":  # of the same launch, and nobody's now
-                    self.store.finish_run(run.run_id, "KILLED")
+            close_session(self.store, self.session, reason)
 
 
 def _user() -> str:

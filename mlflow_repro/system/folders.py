@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,13 @@ from typing import TYPE_CHECKING
 from mlflow_repro.system.locks import hold_lock, lock_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PREFIX = "mlflow-repro-"
 _LOCK_FILE = ".mlflow-repro-lock"
+DUTY_FILE = ".mlflow-repro-duty"
+"""In a folder whose process has something to do before it ends: what a later one does for it, should it be killed."""
+_DUTY_SECONDS = 30 * 86_400.0  # so long a later process may come that can do it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +51,17 @@ def hold_folder(parent: str = "") -> Iterator[HeldFolder]:
             os.close(descriptor)
 
 
-def sweep_folders(parent: str = "") -> list[str]:
-    """Remove the folders below ``parent`` that processes of this user have left behind when they died; their paths."""
+def sweep_folders(parent: str = "", fulfil: Callable[[str], bool] = lambda _: False) -> list[str]:
+    """Remove the folders below ``parent`` that processes of this user have left behind when they died; their paths.
+
+    ``fulfil`` gets the text of a `DUTY_FILE` and does what it says. A folder where it answers False is left to others.
+    """
     parent = parent or tempfile.gettempdir()
     swept = []
     with suppress(OSError):
         for name in os.listdir(parent):
             path = os.path.join(parent, name)
-            if name.startswith(PREFIX) and _sweep(path):
+            if name.startswith(PREFIX) and _sweep(path, fulfil):
                 swept.append(path)
     return swept
 
@@ -79,17 +86,27 @@ def _make_folder(parent: str) -> HeldFolder:
         os.close(descriptor)
 
 
-def _sweep(path: str) -> bool:
+def _sweep(path: str, fulfil: Callable[[str], bool]) -> bool:
     """Remove one folder when it is ours and nobody works in it."""
     try:
         found = os.lstat(path)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             return False
         with hold_lock(os.path.join(path, _LOCK_FILE), makes=False):
+            if _owes(path) and not fulfil(try_read(os.path.join(path, DUTY_FILE))):
+                return False
             _remove(path)
     except OSError:  # there is no such file, or somebody has it: not ours, or in use
         return False
     return not os.path.lexists(path)
+
+
+def _owes(path: str) -> bool:
+    """True when there is something to do before the folder goes, and it is not too long ago."""
+    try:
+        return time.time() - os.lstat(os.path.join(path, DUTY_FILE)).st_mtime < _DUTY_SECONDS
+    except OSError:
+        return False
 
 
 def _remove(path: str) -> None:

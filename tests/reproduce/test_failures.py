@@ -233,6 +233,47 @@ def test_killed_before_the_launch_it_leaves_nothing_that_matters(bench):
     assert tree_state(clone) == before
 
 
+KILL_WHEN = """\
+import os, signal, sys
+from mlflow_repro.launch import launcher
+from mlflow_repro.cli import main
+def kill(whole):
+    def ended(self, *arguments, **options):
+        if whole:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ended
+moment, whole = sys.argv[1].split("+")
+setattr(launcher.Launcher, {"made": "run", "sent": "_pump"}[moment], kill(whole))
+main(["reproduce", "--run_id", sys.argv[2], "--work-dir", sys.argv[3]])
+"""
+
+
+@pytest.mark.parametrize(
+    "moment", ["made+", "sent+worker", *(pytest.param(one, marks=pytest.mark.slow) for one in ("sent+", "made+worker"))]
+)
+def test_killed_when_its_run_was_just_made(bench, moment):
+    """Before the job is handed over, and after it; the launching process lives on, or dies with it."""
+    work, mark = bench.root / "work", bench.root / "trained"
+    work.mkdir()
+    run_id = reference(bench, RUN, broken=RUN + f"open({str(mark)!r}, 'w').close()\n")
+    command = (sys.executable, "-c", KILL_WHEN, moment, run_id, str(work))
+    answer = bench.run(*command, PATH=os.environ["PATH"])
+    assert answer.returncode == -signal.SIGKILL, answer.stderr
+    if moment.endswith("worker"):
+        assert bench.reproduction_of(run_id).info.status == "RUNNING"
+        assert bench.reproduce(run_id, "--work-dir", str(work)).returncode in (0, 1)
+        killed = [run for run in map(bench.get, bench.run_ids()) if "repro.error" in run.data.tags]
+        (reproduction,) = killed
+    else:
+        wait_until_swept(work)
+        reproduction = bench.reproduction_of(run_id)
+        assert not mark.exists()
+    assert reproduction.info.status == "KILLED"
+    assert reproduction.data.tags["repro.error"] == "the reproducing process ended before its run did"
+    assert list(work.iterdir()) == []
+
+
 def wait_until_swept(work) -> None:
     """Sweep, as each reproduction does at its start, until the launching process of the dead tool has ended, too."""
     deadline = time.monotonic() + 60
