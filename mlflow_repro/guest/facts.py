@@ -14,6 +14,7 @@ from mlflow_repro.code.program import find_program, probe_head
 from mlflow_repro.environment.digest import probe_interpreter
 from mlflow_repro.launch.capture import probe_launch
 from mlflow_repro.values.captured import SECTIONS, Section, missing, to_tag_value
+from mlflow_repro.values.run import SESSION_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -80,7 +81,7 @@ class ProcessFacts:
     def _to_tags(self) -> dict[str, str]:
         tags = facts_to_tags(self.facts, self.failures)
         session = os.environ.get("MLFLOW_REPRO_SESSION")
-        return {**tags, "repro.session": session} if session else tags
+        return {**tags, SESSION_TAG: session} if session else tags
 
 
 def _join(at_once: list[Fact], later: list[Fact]) -> list[Fact]:

@@ -25,10 +25,11 @@ from mlflow_repro.judging.judge import judge_runs
 from mlflow_repro.judging.sides import Side
 from mlflow_repro.report.verdict_text import render_verdict
 from mlflow_repro.reproduce.pipeline import reproduce_with
+from mlflow_repro.store.sessions import hold_session
 from mlflow_repro.values.comparison import DIFFERENT_STATUSES, OUTCOMES, Status
 from mlflow_repro.values.options import change_options
 from mlflow_repro.values.proofs import ANSWERS, DIFFERENT, EQUAL, FAILED, Trial
-from mlflow_repro.values.run import TAG_PREFIX
+from mlflow_repro.values.run import SESSION_TAG, TAG_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -96,7 +97,9 @@ class Trials:
     def closing(self) -> Iterator[None]:
         """Whatever ends the search, close the parent run, with a note there that says how to go on."""
         try:
-            yield
+            with hold_session(self.store.uri) as session:
+                self.store.set_tags(self.parent, {SESSION_TAG: session})
+                yield
         except BaseException as error:
             note = f"Ended early, after {len(self.done)} launches. --resume {self.parent} goes on from there."
             with suppress(ReproError):

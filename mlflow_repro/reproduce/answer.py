@@ -11,8 +11,10 @@ from mlflow_repro.errors import CannotJudgeError, ReproError, UsageError
 from mlflow_repro.judging.judge import judge_runs
 from mlflow_repro.judging.sides import Side
 from mlflow_repro.reproduce.origin import find_origin, judge_origin
+from mlflow_repro.store.sessions import hold_session
 from mlflow_repro.values.comparison import Verdict
 from mlflow_repro.values.report import Report
+from mlflow_repro.values.run import SESSION_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -143,11 +145,15 @@ def annotate_repeats(
     notes: list[str] = []
     reference = report.reference
     group = ""
-    with _noted("the repeats are not grouped", notes):
+    with _noted("the repeats are not grouped", notes), hold_session(store.uri) as session:
         group = store.create_run(
             reproductions[0].experiment_id,
             name=f"{len(reproductions)} reproductions of {reference.run_name or reference.run_id}",
-            tags={"repro.repeats_of": reference.run_id, "mlflow.user": reproductions[0].tags.get("mlflow.user", "")},
+            tags={
+                "repro.repeats_of": reference.run_id,
+                "mlflow.user": reproductions[0].tags.get("mlflow.user", ""),
+                SESSION_TAG: session,
+            },
             params={},
         )
         try:

@@ -25,7 +25,7 @@ from mlflow_repro.text.giturl import strip_credentials
 from mlflow_repro.text.redact import redact_named, redact_value
 from mlflow_repro.values.captured import TAG_LIMIT
 from mlflow_repro.values.progress import RUNNING, Moment
-from mlflow_repro.values.run import RunPair
+from mlflow_repro.values.run import SESSION_TAG, RunPair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -179,7 +179,7 @@ class Relaunch:
             return run_id
         if not index.isdecimal():
             return ""
-        wanted = f"tags.`repro.session` = '{self.session}' and tags.`repro.launch.run_index` = '{index}'"
+        wanted = f"tags.`{SESSION_TAG}` = '{self.session}' and tags.`repro.launch.run_index` = '{index}'"
         found = self.store.search_runs(wanted)
         return found[0].run_id if len(found) == 1 else ""
 
@@ -220,7 +220,7 @@ class Relaunch:
                 "repro.git.uri": source.project_uri,
                 "repro.git.commit": source.commit,
                 "repro.reference_run_id": reference.run_id,
-                "repro.session": self.session,
+                SESSION_TAG: self.session,
             }
         )
         params = json.dumps({name: redact_named(name, value) for name, value in plan.parameters.items()})

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_repro.errors import ReproError
+from mlflow_repro.errors import CannotJudgeError, ReproError
+from mlflow_repro.system.folders import DUTY_FILE, hold_folder
 from mlflow_repro.text.giturl import strip_credentials
+from mlflow_repro.values.run import SESSION_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from mlflow_repro.store.store import TrackingStore
 
@@ -23,6 +28,24 @@ def describe_session(uri: str, session: str) -> str:
     return json.dumps({"session": session, "store": _digest(uri)})
 
 
+@contextmanager
+def hold_session(uri: str) -> Iterator[str]:
+    """A new session of this process: should it be killed, a later one closes the session's runs.
+
+    Raises CannotJudgeError when there is no place to note it.
+    """
+    session = uuid.uuid4().hex
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(hold_folder())
+            Path(folder.path, DUTY_FILE).write_text(describe_session(uri, session), encoding="utf-8")
+        except OSError as error:
+            raise CannotJudgeError(
+                f"no temporary folder can be made: {error}", "point TMPDIR at a folder with space"
+            ) from error
+        yield session
+
+
 def close_session(
     store: TrackingStore, session: str, reason: str = ABANDONED, *, ended: Collection[str] = ()
 ) -> set[str]:
@@ -32,7 +55,7 @@ def close_session(
     meanwhile, they are KILLED. A run that had finished by itself stays as it is. Raises ReproError.
     """
     marked = set()
-    for run in store.search_runs(f"tags.`repro.session` = '{session}'"):
+    for run in store.search_runs(f"tags.`{SESSION_TAG}` = '{session}'"):
         if run.status in _OPEN or (run.run_id in ended and run.status != "KILLED"):
             store.set_tags(run.run_id, {"repro.error": reason[:500]})
             store.finish_run(run.run_id, "KILLED")

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mlflow_repro.errors import CannotJudgeError
-from mlflow_repro.values.run import PARENT_TAG, PROCESS_TAG, RunTree, program_of
+from mlflow_repro.values.run import PARENT_TAG, PROCESS_TAG, SESSION_TAG, RunTree, program_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -60,12 +60,12 @@ def read_tree(store: TrackingStore, root: Run) -> RunTree:
     the others were running, in the experiments of these. Raises UnreachableError.
     """
     found = {root.run_id: root}
-    process, session = program_of(root.tags.get(PROCESS_TAG, "")), root.tags.get("repro.session", "")
+    process, session = program_of(root.tags.get(PROCESS_TAG, "")), root.tags.get(SESSION_TAG, "")
     filters = [f"tags.`{PARENT_TAG}` = '{root.run_id}'"]
     if _QUOTABLE.fullmatch(process):
         filters.append(f"tags.`{PROCESS_TAG}` LIKE '{process}%'")
     if _QUOTABLE.fullmatch(session):
-        filters.append(f"tags.`repro.session` = '{session}'")
+        filters.append(f"tags.`{SESSION_TAG}` = '{session}'")
     for wanted in filters:
         found.update({run.run_id: run for run in store.search_runs(wanted)})
     _add_descendants(found, _search_nested(store, list(found.values())))

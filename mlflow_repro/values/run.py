@@ -142,6 +142,8 @@ def launch_parameters(run: Run) -> dict[str, str]:
 
 
 PARENT_TAG = "mlflow.parentRunId"
+SESSION_TAG = "repro.session"
+"""Names what the tool does at one time: its runs, and those of the programs that it launches."""
 PROCESS_TAG = "repro.launch.process"
 WORKERS_TAG = "repro.launch.workers"
 """How many processes without a run of their own reported what they began with, into this run's random state."""
