@@ -133,19 +133,7 @@ def _run(job: dict[str, Any], abandoned: threading.Event) -> dict[str, Any]:
             mlflow.set_tracking_uri(uri)
             _enter_environment(job)
             if job["backend"] == "local":  # on another machine the store may have another address
-                destination = {
-                    "tracking_uri": uri,
-                    "experiment_id": job["experiment_id"],
-                    "run_id": job["run_id"],
-                    "reference": job["reference"],
-                    "allow_registry": job["allow_registry"],
-                    "began": job["began"],
-                    "launched": time.time(),
-                    "ledger": job["ledger"],
-                }
-                if job["is_command"]:  # in a project's run, whichever process starts a run first resumes it
-                    destination["first_run_id"] = job["run_id"]
-                os.environ[DESTINATION_VARIABLE] = json.dumps(destination)
+                os.environ[DESTINATION_VARIABLE] = json.dumps(_describe_destination(job, uri))
             if abandoned.is_set():
                 return answer
             run_project: Any = projects.run  # MLflow leaves it untyped
@@ -168,6 +156,23 @@ def _run(job: dict[str, Any], abandoned: threading.Event) -> dict[str, Any]:
     mlflow.set_tracking_uri(job["tracking_uri"])
     answer["exit_code"] = exit_codes[-1] if exit_codes else None
     return answer
+
+
+def _describe_destination(job: dict[str, Any], uri: str) -> dict[str, Any]:
+    """What the processes of the child are told of where their runs go."""
+    destination = {
+        "tracking_uri": uri,
+        "experiment_id": job["experiment_id"],
+        "run_id": job["run_id"],
+        "reference": job["reference"],
+        "allow_registry": job["allow_registry"],
+        "began": job["began"],
+        "launched": time.time(),
+        "ledger": job["ledger"],
+    }
+    if job["is_command"]:  # in a project's run, whichever process starts a run first resumes it
+        destination["first_run_id"] = job["run_id"]
+    return destination
 
 
 def _enter_environment(job: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ class Relaunch:
         except BaseException as error:
             self.launcher.end()
             reason = error.message if isinstance(error, LaunchError) else type(error).__name__
-            self._close(run_id, "KILLED", f"the reproduction was ended: {reason}")
+            self._close(run_id, "", f"the reproduction was ended: {reason}")
             raise
         if outcome.run_id and not run_id:
             self.store.set_tags(outcome.run_id, tags)
@@ -281,12 +281,15 @@ class Relaunch:
         return pairs
 
     def _close(self, run_id: str, status: str, reason: str) -> None:
-        """Give a run that did not end well its status and the reason. A store that is gone is not a second error."""
+        """Give a run that did not end well its status and the reason. A store that is gone is not a second error.
+
+        Without a ``status`` it is KILLED, unless its code had finished it.
+        """
         if not run_id:
             return
         with suppress(ReproError):
-            if self.store.read_run(run_id).status != "FINISHED" or status == "FAILED":  # its code had ended well
-                self.store.finish_run(run_id, status)
+            if status or self.store.read_run(run_id).status != "FINISHED":
+                self.store.finish_run(run_id, status or "KILLED")
             self.store.set_tags(run_id, {"repro.error": reason[:500]})
             close_session(self.store, self.session, reason)
 
