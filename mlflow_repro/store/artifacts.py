@@ -33,6 +33,7 @@ _MODEL_TAG = "mlflow.log-model.history"
 """A run has it that logged a model among its artifacts; one whose capture is complete has the plugin's record there."""
 _DEFAULT_ROOT = "mlruns"
 _MOST_FILES = 50_000
+_LARGEST_RECORDED = 500_000_000  # bytes; no file of ours comes near
 _WEB_PAGE = (b"<!doctype html", b"<html")
 _WEB_SUFFIXES = (".html", ".htm", ".xhtml")
 
@@ -142,7 +143,14 @@ def read_local(folder: Path, path: str) -> bytes | None:
         return None
     if os.path.realpath(file) != str(file):
         raise CannotJudgeError(f"{path} in {folder} is a link, which may lead anywhere", "it was replaced")
-    return file.read_bytes() if file.is_file() else None
+    return _read_recorded(file, path) if file.is_file() else None
+
+
+def _read_recorded(file: Path, path: str) -> bytes:
+    """A file that the plugin wrote, by its size. Raises CannotJudgeError."""
+    if file.stat().st_size > _LARGEST_RECORDED:
+        raise CannotJudgeError(f"{path} has {file.stat().st_size:,} bytes, too many to be ours", "it was replaced")
+    return file.read_bytes()
 
 
 def open_reader(client: MlflowClient, place: NamedPlace) -> Callable[[str], bytes | None]:
@@ -157,7 +165,7 @@ def open_reader(client: MlflowClient, place: NamedPlace) -> Callable[[str], byte
         if path not in list_once(path.rpartition("/")[0]):
             return None
         with hold_folder() as folder:
-            return Path(download(path, folder.path)).read_bytes()
+            return _read_recorded(Path(download(path, folder.path)), path)
 
     return read
 

@@ -13,6 +13,8 @@ import pytest
 
 from mlflow_repro.cli import main
 from mlflow_repro.errors import CannotJudgeError, RefusedError
+from mlflow_repro.store import artifacts
+from mlflow_repro.store.loopback import serve_database
 from mlflow_repro.store.places import HOST_VARIABLE, ROOT_VARIABLE, NamedPlace, check_place, is_on_this_machine
 from mlflow_repro.store.recorded import read_recorded
 from mlflow_repro.store.store import TrackingStore
@@ -223,3 +225,21 @@ def test_a_record_names_files_of_its_own_folder_only(world, file, keeper):
     """And those of a run, by an id that is one."""
     with pytest.raises(CannotJudgeError, match="it is damaged"):
         read_recorded(TrackingStore(world.uri), world.one.run_id, StoredFile(file=file, run_id=keeper))
+
+
+def test_a_record_that_is_too_large_is_not_read(world, monkeypatch):
+    monkeypatch.setattr(artifacts, "_LARGEST_RECORDED", 10)
+    with pytest.raises(CannotJudgeError, match="too many to be ours"):
+        TrackingStore(world.uri).read_own_record(world.one.run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_server_on_this_machine_that_serves_no_artifacts(world, tmp_path):
+    """``mlflow server --no-serve-artifacts``: its clients open the folders that it names, and so do we."""
+    with serve_database(world.uri, tmp_path, str(tmp_path / "root")) as url:
+        assert set(TrackingStore(url).list_folders(world.one.run_id)[0].files) == {"config"}
+        assert TrackingStore(url).read_own_record(world.one.run_id).exists
+        world.aim(str(world.home))
+        with pytest.raises(RefusedError, match="not opened"):
+            TrackingStore(url).list_folders(world.other.run_id)
