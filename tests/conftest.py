@@ -113,6 +113,10 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # these tests themselves were started in that way
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def own_metrics(run) -> dict[str, float]:
     """What the run's code logged, without what a reproduction is tagged with for MLflow's table of runs."""
     return {name: value for name, value in run.data.metrics.items() if not name.startswith("repro.")}

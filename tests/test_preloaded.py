@@ -105,8 +105,8 @@ WAIT = """\
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 below = subprocess.Popen(["sleep", "300"])
-print(os.getpid(), below.pid, flush=True)
 try:
+    print(os.getpid(), below.pid, flush=True)
     time.sleep(300)
 except KeyboardInterrupt:
     sys.exit(8)

@@ -98,6 +98,7 @@ class Launcher:
         self.session = session
         self._show = show
         self._log = _Log()
+        self._is_announced = False
         control_read, self._control = os.pipe()
         self._result, result_write = os.pipe()
         try:
@@ -126,15 +127,21 @@ class Launcher:
 
     def announce(self, tracking_uri: str) -> None:
         """Say, before it is made, where the session's run will be: who outlives this process closes it."""
+        self._is_announced = True
         Path(self._directory, DUTY_FILE).write_text(describe_session(tracking_uri, self.session), encoding="utf-8")
         self._send({"tracking_uri": tracking_uri, "session": self.session})
 
     def run(self, job: Job, *, timeout: float | None = None, is_enough: Callable[[], bool] = lambda: False) -> Outcome:
-        """Launch and wait. The run is ended after ``timeout`` seconds, and as soon as ``is_enough`` says so."""
+        """Launch and wait, and announce it before unless that was done.
+
+        The run is ended after ``timeout`` seconds, and as soon as ``is_enough`` says so.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         # An environment that MLflow builds does not list this package; "local" is the one that runs us.
         is_ours = job.env_manager == "local" and not job.environment
         plugin_path = "" if is_ours else str(link_plugin(self._directory / "plugin"))
+        if not self._is_announced:
+            self.announce(job.tracking_uri)
         self._send({**asdict(job), "plugin_path": plugin_path})
         reason = self._pump(deadline, is_enough)
         if reason:
